@@ -1,0 +1,134 @@
+"""Time one optimiser step of ours against transformers' VideoMAE, alternating in one run.
+
+Measures, for each size and precision: transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline, and
+SIGMA with the mlp target. All get the same clips, masks and optimiser. Numbers are medians of rounds in which the models
+take turns, and ratios of those; peak memory is that of a fresh process for each model.
+
+Example:
+    python scripts/benchmark_pretraining.py --sizes small base --precisions fp32 bf16 --rounds 5 --json benchmark.json
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+from tubelets import SigmaConfig, SigmaForPreTraining, TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
+from tubelets.masking import TubeMaskGenerator
+
+SIZES = {
+    "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "decoder_hidden_size": 192,
+              "decoder_num_attention_heads": 3, "decoder_intermediate_size": 768},
+    "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "decoder_hidden_size": 384,
+             "decoder_num_attention_heads": 6, "decoder_intermediate_size": 1536},
+}  # fmt: skip
+MODELS = ("transformers", "pixel", "sigma_mlp")
+
+
+def make_model(name: str, size: str) -> torch.nn.Module:
+    """The model of that name in that size, with random weights."""
+    torch.manual_seed(0)
+    if name == "transformers":
+        return VideoMAEForPreTraining(VideoMAEConfig(**SIZES[size], use_mean_pooling=False))
+    if name == "pixel":
+        return TubeletsVideoMAEForPreTraining(TubeletsVideoMAEConfig(**SIZES[size]))
+    return SigmaForPreTraining(SigmaConfig(**SIZES[size]))
+
+
+def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio: float) -> Callable[[], None]:
+    """A function that takes one optimiser step on random clips."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = make_model(name, size).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    videos = torch.randn(batch_size, 16, 3, 224, 224, generator=generator).to(device)
+    masks = TubeMaskGenerator((8, 14, 14), mask_ratio)
+    mask = masks(batch_size, generator=generator).to(device)
+    extra = {} if name == "transformers" else {"num_masked": masks.num_masked}
+
+    def step() -> None:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(videos, bool_masked_pos=mask, **extra).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def peak_memory(arguments: argparse.Namespace, name: str, size: str, precision: str) -> float:
+    """Peak resident memory in MB of a fresh process that takes three steps."""
+    command = [sys.executable, __file__, "--worker", name, "--sizes", size, "--precisions", precision]
+    command += ["--batch-size", str(arguments.batch_size), "--mask-ratio", str(arguments.mask_ratio)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[str, dict[str, float]]:
+    """Seconds a step and peak memory of every model."""
+    steps = {
+        name: make_step(name, size, precision, arguments.batch_size, arguments.mask_ratio) for name in arguments.models
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for round_number in range(arguments.rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if round_number:  # the first round warms up
+                times[name].append(time.perf_counter() - start)
+    del steps
+    result = {name: {"seconds": statistics.median(values)} for name, values in times.items()}
+    for name in result if arguments.memory else ():
+        result[name]["peak_mb"] = peak_memory(arguments, name, size, precision)
+    return result
+
+
+def main() -> None:
+    """Measure what the command line asks for and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--mask-ratio", type=float, default=0.9)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
+    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--worker", choices=MODELS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        step = make_step(
+            arguments.worker, arguments.sizes[0], arguments.precisions[0], arguments.batch_size, arguments.mask_ratio
+        )
+        for _ in range(3):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    results = {}
+    print(f"{'size':6} {'precision':9} {'model':13} {'s/step':>8} {'peak MB':>8} {'speed-up over transformers':>27}")
+    for size in arguments.sizes:
+        for precision in arguments.precisions:
+            measured = results[f"{size}/{precision}"] = measure(arguments, size, precision)
+            reference = measured.get("transformers", {}).get("seconds", float("nan"))
+            for name, values in measured.items():
+                memory = f"{values['peak_mb']:8.0f}" if "peak_mb" in values else f"{'-':>8}"
+                ratio = reference / values["seconds"]
+                print(f"{size:6} {precision:9} {name:13} {values['seconds']:8.3f} {memory} {ratio:27.2f}", flush=True)
+            if {"pixel", "sigma_mlp"} <= measured.keys():
+                cost = measured["sigma_mlp"]["seconds"] / measured["pixel"]["seconds"]
+                print(f"{size:6} {precision:9} SIGMA with the mlp target takes {cost:.2f} x our pixel step", flush=True)
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(results, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Which tokens a model does not see: mask generators for masked video modelling.
+
+Everywhere in this package a mask is a boolean tensor in which `True` means *masked* (hidden from the encoder), and
+tokens are ordered time-major, then row, then column.
+"""
+
+from tubelets.masking.generators import (
+    MASK_TYPES,
+    MaskGenerator,
+    RandomMaskGenerator,
+    TubeMaskGenerator,
+    build_mask_generator,
+)
+
+__all__ = ["MASK_TYPES", "MaskGenerator", "RandomMaskGenerator", "TubeMaskGenerator", "build_mask_generator"]

@@ -1,0 +1,152 @@
+"""Random and tube masks with exact counts, drawn for a whole batch at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class MaskGenerator(Protocol):
+    """Anything that draws masks over a token grid.
+
+    Attributes:
+        grid: token grid `(time, rows, columns)`.
+        num_masked: masked tokens in each clip; the same for every draw, so that a batch stays rectangular.
+    """
+
+    grid: tuple[int, int, int]
+
+    @property
+    def num_masked(self) -> int:
+        """Number of masked tokens in each clip."""
+
+    def __call__(
+        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
+
+
+def _draw(batch_size: int, population: int, chosen: int, generator: torch.Generator | None, device: object) -> Tensor:
+    """Bool `(batch_size, population)` with exactly `chosen` True in each row, uniformly among all such rows."""
+    noise = torch.rand(batch_size, population, generator=generator, device=device)  # type: ignore[call-overload]
+    ranks = noise.argsort(dim=1).argsort(dim=1)
+    return ranks < chosen
+
+
+def _check(grid: tuple[int, int, int], mask_ratio: float, positions: int) -> None:
+    if len(grid) != 3 or any(not isinstance(side, int) or side < 1 for side in grid):
+        raise ValueError(f"grid must be three positive integers (time, rows, columns), got {grid!r}")
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
+    if int(mask_ratio * positions) >= positions:
+        raise ValueError(f"mask_ratio {mask_ratio} leaves no visible token among {positions}; choose a smaller ratio")
+
+
+@dataclass(frozen=True)
+class TubeMaskGenerator:
+    """Tube masks: one random set of positions per clip, hidden at every time step (sigma.md, section 6).
+
+    Args:
+        grid: token grid `(time, rows, columns)`.
+        mask_ratio: share of the positions that is masked, in [0, 1). `int(mask_ratio * rows * columns)` positions are
+            masked at each time step, e.g. `int(0.9 * 196) = 176`.
+
+    Raises:
+        ValueError: if the grid or the ratio is out of range.
+
+    Example:
+        >>> tube = TubeMaskGenerator(grid=(8, 14, 14), mask_ratio=0.9)
+        >>> mask = tube(4, generator=torch.Generator().manual_seed(0))
+        >>> mask.shape, tube.num_masked
+        (torch.Size([4, 1568]), 1408)
+    """
+
+    grid: tuple[int, int, int]
+    mask_ratio: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check(self.grid, self.mask_ratio, self.grid[1] * self.grid[2])
+
+    @property
+    def num_masked(self) -> int:
+        """Number of masked tokens in each clip."""
+        time, rows, columns = self.grid
+        return time * int(self.mask_ratio * rows * columns)
+
+    def __call__(
+        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
+        time, rows, columns = self.grid
+        frame = _draw(batch_size, rows * columns, self.num_masked // time, generator, device)
+        return frame.repeat(1, time)
+
+
+@dataclass(frozen=True)
+class RandomMaskGenerator:
+    """Random masks: `int(mask_ratio * time * rows * columns)` tokens of each clip, chosen uniformly.
+
+    The official SIGMA code lists this type but cannot run it (sigma.md, section 6); the count follows VideoMAE.
+
+    Args:
+        grid: token grid `(time, rows, columns)`.
+        mask_ratio: share of the tokens that is masked, in [0, 1).
+
+    Raises:
+        ValueError: if the grid or the ratio is out of range.
+
+    Example:
+        >>> random = RandomMaskGenerator(grid=(2, 4, 4), mask_ratio=0.75)
+        >>> random(3, generator=torch.Generator().manual_seed(0)).sum(1)
+        tensor([24, 24, 24])
+    """
+
+    grid: tuple[int, int, int]
+    mask_ratio: float = 0.9
+
+    def __post_init__(self) -> None:
+        _check(self.grid, self.mask_ratio, self.grid[0] * self.grid[1] * self.grid[2])
+
+    @property
+    def num_masked(self) -> int:
+        """Number of masked tokens in each clip."""
+        time, rows, columns = self.grid
+        return int(self.mask_ratio * time * rows * columns)
+
+    def __call__(
+        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+    ) -> Tensor:
+        """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
+        time, rows, columns = self.grid
+        return _draw(batch_size, time * rows * columns, self.num_masked, generator, device)
+
+
+MASK_TYPES: dict[str, Callable[[tuple[int, int, int], float], MaskGenerator]] = {
+    "tube": TubeMaskGenerator,
+    "random": RandomMaskGenerator,
+}
+
+
+def build_mask_generator(mask_type: str, grid: tuple[int, int, int], mask_ratio: float) -> MaskGenerator:
+    """Make the mask generator of a configuration.
+
+    Args:
+        mask_type: a name in `MASK_TYPES`.
+        grid: token grid `(time, rows, columns)`.
+        mask_ratio: share of masked tokens, in [0, 1).
+
+    Returns:
+        A generator whose calls return bool masks `(batch_size, tokens)`.
+
+    Raises:
+        ValueError: if the name is unknown or a value is out of range.
+
+    Example:
+        >>> build_mask_generator("tube", (8, 14, 14), 0.9).num_masked
+        1408
+    """
+    if mask_type not in MASK_TYPES:
+        raise ValueError(f"mask_type must be one of {sorted(MASK_TYPES)}, got {mask_type!r}")
+    return MASK_TYPES[mask_type](grid, mask_ratio)

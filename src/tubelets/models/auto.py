@@ -1,0 +1,81 @@
+"""The one list of models, and how the Auto classes of transformers learn of them.
+
+A lookup in an Auto class starts from a configuration: configurations are registered when the package is imported, which
+costs little, and the models, which need torchvision and more, when the first of our configurations is made.
+"""
+
+import importlib
+from dataclasses import dataclass
+from functools import cache
+
+from transformers import AutoConfig
+
+
+@dataclass(frozen=True)
+class AutoEntry:
+    """Where the classes of one model type live, relative to `tubelets.models`.
+
+    Attributes:
+        folder: the method's folder.
+        config: `module:class` of the configuration.
+        models: Auto class name to `module:class`.
+        video_processor: name of a video processor class of transformers, if inference uses one.
+    """
+
+    folder: str
+    config: str
+    models: dict[str, str]
+    video_processor: str | None = None
+
+    def load(self, reference: str) -> type:
+        """Import the class that `module:class` names."""
+        module, _, name = reference.partition(":")
+        return getattr(importlib.import_module(f"tubelets.models.{self.folder}.{module}"), name)
+
+
+def _masked_video(folder: str, prefix: str) -> AutoEntry:
+    modeling = f"modeling_{folder}:{prefix}"
+    return AutoEntry(
+        folder,
+        f"configuration_{folder}:{prefix}Config",
+        {
+            "AutoModel": f"{modeling}Model",
+            "AutoModelForPreTraining": f"{modeling}ForPreTraining",
+            "AutoModelForVideoClassification": f"{modeling}ForVideoClassification",
+        },
+        "VideoMAEVideoProcessor",
+    )
+
+
+MODELS = {
+    "tubelets_videomae": _masked_video("videomae", "TubeletsVideoMAE"),
+    "sigma": _masked_video("sigma", "Sigma"),
+}
+
+
+def register_configs() -> None:
+    """Make every configuration known to `AutoConfig`."""
+    for model_type, entry in MODELS.items():
+        AutoConfig.register(model_type, entry.load(entry.config), exist_ok=True)  # type: ignore[arg-type]
+
+
+@cache
+def register_models() -> None:
+    """Make every model and processor known to the Auto classes; runs once, when a configuration is first made."""
+    import transformers
+    from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
+    for model_type, entry in MODELS.items():
+        config_class = entry.load(entry.config)
+        for auto_class, reference in entry.models.items():
+            getattr(transformers, auto_class).register(config_class, entry.load(reference), exist_ok=True)
+        if entry.video_processor is not None:
+            processor = getattr(transformers, entry.video_processor)
+            transformers.AutoVideoProcessor.register(config_class, video_processor_class=processor, exist_ok=True)
+        # Checkpoints published before transformers 5 name the two attention biases apart.
+        renamings = [
+            WeightRenaming(rf"attention\.attention\.{letter}_bias", f"attention.attention.{name}.bias")
+            for letter, name in (("q", "query"), ("v", "value"))
+        ]
+        register_checkpoint_conversion_mapping(model_type, renamings, overwrite=True)

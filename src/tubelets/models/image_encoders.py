@@ -1,0 +1,203 @@
+"""Frozen image encoders as feature targets: any model of transformers, timm or open_clip behind one interface.
+
+An encoder is named `library:name`, for instance `transformers:facebook/dino-vitb16`,
+`timm:vit_base_patch14_reg4_dinov2.lvd142m` or `open_clip:ViT-B-16-quickgelu/openai`. The name may be a Hub id or, for
+transformers a local folder, for timm and open_clip `local-dir:FOLDER`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FrozenImageEncoder(nn.Module, ABC):
+    """A network without gradients that gives each image one feature vector per cell of a grid.
+
+    Attributes:
+        hidden_size: width of the features.
+    """
+
+    hidden_size: int
+
+    def freeze(self) -> "FrozenImageEncoder":
+        """Switch off gradients and stay in evaluation mode."""
+        self.requires_grad_(False)
+        return self.train(False)
+
+    def train(self, mode: bool = True) -> "FrozenImageEncoder":
+        """Stay in evaluation mode whatever is asked: a target must not depend on dropout."""
+        return super().train(False)
+
+    @abstractmethod
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Last features `(images, hidden_size, rows, columns)` on the encoder's own grid."""
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Features on a token grid.
+
+        Args:
+            images: float `(images, channels, height, width)`, normalised.
+            grid: rows and columns wanted; another grid of the encoder is resized bilinearly (sigma.md, section 3).
+
+        Returns:
+            `(images, rows * columns, hidden_size)`, row-major.
+        """
+        features = self.feature_map(images.to(next(self.parameters()).dtype))
+        if tuple(features.shape[-2:]) != tuple(grid):
+            features = F.interpolate(features.float(), size=grid, mode="bilinear", align_corners=False)
+        return features.flatten(2).transpose(1, 2)
+
+
+def _square_map(tokens: Tensor, rows: int, columns: int) -> Tensor:
+    """Patch tokens `(B, prefix + rows * columns, D)`, last ones last, as a map `(B, D, rows, columns)`."""
+    return tokens[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
+
+
+class TransformersImageEncoder(FrozenImageEncoder):
+    """A vision model of transformers: DINO, DINOv2, ViT, CLIP and SigLIP towers, or a CNN.
+
+    Args:
+        model: the vision model; for CLIP-like towers the post layer norm is applied to all tokens, as SMILE does.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.patch_size = getattr(model.config, "patch_size", None)
+        self.hidden_size = getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
+        self.post_layernorm = getattr(model, "post_layernorm", None) or getattr(
+            getattr(model, "vision_model", None), "post_layernorm", None
+        )
+        self.freeze()
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Last features `(images, hidden_size, rows, columns)`."""
+        extra = {}
+        if images.shape[-1] != getattr(self.model.config, "image_size", images.shape[-1]):
+            extra["interpolate_pos_encoding"] = True
+        hidden = self.model(pixel_values=images, **extra).last_hidden_state
+        if hidden.ndim == 4:
+            return hidden
+        if self.post_layernorm is not None:
+            hidden = self.post_layernorm(hidden)
+        return _square_map(hidden, images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size)
+
+
+class TimmImageEncoder(FrozenImageEncoder):
+    """A timm model; CNNs give the feature map of the wanted stride.
+
+    Args:
+        model: the model, without its classifier.
+        stride: for CNNs, pixels per cell of the feature map that is used.
+
+    Raises:
+        ValueError: if a CNN has no feature map of that stride.
+    """
+
+    def __init__(self, model: nn.Module, stride: int = 16) -> None:
+        super().__init__()
+        self.model = model
+        self.is_vit = hasattr(model, "patch_embed") and hasattr(model, "num_prefix_tokens")
+        if self.is_vit:
+            self.hidden_size = model.num_features
+        else:
+            reductions = model.feature_info.reduction()
+            if stride not in reductions:
+                raise ValueError(f"the encoder has feature maps of strides {reductions}, none of stride {stride}")
+            self.stage = len(reductions) - 1 - reductions[::-1].index(stride)
+            self.hidden_size = model.feature_info.channels()[self.stage]
+        self.freeze()
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Last features `(images, hidden_size, rows, columns)`."""
+        if not self.is_vit:
+            return self.model.forward_intermediates(images, indices=[self.stage], intermediates_only=True)[0]
+        patch_height, patch_width = self.model.patch_embed.patch_size
+        tokens = self.model.forward_features(images)
+        return _square_map(tokens, images.shape[-2] // patch_height, images.shape[-1] // patch_width)
+
+
+class OpenClipImageEncoder(FrozenImageEncoder):
+    """The visual tower of an open_clip model, post layer norm applied to all tokens.
+
+    Args:
+        visual: the tower.
+    """
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+        with torch.no_grad():
+            self.hidden_size = self._tokens(torch.zeros(1, 3, *visual.image_size)).shape[1]
+        self.freeze()
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        outputs = self.visual.forward_intermediates(
+            images, indices=1, normalize_intermediates=True, intermediates_only=True, output_fmt="NCHW"
+        )
+        return outputs["image_intermediates"][0]
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Last features `(images, hidden_size, rows, columns)`."""
+        return self._tokens(images)
+
+
+def _load_transformers(name: str, image_size: int) -> FrozenImageEncoder:
+    from transformers import AutoConfig, AutoModel, CLIPVisionModel, SiglipVisionModel
+
+    model_type = AutoConfig.from_pretrained(name).model_type
+    towers: dict[str, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
+    return TransformersImageEncoder(towers.get(model_type, AutoModel).from_pretrained(name))
+
+
+def _load_timm(name: str, image_size: int) -> FrozenImageEncoder:
+    import timm
+
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=0, img_size=image_size)
+    except TypeError:  # CNNs take no image size
+        model = timm.create_model(name, pretrained=True, num_classes=0)
+    return TimmImageEncoder(model)
+
+
+def _load_open_clip(name: str, image_size: int) -> FrozenImageEncoder:
+    import open_clip
+
+    architecture, _, pretrained = (name, "", "") if ":" in name else name.partition("/")
+    model = open_clip.create_model(architecture, pretrained=pretrained or None, require_pretrained=True)
+    return OpenClipImageEncoder(model.visual)
+
+
+LIBRARIES = {"transformers": _load_transformers, "timm": _load_timm, "open_clip": _load_open_clip}
+
+
+def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] = 224) -> FrozenImageEncoder:
+    """Load a frozen image encoder with its weights.
+
+    Args:
+        name: `library:name`; see the module's head.
+        image_size: height and width of the images it will see, in pixels.
+
+    Returns:
+        The encoder, without gradients.
+
+    Raises:
+        ValueError: if the name has no known library in front.
+
+    Example:
+        >>> load_image_encoder("resnet18")
+        Traceback (most recent call last):
+        ...
+        ValueError: an image encoder is named 'library:name' with library transformers, timm or open_clip, got 'resnet18'
+    """
+    library, _, rest = name.partition(":")
+    if library not in LIBRARIES or not rest:
+        raise ValueError(
+            f"an image encoder is named 'library:name' with library transformers, timm or open_clip, got {name!r}"
+        )
+    side = image_size if isinstance(image_size, int) else image_size[0]
+    return LIBRARIES[library](rest, side)

@@ -1,0 +1,1 @@
+"""VideoMAE-family base that the masked-video methods share; itself the pixel baseline."""

@@ -1,0 +1,122 @@
+"""Configuration of the masked-video base: VideoMAE sizes with the official constants (sigma.md, sections 2, 6 and 7)."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.videomae.configuration_videomae import VideoMAEConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@strict
+class TubeletsVideoMAEConfig(VideoMAEConfig):
+    r"""Sizes and constants of a masked video autoencoder; the defaults are ViT-B/16 on 16 frames of 224 x 224 pixels.
+
+    Extends `transformers.VideoMAEConfig`, whose fields keep their names and meaning. Where the defaults of transformers
+    differ from the official code (LayerNorm epsilon, final norm), ours are the official ones.
+
+    Args:
+        image_size: height and width of the frames in pixels, one integer or a pair.
+        patch_size: height and width of a tube in pixels, one integer or a pair; divides `image_size`.
+        num_frames: frames in a clip; a multiple of `tubelet_size`.
+        tubelet_size: frames in a tube.
+        layer_norm_eps: epsilon of every LayerNorm.
+        use_mean_pooling: True drops the final norm of the encoder, as the classifier does; False keeps it, as
+            pretraining and feature extraction do.
+        norm_pix_loss: standardise pixel targets per tube and colour channel.
+        mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
+        mask_ratio: share of masked tokens in pretraining, in [0, 1).
+        drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
+        head_dropout: dropout before the classifier, in [0, 1).
+        head_init_scale: factor on the classifier's initial weights.
+        image_mean: mean of each colour channel, on the scale [0, 1].
+        image_std: standard deviation of each colour channel, on the scale [0, 1].
+        **kwargs: every other field of `transformers.VideoMAEConfig`.
+
+    Raises:
+        huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or the fields contradict each other.
+
+    Example:
+        >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4)
+        >>> config.grid, config.num_tokens
+        ((2, 2, 2), 8)
+    """
+
+    model_type = "tubelets_videomae"
+
+    layer_norm_eps: float = 1e-6
+    use_mean_pooling: bool = False
+    mask_type: Literal["tube", "random"] = "tube"
+    mask_ratio: float | int = 0.9
+    drop_path_rate: float | int = 0.0
+    head_dropout: float | int = 0.0
+    head_init_scale: float | int = 0.001
+    image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
+    image_std: list[float] | tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self, **kwargs: object) -> None:
+        """Register the models with the Auto classes, whose lookups start from a configuration."""
+        # Imported here because the list of models names this module.
+        from tubelets.models.auto import register_models
+
+        super().__post_init__(**kwargs)
+        register_models()
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Token grid `(time, rows, columns)`."""
+        height, width = _pair(self.image_size)
+        patch_height, patch_width = _pair(self.patch_size)
+        return self.num_frames // self.tubelet_size, height // patch_height, width // patch_width
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a clip, visible and masked."""
+        time, rows, columns = self.grid
+        return time * rows * columns
+
+    @property
+    def pixels_per_tube(self) -> int:
+        """Values of a tube: frames x height x width x channels, e.g. 2 * 16 * 16 * 3 = 1536."""
+        patch_height, patch_width = _pair(self.patch_size)
+        return self.num_channels * self.tubelet_size * patch_height * patch_width
+
+    @property
+    def prediction_size(self) -> int:
+        """Width of the decoder's output: the pixels of a tube."""
+        return self.pixels_per_tube
+
+    def validate_geometry(self) -> None:
+        """Refuse sizes that do not tile: frames by tubelets, pixels by patches, widths by attention heads."""
+        if self.num_frames % self.tubelet_size:
+            raise ValueError(f"num_frames={self.num_frames} must be a multiple of tubelet_size={self.tubelet_size}")
+        for side, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
+            if side % patch:
+                raise ValueError(f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}"
+            )
+        if self.decoder_hidden_size % self.decoder_num_attention_heads:
+            raise ValueError(
+                f"decoder_hidden_size={self.decoder_hidden_size} must be a multiple of "
+                f"decoder_num_attention_heads={self.decoder_num_attention_heads}"
+            )
+
+    def validate_ranges(self) -> None:
+        """Refuse ratios and channel statistics outside their range."""
+        for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != self.num_channels:
+                raise ValueError(f"{name} needs {self.num_channels} values, one per channel, got {getattr(self, name)}")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+
+
+def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    return (side, side) if isinstance(side, int) else (side[0], side[1])

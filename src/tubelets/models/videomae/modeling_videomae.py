@@ -1,0 +1,539 @@
+"""Masked-video base: VideoMAE (Tong et al., NeurIPS 2022) that does no work on tokens that are thrown away.
+
+The encoder embeds only visible tubes, targets exist only for masked ones, and the last decoder block queries masked
+tokens only. Parameter names are those of `transformers.VideoMAEForPreTraining` and `VideoMAEForVideoClassification`;
+constants and initialisation are the official code's (sigma.md, sections 2 and 7).
+"""
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.videomae.modeling_videomae import (
+    VideoMAELayer,
+    VideoMAEPatchEmbeddings,
+    VideoMAESelfAttention,
+    eager_attention_forward,
+)
+from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils.output_capturing import capture_outputs
+
+from tubelets.masking import build_mask_generator
+from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
+from tubelets.models.videomae.tubes import check_video, count_masked, gather_tubes, sinusoid_table, split_tokens
+from tubelets.objectives import masked_regression_loss, standardize_tubes
+
+# What a pretraining checkpoint holds besides the encoder.
+PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
+
+
+@dataclass
+class MaskedVideoOutput(ModelOutput):
+    """Output of masked-video pretraining; B clips, N_vis visible and M masked tokens.
+
+    Every scalar field is a number worth logging; the training loop logs them by name.
+
+    Args:
+        loss: scalar.
+        logits: `(B, M, prediction_size)` predictions for the masked tokens, in token order.
+        targets: `(B, M, prediction_size)` what they should have been.
+        encoder_last_hidden_state: `(B, N_vis, hidden_size)`, after the final norm.
+        hidden_states: encoder states, if asked for.
+        attentions: encoder attention maps, if asked for and computed eagerly.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    targets: Tensor | None = None
+    encoder_last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class TubeletsVideoMAEEmbeddings(nn.Module):
+    """Patch embedding of the tubes that are kept, plus fixed positions."""
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embeddings = VideoMAEPatchEmbeddings(config)
+        self.register_buffer(
+            "position_embeddings", sinusoid_table(config.num_tokens, config.hidden_size), persistent=False
+        )
+
+    def forward(self, pixel_values: Tensor, visible_ids: Tensor | None = None) -> Tensor:
+        """Embed the visible tubes of float or uint8 clips: `(B, N_vis, hidden_size)`."""
+        projection = self.patch_embeddings.projection
+        tubes = normalize_pixels(gather_tubes(pixel_values, visible_ids, self.config), self.config, channel_dim=2)
+        tokens = F.linear(tubes.flatten(2).to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
+        positions = self.position_embeddings.to(tokens.dtype)
+        return tokens + (positions if visible_ids is None else positions[0][visible_ids])
+
+
+class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
+    """Self-attention in which only the last `num_queries` tokens ask, and all answer."""
+
+    def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Attend: `(B, N, width)` to `(B, num_queries or N, width)` and, if computed eagerly, the attention map."""
+        asking = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
+        query, key, value = (
+            projection(states).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+            for projection, states in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
+        )
+        attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        dropout = self.dropout_prob if self.training else 0.0
+        context, attention = attend(
+            self, query, key, value, None, is_causal=False, scaling=self.scaling, dropout=dropout
+        )
+        return context.flatten(2), attention
+
+
+class TubeletsVideoMAELayer(VideoMAELayer):
+    """Pre-norm transformer block with stochastic depth and, for a decoder's last block, fewer queries than keys."""
+
+    def __init__(self, config: TubeletsVideoMAEConfig, drop_path: float = 0.0) -> None:
+        super().__init__(config)
+        self.attention.attention = TubeletsVideoMAESelfAttention(config)
+        self.drop_path = StochasticDepth(drop_path, mode="row") if drop_path else nn.Identity()
+
+    def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> Tensor:
+        """Transform `(B, N, width)`; with `num_queries` only the last that many tokens are returned."""
+        residual = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
+        attended, _ = self.attention.attention(self.layernorm_before(hidden_states), num_queries)
+        hidden_states = residual + self.drop_path(self.attention.output(attended, residual))
+        expanded = self.intermediate(self.layernorm_after(hidden_states))
+        return hidden_states + self.drop_path(self.output.dropout(self.output.dense(expanded)))
+
+
+class TubeletsVideoMAEEncoder(nn.Module):
+    """The encoder's stack of blocks; stochastic depth grows linearly with depth."""
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        super().__init__()
+        depth = config.num_hidden_layers
+        rates = [config.drop_path_rate * index / max(depth - 1, 1) for index in range(depth)]
+        self.layer = nn.ModuleList(TubeletsVideoMAELayer(config, rate) for rate in rates)
+        self.gradient_checkpointing = False
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Transform `(B, N, hidden_size)`."""
+        for layer in self.layer:
+            hidden_states = layer(hidden_states)
+        return hidden_states
+
+
+class TubeletsVideoMAEDecoder(nn.Module):
+    """Light decoder over visible then masked tokens that returns predictions for the masked ones."""
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        super().__init__()
+        width = config.decoder_hidden_size
+        sizes = deepcopy(config)
+        sizes.hidden_size = width
+        sizes.num_attention_heads = config.decoder_num_attention_heads
+        sizes.intermediate_size = config.decoder_intermediate_size
+        self.decoder_layers = nn.ModuleList(
+            TubeletsVideoMAELayer(sizes) for _ in range(config.decoder_num_hidden_layers)
+        )
+        for layer in self.decoder_layers:
+            # The attention kernel is chosen through the model's own configuration, not through the resized copy.
+            layer.attention.attention.config = config
+        self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.head = nn.Linear(width, config.prediction_size)
+        self.gradient_checkpointing = False
+        self.register_buffer("position_embeddings", sinusoid_table(config.num_tokens, width), persistent=False)
+
+    def forward(self, visible: Tensor, mask_token: Tensor, visible_ids: Tensor, masked_ids: Tensor) -> Tensor:
+        """Predict the masked tokens: `(B, M, prediction_size)`."""
+        positions = self.position_embeddings[0].to(visible.dtype)
+        masked = mask_token.to(visible.dtype) + positions[masked_ids]
+        hidden_states = torch.cat([visible + positions[visible_ids], masked], dim=1)
+        for layer in self.decoder_layers[:-1]:
+            hidden_states = layer(hidden_states)
+        for layer in self.decoder_layers[-1:]:
+            hidden_states = layer(hidden_states, masked_ids.shape[1])
+        return self.head(self.norm(hidden_states[:, -masked_ids.shape[1] :]))
+
+
+class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation shared by the masked-video models."""
+
+    config: TubeletsVideoMAEConfig
+    base_model_prefix = "videomae"
+    main_input_name = "pixel_values"
+    input_modalities = "video"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TubeletsVideoMAEEmbeddings", "TubeletsVideoMAELayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_record_outputs = {"hidden_states": TubeletsVideoMAELayer, "attentions": TubeletsVideoMAESelfAttention}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        scheme = getattr(module, "_tubelets_init", None)
+        if isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and scheme is not None:
+            scheme(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, (nn.Linear, nn.Conv3d)):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            if module.bias is not None:
+                bound = 1 / math.sqrt(module.weight[0].numel())
+                init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, (TubeletsVideoMAEEmbeddings, TubeletsVideoMAEDecoder)):
+            _, tokens, width = module.position_embeddings.shape
+            init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
+
+    def save_pretrained(self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any) -> None:
+        """Save as `transformers.PreTrainedModel.save_pretrained`, with the names the modules have in memory.
+
+        Args:
+            save_directory: folder to write.
+            *args: passed on.
+            save_original_format: True would write the names of old checkpoints, which a Trainer cannot resume from.
+            **kwargs: passed on.
+        """
+        super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+
+
+class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
+    """Video ViT encoder that returns token features.
+
+    Args:
+        config: sizes and constants.
+        initialize_blocks: marks how the blocks' weights are initialised; classifiers differ from pretraining.
+
+    Example:
+        >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4, num_hidden_layers=1)
+        >>> model = TubeletsVideoMAEModel(config)
+        >>> model(torch.zeros(1, 4, 3, 32, 32)).last_hidden_state.shape
+        torch.Size([1, 8, 768])
+    """
+
+    _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, r"^fc_norm\.", r"^classifier\."]
+
+    def __init__(
+        self, config: TubeletsVideoMAEConfig, initialize_blocks: Callable[[nn.ModuleList], None] | None = None
+    ) -> None:
+        super().__init__(config)
+        self.embeddings = TubeletsVideoMAEEmbeddings(config)
+        self.encoder = TubeletsVideoMAEEncoder(config)
+        self.layernorm = None if config.use_mean_pooling else nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        (initialize_blocks or mark_xavier)(self.encoder.layer)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The patch embedding."""
+        return self.embeddings.patch_embeddings
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values: Tensor,
+        bool_masked_pos: Tensor | None = None,
+        num_masked: int | None = None,
+        visible_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling:
+        """Encode clips, or the visible tokens of masked clips.
+
+        Args:
+            pixel_values: `(B, num_frames, channels, height, width)`: float, normalised with the configured mean and
+                standard deviation, or raw uint8, which the model normalises itself.
+            bool_masked_pos: bool `(B, tokens)`, True = masked, the same number in every clip; None encodes all tokens.
+            num_masked: masked tokens per clip; saves a synchronisation on accelerators.
+            visible_ids: int64 `(B, N_vis)`, instead of `bool_masked_pos`.
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            `last_hidden_state` `(B, N_vis, hidden_size)`, after the final norm unless `use_mean_pooling`, and
+            `pooler_output` `(B, hidden_size)`, its mean over tokens.
+
+        Raises:
+            ValueError: if the video or the mask does not fit the configuration.
+        """
+        check_video(pixel_values, self.config)
+        if visible_ids is None and bool_masked_pos is not None:
+            visible_ids, _ = self.split_tokens(bool_masked_pos, num_masked)
+        tokens = self.encoder(self.embeddings(pixel_values, visible_ids))
+        if self.layernorm is not None:
+            tokens = self.layernorm(tokens)
+        return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
+
+    def split_tokens(self, bool_masked_pos: Tensor, num_masked: int | None = None) -> tuple[Tensor, Tensor]:
+        """Indices `(B, N_vis)` of visible and `(B, M)` of masked tokens; see `tubes.count_masked` for the checks."""
+        default = build_mask_generator(self.config.mask_type, self.config.grid, self.config.mask_ratio).num_masked
+        count = count_masked(bool_masked_pos, num_masked, default, self.config.num_tokens)
+        return split_tokens(bool_masked_pos, count)
+
+
+class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
+    """Encoder and decoder of masked-video pretraining, without an objective.
+
+    Methods subclass it: they add what their objective needs and then call `post_init`.
+
+    Args:
+        config: sizes and constants.
+    """
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        super().__init__(config)
+        config.use_mean_pooling = False
+        self.videomae = TubeletsVideoMAEModel(config)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
+        self.decoder = TubeletsVideoMAEDecoder(config)
+        mark_xavier(self.decoder.decoder_layers)
+        mark_initialization(self.decoder.head, init.xavier_uniform_)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
+
+    def predict(
+        self, pixel_values: Tensor, visible_ids: Tensor, masked_ids: Tensor, **kwargs: Any
+    ) -> tuple[BaseModelOutputWithPooling, Tensor]:
+        """Encode the visible tokens and predict the masked ones.
+
+        Args:
+            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+            visible_ids: int64 `(B, N_vis)`.
+            masked_ids: int64 `(B, M)`.
+            **kwargs: passed to the encoder.
+
+        Returns:
+            The encoder's output, and predictions `(B, M, prediction_size)` in token order.
+        """
+        encoded = self.videomae(pixel_values, visible_ids=visible_ids, **{**kwargs, "return_dict": True})
+        visible = self.encoder_to_decoder(encoded.last_hidden_state)
+        return encoded, self.decoder(visible, self.mask_token, visible_ids, masked_ids)
+
+
+class TubeletsVideoMAEForPreTraining(MaskedVideoAutoencoder):
+    """Masked autoencoding of standardised pixels: the VideoMAE baseline (sigma.md, section 3, target `pixel`).
+
+    Args:
+        config: sizes and constants.
+
+    Example:
+        >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4, num_hidden_layers=1, mask_ratio=0.5)
+        >>> model = TubeletsVideoMAEForPreTraining(config)
+        >>> mask = build_mask_generator("tube", config.grid, 0.5)(2)
+        >>> model(torch.zeros(2, 4, 3, 32, 32), mask).logits.shape
+        torch.Size([2, 4, 1536])
+    """
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        super().__init__(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: Tensor, bool_masked_pos: Tensor, num_masked: int | None = None, **kwargs: Any
+    ) -> MaskedVideoOutput:
+        """Predict the pixels of masked tubes.
+
+        Args:
+            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+            bool_masked_pos: bool `(B, tokens)`, True = masked, the same number in every clip.
+            num_masked: masked tokens per clip, an integer; saves a synchronisation on accelerators.
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            The loss, the predictions and the targets.
+
+        Raises:
+            ValueError: if the video or the mask does not fit the configuration.
+        """
+        visible_ids, masked_ids = self.videomae.split_tokens(bool_masked_pos, num_masked)
+        encoded, predictions = self.predict(pixel_values, visible_ids, masked_ids, **kwargs)
+        targets = pixel_targets(pixel_values, masked_ids, self.config)
+        return MaskedVideoOutput(
+            loss=masked_regression_loss(predictions, targets),
+            logits=predictions,
+            targets=targets,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+
+class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
+    """Video classifier: mean over tokens, LayerNorm, linear head (sigma.md, section 7.1).
+
+    The encoder's final norm is dropped and `fc_norm` starts fresh, as in the official fine-tuning; the configuration's
+    `use_mean_pooling` is set accordingly.
+
+    Args:
+        config: sizes, labels and constants.
+
+    Example:
+        >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4, num_hidden_layers=1, num_labels=3)
+        >>> model = TubeletsVideoMAEForVideoClassification(config)
+        >>> model(torch.zeros(2, 4, 3, 32, 32), labels=torch.tensor([0, 2])).logits.shape
+        torch.Size([2, 3])
+    """
+
+    _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, r"^(videomae\.)?layernorm\."]
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        super().__init__(config)
+        config.use_mean_pooling = True
+        self.num_labels = config.num_labels
+        self.videomae = TubeletsVideoMAEModel(config, mark_truncated_normal)
+        self.fc_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        # `head_init_scale` times a truncated normal is a truncated normal of that width and bounds.
+        scale = config.head_init_scale
+        mark_initialization(self.classifier, init.trunc_normal_, std=0.02 * scale, a=-2.0 * scale, b=2.0 * scale)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
+        """Score classes.
+
+        Args:
+            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+            labels: int64 `(B,)` class indices, float `(B, num_labels)` class probabilities (mixup), or float
+                `(B, num_labels)` in {0, 1} with `config.problem_type = "multi_label_classification"`.
+            **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
+
+        Returns:
+            `logits` `(B, num_labels)` and, with labels, the `loss`.
+
+        Raises:
+            ValueError: if the video does not fit the configuration or a label is out of range.
+        """
+        encoded = self.videomae(pixel_values, **{**kwargs, "return_dict": True})
+        logits = self.classifier(self.dropout(self.fc_norm(encoded.pooler_output)))
+        loss = None if labels is None else self.classification_loss(logits, labels)
+        return ImageClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )
+
+    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross entropy with indices or probabilities, or binary cross entropy for multi-label problems."""
+        if labels.is_floating_point() and labels.shape != logits.shape:
+            raise ValueError(f"float labels must have shape {tuple(logits.shape)}, got {tuple(labels.shape)}")
+        if self.config.problem_type == "multi_label_classification":
+            return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
+        return F.cross_entropy(logits.float(), labels)
+
+
+def mark_initialization(module: nn.Linear, scheme: Callable[..., Tensor], **kwargs: float) -> None:
+    """Say how a linear layer's weight is initialised; its bias becomes zero.
+
+    transformers initialises modules one by one, children first and without their names, so that the layer has to carry
+    the scheme itself.
+
+    Args:
+        module: the layer.
+        scheme: a function of `transformers.initialization`.
+        **kwargs: its arguments.
+    """
+
+    def initialize(weight: Tensor) -> None:
+        scheme(weight, **kwargs)
+
+    module._tubelets_init = initialize  # type: ignore[assignment]
+
+
+def mark_xavier(layers: nn.ModuleList) -> None:
+    """Xavier-uniform weights for transformer blocks (sigma.md, section 2.4).
+
+    The official code initialises query, key and value as one matrix of 3 x width rows, whose Xavier bound is
+    `sqrt(6 / (4 * width))`: `sqrt(1/2)` of the bound of a square matrix.
+
+    Args:
+        layers: blocks of the encoder or decoder.
+    """
+    for layer in layers:
+        for module in layer.modules():
+            if isinstance(module, nn.Linear):
+                mark_initialization(module, init.xavier_uniform_)
+        attention = layer.attention.attention
+        for module in (attention.query, attention.key, attention.value):
+            mark_initialization(module, init.xavier_uniform_, gain=math.sqrt(0.5))
+
+
+def mark_truncated_normal(layers: nn.ModuleList) -> None:
+    """Truncated-normal weights for the blocks of a classifier (sigma.md, section 7.1): std 0.02, bounds +-2.
+
+    Args:
+        layers: blocks of the encoder.
+    """
+    for module in layers.modules():
+        if isinstance(module, nn.Linear):
+            mark_initialization(module, init.trunc_normal_, std=0.02, a=-2.0, b=2.0)
+
+
+def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_dim: int) -> tuple[Tensor, Tensor]:
+    shape = [-1 if dim == channel_dim else 1 for dim in range(like.ndim)]
+    mean = torch.tensor(config.image_mean, dtype=torch.float32, device=like.device).view(shape)
+    std = torch.tensor(config.image_std, dtype=torch.float32, device=like.device).view(shape)
+    return mean, std
+
+
+def normalize_pixels(pixels: Tensor, config: TubeletsVideoMAEConfig, channel_dim: int) -> Tensor:
+    """Normalise raw uint8 pixels with the configured mean and standard deviation; float pixels pass as they are.
+
+    Args:
+        pixels: any shape, uint8 in [0, 255] or normalised float.
+        config: holds `image_mean` and `image_std`.
+        channel_dim: the dimension of the colour channels.
+
+    Returns:
+        float, same shape.
+    """
+    if pixels.dtype != torch.uint8:
+        return pixels
+    mean, std = _channel_statistics(config, pixels, channel_dim)
+    return (pixels - 255 * mean) / (255 * std)
+
+
+@torch.no_grad()
+def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVideoMAEConfig) -> Tensor:
+    """Pixels of the masked tubes, on the scale [0, 1], standardised per tube and channel if `norm_pix_loss`.
+
+    Args:
+        pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+        masked_ids: int64 `(B, M)`.
+        config: the model's configuration.
+
+    Returns:
+        float32 `(B, M, pixels_per_tube)`, ordered frame, row, column, channel with the channel fastest.
+    """
+    tubes = gather_tubes(pixel_values, masked_ids, config)
+    if tubes.dtype == torch.uint8:
+        tubes = tubes / 255
+    else:
+        mean, std = _channel_statistics(config, tubes, channel_dim=2)
+        tubes = tubes.float() * std + mean
+    tubes = tubes.flatten(3)  # (B, M, channels, pixels)
+    if config.norm_pix_loss:
+        tubes = standardize_tubes(tubes)
+    return tubes.transpose(2, 3).flatten(2)

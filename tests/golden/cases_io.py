@@ -1,0 +1,62 @@
+"""Reading golden cases: numbers of the official code, stored as json (with a safetensors file beside it)."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+DEFAULT_FOLDER = Path(__file__).parent / "cases"
+
+
+def golden_dir() -> Path:
+    """Folder with one sub-folder of cases per method: `TUBELETS_GOLDEN_DIR` when set, else `cases` beside this file."""
+    folder = Path(os.environ.get("TUBELETS_GOLDEN_DIR") or DEFAULT_FOLDER)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"TUBELETS_GOLDEN_DIR is {str(folder)!r}, which is not a folder; unset it or correct it"
+        )
+    return folder
+
+
+def case_paths(method: str) -> list[Path]:
+    """Sorted json files of one method, e.g. `case_paths("smile")`; at least one.
+
+    An empty folder is an error: parametrising over an empty list would let a test pass without having run.
+    """
+    paths = sorted((golden_dir() / method).glob("*.json"))
+    if not paths:
+        raise FileNotFoundError(f"no golden case (*.json) in {str(golden_dir() / method)!r}")
+    return paths
+
+
+def load_case(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The json of a case and the tensors of the safetensors file of the same name (empty when there is none)."""
+    case = json.loads(path.read_text(encoding="utf-8"))
+    tensors = path.with_suffix(".safetensors")
+    return case, load_file(tensors) if tensors.exists() else {}
+
+
+def assert_close(actual: Tensor, expected: Tensor, tolerance: Mapping[str, Any] | float, name: str) -> None:
+    """Fail unless `|actual - expected| <= abs + rel * |expected|` everywhere.
+
+    Args:
+        actual: tensor of any dtype; compared in float64.
+        expected: tensor of the same shape.
+        tolerance: `{"abs": ..., "rel": ...}`, either may be missing (then 0) but not both; a number is an absolute one.
+        name: what is compared, for the message.
+    """
+    limits = tolerance if isinstance(tolerance, Mapping) else {"abs": tolerance}
+    if "abs" not in limits and "rel" not in limits:
+        raise KeyError(f"{name}: the tolerance has neither 'abs' nor 'rel' ({dict(limits)}); pass one explicitly")
+    absolute, relative = float(limits.get("abs", 0.0)), float(limits.get("rel", 0.0))
+    assert tuple(actual.shape) == tuple(expected.shape), f"{name}: shape {actual.shape}, expected {expected.shape}"
+    ours, theirs = actual.detach().cpu().double(), expected.detach().cpu().double()
+    assert torch.equal(ours.isnan(), theirs.isnan()), f"{name}: NaN in different places"
+    torch.testing.assert_close(
+        ours, theirs, atol=absolute, rtol=relative, equal_nan=True, msg=lambda text: f"{name}: {text}"
+    )
