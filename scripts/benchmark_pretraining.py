@@ -45,10 +45,13 @@ def make_model(name: str, size: str) -> torch.nn.Module:
 def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio: float) -> Callable[[], None]:
     """A function that takes one optimiser step on random clips."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    import os
     model = make_model(name, size).to(device).train()
+    if os.environ.get("PURE"): model = model.bfloat16()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     generator = torch.Generator().manual_seed(0)
     videos = torch.randn(batch_size, 16, 3, 224, 224, generator=generator).to(device)
+    if os.environ.get("PURE"): videos=videos.bfloat16()
     masks = TubeMaskGenerator((8, 14, 14), mask_ratio)
     mask = masks(batch_size, generator=generator).to(device)
     extra = {} if name == "transformers" else {"num_masked": masks.num_masked}

@@ -5,10 +5,12 @@ costs little, and the models, which need torchvision and more, when the first of
 """
 
 import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,18 @@ class AutoEntry:
         config: `module:class` of the configuration.
         models: Auto class name to `module:class`.
         video_processor: name of a video processor class of transformers, if inference uses one.
+        processor: `package.module:function` that makes the inference processor of a configuration.
+        collator: `package.module:class` of the pretraining collator, made from a configuration.
     """
 
     folder: str
     config: str
     models: dict[str, str]
     video_processor: str | None = None
+    processor: str | None = None
+    collator: str | None = None
 
-    def load(self, reference: str) -> type:
+    def load(self, reference: str) -> Any:
         """Import the class that `module:class` names."""
         module, _, name = reference.partition(":")
         return getattr(importlib.import_module(f"tubelets.models.{self.folder}.{module}"), name)
@@ -43,7 +49,9 @@ def _masked_video(folder: str, prefix: str) -> AutoEntry:
             "AutoModelForPreTraining": f"{modeling}ForPreTraining",
             "AutoModelForVideoClassification": f"{modeling}ForVideoClassification",
         },
-        "VideoMAEVideoProcessor",
+        video_processor="VideoMAEVideoProcessor",
+        processor="tubelets.models.videomae.processing_videomae:video_processor",
+        collator="tubelets.models.videomae.processing_videomae:MaskedVideoCollator",
     )
 
 
@@ -53,10 +61,50 @@ MODELS = {
 }
 
 
+def pretraining_collator(config: PreTrainedConfig) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+    """The collator that makes a method's pretraining batches.
+
+    Args:
+        config: a configuration of one of our model types.
+
+    Returns:
+        A function from the items of a clip stream to the arguments of the pretraining model.
+
+    Raises:
+        ValueError: if the model type is not ours or has no pretraining.
+    """
+    return _make("collator", config)
+
+
+def inference_processor(config: PreTrainedConfig) -> Any:
+    """The processor that is saved beside a model's weights.
+
+    Args:
+        config: a configuration of one of our model types.
+
+    Returns:
+        A processor of transformers or of this package.
+
+    Raises:
+        ValueError: if the model type is not ours or has no processor.
+    """
+    return _make("processor", config)
+
+
+def _make(part: str, config: PreTrainedConfig) -> Any:
+    entry = MODELS.get(config.model_type)
+    reference = getattr(entry, part, None)
+    if reference is None:
+        known = sorted(name for name, found in MODELS.items() if getattr(found, part))
+        raise ValueError(f"model_type={config.model_type!r} has no {part} here; choose one of {known}")
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)(config)
+
+
 def register_configs() -> None:
     """Make every configuration known to `AutoConfig`."""
     for model_type, entry in MODELS.items():
-        AutoConfig.register(model_type, entry.load(entry.config), exist_ok=True)  # type: ignore[arg-type]
+        AutoConfig.register(model_type, entry.load(entry.config), exist_ok=True)
 
 
 @cache

@@ -135,6 +135,11 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
         if module is self and self.config.loss_type == "prototypes":
             init.normal_(self.prototypes)
 
+    def prepare_for_pretraining(self) -> None:
+        """Load the frozen image encoder, if the target needs one."""
+        if self.teacher is None:
+            self.load_teacher()
+
     def load_teacher(self, teacher: FrozenImageEncoder | None = None) -> "SigmaForPreTraining":
         """Attach the frozen image encoder that makes the targets; it follows the model's device and dtype.
 

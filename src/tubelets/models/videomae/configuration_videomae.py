@@ -71,6 +71,11 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
         return self.num_frames // self.tubelet_size, height // patch_height, width // patch_width
 
     @property
+    def image_height_width(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels."""
+        return _pair(self.image_size)
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of a clip, visible and masked."""
         time, rows, columns = self.grid

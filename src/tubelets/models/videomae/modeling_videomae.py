@@ -36,6 +36,9 @@ from tubelets.objectives import masked_regression_loss, standardize_tubes
 # What a pretraining checkpoint holds besides the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
 
+# Added to the deviation of a tube's pixels on the scale [0, 1] (sigma.md, section 3).
+PIXEL_EPS = 1e-6
+
 
 @dataclass
 class MaskedVideoOutput(ModelOutput):
@@ -313,6 +316,9 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
         if module is self:
             init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
+    def prepare_for_pretraining(self) -> None:
+        """Fetch what the objective needs and the weights do not hold; the training loop calls it once. Here: nothing."""
+
     def predict(
         self, pixel_values: Tensor, visible_ids: Tensor, masked_ids: Tensor, **kwargs: Any
     ) -> tuple[BaseModelOutputWithPooling, Tensor]:
@@ -527,13 +533,13 @@ def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVide
     Returns:
         float32 `(B, M, pixels_per_tube)`, ordered frame, row, column, channel with the channel fastest.
     """
-    tubes = gather_tubes(pixel_values, masked_ids, config)
-    if tubes.dtype == torch.uint8:
-        tubes = tubes / 255
-    else:
-        mean, std = _channel_statistics(config, tubes, channel_dim=2)
-        tubes = tubes.float() * std + mean
-    tubes = tubes.flatten(3)  # (B, M, channels, pixels)
+    # The gather keeps the video's strides; statistics over contiguous pixels are many times faster.
+    tubes = gather_tubes(pixel_values, masked_ids, config).contiguous().float().flatten(3)  # (B, M, channels, pixels)
+    raw = pixel_values.dtype == torch.uint8
+    mean, std = _channel_statistics(config, tubes, channel_dim=2)
     if config.norm_pix_loss:
-        tubes = standardize_tubes(tubes)
+        # Undoing the normalisation would only rescale the deviation: `eps` is rescaled instead of every pixel.
+        tubes = standardize_tubes(tubes, PIXEL_EPS * 255 if raw else PIXEL_EPS / std)
+    else:
+        tubes = tubes / 255 if raw else tubes * std + mean
     return tubes.transpose(2, 3).flatten(2)

@@ -1,0 +1,244 @@
+"""Reading what the shard builder is given: a folder of class folders, a text list or a csv file of videos."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# What PyAV's wheels read without a system FFmpeg; other files in a video folder (notes, thumbnails) are not videos.
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv", ".3gp"}
+)
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One video named by the user, before anything of it was read.
+
+    Attributes:
+        path: The video file. It may be missing: the shard builder reports it as a bad file.
+        label: Class name, or None for an unlabelled video.
+        caption: A sentence about the video, or None.
+        clip_id: Name of the video that is unique in the list; augmentations are seeded with it.
+    """
+
+    path: Path
+    label: str | None
+    caption: str | None
+    clip_id: str
+
+
+def read_records(source: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
+    """Read a folder of class folders, a text list or a csv file, whichever `source` is.
+
+    Args:
+        source: A folder (see `read_folder`), a `.csv` file (see `read_csv`) or any other file (see `read_list`).
+        root: Folder that relative paths of a list start from; by default the folder of the list.
+        split: Keep only the csv rows of this split; refused for inputs that have no splits.
+
+    Returns:
+        The records in the order of the input (folders: sorted by path).
+
+    Raises:
+        FileNotFoundError: `source` does not exist.
+        ValueError: Nothing is listed, two videos share an id, or a line cannot be read.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(f"{source} does not exist; give a folder of class folders or an annotation file")
+    if source.suffix.lower() == ".csv" and source.is_file():
+        return read_csv(source, root=root, split=split)
+    if split is not None:
+        raise ValueError(f"{source} has no splits (got split={split!r}); only a csv file with a `split` column has")
+    return read_folder(source) if source.is_dir() else read_list(source, root=root)
+
+
+def read_folder(folder: str | Path) -> list[VideoRecord]:
+    """List the videos of `folder/<class>/**/*`; the first folder level is the class.
+
+    Videos that lie directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an
+    error: it is nearly always a file that was put in the wrong place.
+
+    Args:
+        folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`), hidden files are left out.
+
+    Returns:
+        Records sorted by relative path. The id is that path with "/" between its parts.
+
+    Raises:
+        ValueError: There is no video, or some have a class folder and others not.
+    """
+    folder = Path(folder)
+    relative = sorted(
+        (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES),
+        key=lambda path: path.as_posix(),
+    )
+    records = []
+    for path in relative:
+        if any(part.startswith(".") for part in path.parts) or not (folder / path).is_file():
+            continue
+        label = path.parts[0] if len(path.parts) > 1 else None
+        records.append(VideoRecord(folder / path, label, None, path.as_posix()))
+    return _checked(records, folder)
+
+
+def read_list(file: str | Path, *, root: str | Path | None = None) -> list[VideoRecord]:
+    """Read a text file with `path label` in each line.
+
+    The *last* space separates the two, so that paths may hold spaces; labels may be numbers or names without spaces.
+    Empty lines are skipped.
+
+    Args:
+        file: The list, UTF-8.
+        root: Folder that relative paths start from; by default the folder of the list.
+
+    Returns:
+        Records in the order of the lines. The id is the path as it is written.
+
+    Raises:
+        ValueError: A line has no label, nothing is listed or a path is listed twice.
+    """
+    file = Path(file)
+    root = file.parent if root is None else Path(root)
+    records = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        text = line.strip()
+        if not text:
+            continue
+        path, _, label = text.rpartition(" ")
+        if not path.strip():
+            raise ValueError(f"{file}, line {number}: {text!r} has no label; write `path label` in each line")
+        path = path.strip()
+        records.append(VideoRecord(root / path, label, None, path))
+    return _checked(records, file)
+
+
+def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
+    """Read a csv file with a header.
+
+    Columns: `path`, at least one of `label` and `caption`, and if wanted `id` (unique name of the clip, by default the
+    path) and `split`.
+
+    Args:
+        file: The csv file, UTF-8.
+        root: Folder that relative paths start from; by default the folder of the csv file.
+        split: Keep only rows whose `split` column has this value; None keeps all.
+
+    Returns:
+        Records in the order of the rows.
+
+    Raises:
+        ValueError: A column is missing, a row has an empty path or label, the split does not occur, nothing is listed
+            or an id occurs twice.
+    """
+    file = Path(file)
+    root = file.parent if root is None else Path(root)
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        columns = list(reader.fieldnames or [])
+        _check_columns(columns, file, split)
+        rows = [(reader.line_num, row) for row in reader]
+    if split is not None:
+        found = sorted({row["split"] or "" for _, row in rows})
+        rows = [(number, row) for number, row in rows if row["split"] == split]
+        if not rows:
+            raise ValueError(f"{file} has no row of split {split!r}; its splits are {found}")
+    return _checked(list(_csv_records(rows, columns, file, root)), file)
+
+
+def _check_columns(columns: list[str], file: Path, split: str | None) -> None:
+    """Refuse a csv header without the columns that are needed."""
+    if "path" not in columns or not {"label", "caption"} & set(columns):
+        raise ValueError(f"{file} has the columns {columns}; needed are `path` and at least one of `label`, `caption`")
+    if split is not None and "split" not in columns:
+        raise ValueError(f"{file} has no `split` column (its columns are {columns}) but split={split!r} was asked for")
+
+
+def _csv_records(
+    rows: Iterable[tuple[int, dict[str, str | None]]], columns: list[str], file: Path, root: Path
+) -> Iterator[VideoRecord]:
+    """Turn csv rows (with their line numbers) into records."""
+    for number, row in rows:
+        path = (row["path"] or "").strip()
+        label = (row["label"] or "").strip() if "label" in columns else None
+        clip_id = (row["id"] or "").strip() if "id" in columns else path
+        for name, value in (("path", path), ("label", label), ("id", clip_id)):
+            if value == "":
+                raise ValueError(f"{file}, line {number}: `{name}` is empty; fill it in or drop the row")
+        caption = (row["caption"] or "") if "caption" in columns else None
+        yield VideoRecord(root / path, label, caption, clip_id)
+
+
+def _checked(records: list[VideoRecord], source: Path) -> list[VideoRecord]:
+    """Refuse an empty list, a clip id that occurs twice and a list that is labelled only in part."""
+    if not records:
+        raise ValueError(f"{source} lists no video; known suffixes in folders are {sorted(VIDEO_SUFFIXES)}")
+    check_unique_ids(records)
+    unlabelled = [record for record in records if record.label is None]
+    if unlabelled and len(unlabelled) < len(records):
+        raise ValueError(
+            f"{source}: {len(unlabelled)} of {len(records)} videos have no class folder, for example "
+            f"{unlabelled[0].clip_id!r}; move them into class folders or out of the folder"
+        )
+    return records
+
+
+def check_unique_ids(records: Iterable[VideoRecord]) -> None:
+    """Raise if two records have the same clip id.
+
+    Args:
+        records: The records to compare.
+
+    Raises:
+        ValueError: Names the id and both files.
+
+    Example:
+        >>> check_unique_ids([VideoRecord(Path(f"{name}.mp4"), None, None, name) for name in ("1", "2")])
+    """
+    seen: dict[str, Path] = {}
+    for record in records:
+        if record.clip_id in seen:
+            raise ValueError(
+                f"clip id {record.clip_id!r} occurs twice, for {seen[record.clip_id].name} and {record.path.name}; "
+                "ids must be unique: remove the double entry or give ids in the `id` column of a csv file"
+            )
+        seen[record.clip_id] = record.path
+
+
+def find_class_names(records: Iterable[VideoRecord], names_file: str | Path | None = None) -> list[str] | None:
+    """Return the class names in the order that numbers them.
+
+    Args:
+        records: The videos.
+        names_file: Text file with one class name in each line, which then fixes the order (and may name classes that
+            do not occur). By default the labels that occur, sorted; labels that are all numbers are sorted by value.
+
+    Returns:
+        The names, or None when the records have no label.
+
+    Raises:
+        ValueError: The file names a class twice, or a record has a label that the file does not name.
+
+    Example:
+        >>> videos = [VideoRecord(Path(f"{i}.mp4"), label, None, str(i)) for i, label in enumerate(["run", "jump"])]
+        >>> find_class_names(videos)
+        ['jump', 'run']
+    """
+    labels = {record.label: record for record in records if record.label is not None}
+    if names_file is None:
+        if not labels:
+            return None
+        numeric = all(label.isdecimal() for label in labels)
+        return sorted(labels, key=(lambda label: (int(label), label)) if numeric else None)
+    lines = Path(names_file).read_text(encoding="utf-8-sig").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{names_file} names {twice} more than once; each class needs its own line")
+    unknown = sorted(set(labels) - set(names))
+    if unknown:
+        raise ValueError(
+            f"label {unknown[0]!r} of clip {labels[unknown[0]].clip_id!r} is not in {names_file} "
+            f"({len(names)} classes); add it or correct the label ({len(unknown)} labels are unknown)"
+        )
+    return names

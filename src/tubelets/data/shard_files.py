@@ -1,0 +1,253 @@
+"""Parquet shards as files: written atomically, described by their own footers, listed in `dataset_info.json`."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Features
+
+# A streaming reader holds one row group in memory; 16 clips are some ten megabytes.
+ROWS_PER_GROUP = 16
+# Arrow arrays of binary cells are limited to 2 GiB, so a few long videos close a row group earlier.
+BYTES_PER_GROUP = 2**29
+INFO_FILE = "dataset_info.json"
+
+_SHARD_NAME = re.compile(r"(?P<split>[\w.]+)-(?P<index>\d{5})-of-(?P<total>\d{5})\.(?:parquet|tar)")
+_METADATA_KEY = b"tubelets"
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What the footer of a shard says.
+
+    Attributes:
+        num_rows: Clips in the shard.
+        num_bytes: Size of the file in bytes.
+        content: The mapping given to `ShardWriter.finish`.
+    """
+
+    num_rows: int
+    num_bytes: int
+    content: dict[str, Any]
+
+
+class ShardWriter:
+    """Context manager that writes one Parquet file under a temporary name and renames it when it is complete.
+
+    Nothing is left under the final name unless `finish` was reached: a killed run leaves at most a hidden temporary
+    file, which the next run removes.
+
+    Args:
+        path: The final name.
+        features: The columns; written into the schema, so that `datasets` restores `Video` and `ClassLabel`.
+    """
+
+    def __init__(self, path: Path, features: Features) -> None:
+        self._path = path
+        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._schema = features.arrow_schema
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def __enter__(self) -> "ShardWriter":
+        for leftover in self._path.parent.glob(f".{self._path.name}.*.tmp"):
+            leftover.unlink()
+        # Encoded video does not compress further; trying costs time on each write and read.
+        self._writer = pq.ParquetWriter(
+            self._temporary, self._schema, compression="none", use_dictionary=False, write_statistics=False
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row.
+
+        Args:
+            row: A value for each column; `row["video"]["bytes"]` holds the encoded file.
+        """
+        self._rows.append(row)
+        self._bytes += len(row["video"]["bytes"])
+        if len(self._rows) == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
+            self._flush()
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Close the file and give it its name.
+
+        Args:
+            summary: JSON-able description that goes into the footer, see `read_summary`.
+        """
+        self._flush()
+        self._writer.add_key_value_metadata({_METADATA_KEY: json.dumps(summary, sort_keys=True).encode()})
+        self._writer.close()
+        replace_synced(self._temporary, self._path)
+
+    def _flush(self) -> None:
+        """Write the collected rows as one row group."""
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._schema))
+        self._rows, self._bytes = [], 0
+
+
+def replace_synced(temporary: Path, path: Path) -> None:
+    """Move a finished file to its name so that a power cut leaves either the old or the new one.
+
+    Args:
+        temporary: The finished file, in the same folder as `path`.
+        path: The name it gets; an existing file is replaced.
+    """
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    # The rename itself is durable once the folder is; Windows cannot open folders.
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_summary(path: Path) -> ShardSummary:
+    """Read the footer of a shard.
+
+    Args:
+        path: A Parquet file written by `ShardWriter`.
+
+    Returns:
+        Row count, size and the description given when it was finished.
+
+    Raises:
+        ValueError: The file is no complete Parquet file, or it was not written by the shard builder.
+    """
+    try:
+        footer = pq.read_metadata(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a complete Parquet file ({error}); delete it and build it again") from error
+    content = (footer.metadata or {}).get(_METADATA_KEY)
+    if content is None:
+        raise ValueError(f"{path} was not written by this shard builder; choose another output folder")
+    return ShardSummary(footer.num_rows, path.stat().st_size, json.loads(content))
+
+
+def shard_files(folder: str | Path) -> dict[str, list[str]]:
+    """Find the files of a folder that are named like shards.
+
+    Args:
+        folder: The folder; folders below it are not searched.
+
+    Returns:
+        File names by split, both sorted. Names look like `train-00000-of-00008.parquet` (or `.tar`).
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(folder).iterdir()):
+        match = _SHARD_NAME.fullmatch(path.name)
+        if match is not None:
+            found.setdefault(match["split"], []).append(path.name)
+    return dict(sorted(found.items()))
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a shard's file name states, None if it states none.
+
+    Example:
+        >>> split_of("train-00000-of-00008.parquet"), split_of("clips.tar")
+        ('train', None)
+    """
+    match = _SHARD_NAME.fullmatch(name)
+    return None if match is None else match["split"]
+
+
+def missing_shards(names: list[str]) -> list[str]:
+    """Return the shards that the names of a split say should be there and are not.
+
+    Args:
+        names: File names of one split.
+
+    Returns:
+        The missing file names, sorted.
+
+    Raises:
+        ValueError: The names disagree on the number of shards.
+
+    Example:
+        >>> missing_shards(["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"])
+        ['train-00001-of-00003.parquet']
+    """
+    matches = [match for name in names if (match := _SHARD_NAME.fullmatch(name))]
+    totals = sorted({int(match["total"]) for match in matches})
+    if len(totals) > 1:
+        raise ValueError(f"shards of several sets of {totals} shards lie in one folder; delete the outdated ones")
+    present = {int(match["index"]) for match in matches}
+    suffix = Path(names[0]).suffix
+    return [
+        f"{matches[0]['split']}-{index:05d}-of-{total:05d}{suffix}"
+        for total in totals
+        for index in range(total)
+        if index not in present
+    ]
+
+
+def finalize_shards(folder: str | Path) -> list[str]:
+    """Write `dataset_info.json` for the splits of a folder that are complete.
+
+    It holds class names, clip and shard counts, the options used, bad files with their reasons and the versions, all
+    taken from the footers of the shards: running it again, or from another job, gives the same file.
+
+    Args:
+        folder: A folder written by `build_shards`.
+
+    Returns:
+        Names of the shards that are still missing; their splits are left out of the file.
+
+    Raises:
+        ValueError: A file is damaged or was not written by the shard builder.
+        FileNotFoundError: The folder holds no shard.
+    """
+    folder = Path(folder)
+    files = shard_files(folder)
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no shard; build them first")
+    missing: list[str] = []
+    splits: dict[str, Any] = {}
+    class_names = None
+    for split, names in files.items():
+        absent = missing_shards(names)
+        missing += absent
+        if not absent:
+            summaries = {name: read_summary(folder / name) for name in names}
+            class_names = summaries[names[0]].content["class_names"]
+            splits[split] = _describe_split(summaries)
+    if splits:
+        temporary = folder / f".{INFO_FILE}.{os.getpid()}.tmp"
+        info = {"class_names": class_names, "splits": splits}
+        temporary.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        replace_synced(temporary, folder / INFO_FILE)
+    return missing
+
+
+def _describe_split(summaries: dict[str, ShardSummary]) -> dict[str, Any]:
+    """Summarise the shards of one split."""
+    first = next(iter(summaries.values())).content
+    return {
+        "num_clips": sum(summary.num_rows for summary in summaries.values()),
+        "shards": [
+            {"file": name, "num_clips": summary.num_rows, "num_bytes": summary.num_bytes}
+            for name, summary in summaries.items()
+        ],
+        "options": first["options"],
+        "bad_files": [bad for summary in summaries.values() for bad in summary.content["bad_files"]],
+        "versions": first["versions"],
+        "plan": first["plan"],
+    }

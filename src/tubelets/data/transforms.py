@@ -1,0 +1,382 @@
+"""Crops, flips and resizing of whole clips: uint8 `(T, C, H, W)` in and out, the same for every frame.
+
+Random transforms take an explicit generator and draw a fixed number of values from it, whatever the size of the clip
+and whatever was drawn before. Images are resized with `torchvision.transforms.v2.functional.resize` on uint8, bilinear;
+with antialias it follows Pillow's bilinear filter (differences of at most one grey level). Crops come before resizing.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as tvf
+
+
+class ClipTransform(Protocol):
+    """Anything that turns a uint8 clip `(T, C, H, W)` into another one, drawing from the generator if it is random."""
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Transform one clip."""
+
+
+def _check_clip(clip: Tensor) -> tuple[int, int]:
+    """Height and width of a valid clip."""
+    if clip.dtype != torch.uint8:
+        raise TypeError(f"clip must be uint8 in [0, 255], got {clip.dtype}; normalize after the transforms")
+    if clip.dim() != 4 or 0 in clip.shape:
+        raise ValueError(f"clip must be (T, C, H, W) without empty sides, got shape {tuple(clip.shape)}")
+    return clip.shape[2], clip.shape[3]
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+
+
+def _resize(clip: Tensor, height: int, width: int, antialias: bool = True) -> Tensor:
+    if clip.shape[2:] == (height, width):
+        return clip.contiguous()
+    # Contiguous only now: a crop is a view, and so only the pixels that stay are copied.
+    return tvf.resize(clip.contiguous(), [height, width], InterpolationMode.BILINEAR, antialias=antialias)
+
+
+def _crop(clip: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    return clip[:, :, top : top + height, left : left + width]
+
+
+def _pick(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator))
+
+
+def multi_scale_crop_candidates(
+    height: int,
+    width: int,
+    size: int,
+    scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
+    max_distort: int = 1,
+) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:
+    """All crops among which the multi-scale crop chooses.
+
+    Sides are `int(short side * scale)`, or `size` itself where they differ by less than 3 pixels and `size` fits. Each
+    pair whose scale indices differ by at most `max_distort` is a candidate, with 13 offsets on a grid of quarters:
+    corners, centre, edge middles, quarter points. Equal entries are kept, so that they count double in a draw.
+
+    Args:
+        height: rows of the video in pixels.
+        width: columns of the video in pixels.
+        size: side of the final square in pixels.
+        scales: shares of the short side, in (0, 1].
+        max_distort: largest difference between the scale indices of height and width.
+
+    Returns:
+        A list of `((crop height, crop width), [(top, left), ...])`, heights outermost.
+
+    Raises:
+        ValueError: if a size is below 1, a scale is out of range or a crop would be empty.
+
+    Example:
+        >>> candidates = multi_scale_crop_candidates(256, 340, 224)
+        >>> len(candidates), candidates[1][0], candidates[1][1][:5]
+        (10, (256, 224), [(0, 0), (0, 116), (0, 0), (0, 116), (0, 58)])
+
+    Source: sigma.md, section 6; smile.md, section 8.1.
+    """
+    if min(height, width, size) < 1 or max_distort < 0:
+        raise ValueError(
+            f"height, width and size must be at least 1 and max_distort at least 0, got {height}, {width}, {size}, "
+            f"{max_distort}"
+        )
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"scales must be one or more numbers in (0, 1], got {tuple(scales)}")
+    short = min(height, width)
+    sides = [int(short * scale) for scale in scales]
+    if min(sides) < 1:
+        raise ValueError(f"scale {min(scales)} leaves no pixel of a short side of {short}; use larger scales or videos")
+    sides = [size if abs(side - size) < 3 and size <= short else side for side in sides]
+    return [
+        ((rows, columns), _grid_offsets(height - rows, width - columns))
+        for row_scale, rows in enumerate(sides)
+        for column_scale, columns in enumerate(sides)
+        if abs(row_scale - column_scale) <= max_distort
+    ]
+
+
+def _grid_offsets(free_rows: int, free_columns: int) -> list[tuple[int, int]]:
+    """The 13 `(top, left)` places of a crop, as multiples of a quarter of the free space."""
+    corners = [(0, 0), (0, 4), (4, 0), (4, 4)]
+    centre_and_edges = [(2, 2), (2, 0), (2, 4), (4, 2), (0, 2)]
+    quarters = [(1, 1), (1, 3), (3, 1), (3, 3)]
+    return [
+        (row * (free_rows // 4), column * (free_columns // 4)) for row, column in corners + centre_and_edges + quarters
+    ]
+
+
+@dataclass(frozen=True)
+class MultiScaleCrop:
+    """Pretraining crop: one of the candidates, then one of its 13 offsets, both uniform; resized to a square.
+
+    Args:
+        size: side of the result in pixels.
+        scales: shares of the short side, in (0, 1].
+        max_distort: largest difference between the scale indices of height and width.
+
+    Raises:
+        ValueError: on the first call, if the candidates of the clip cannot be built.
+
+    Example:
+        >>> clip = torch.zeros(16, 3, 48, 64, dtype=torch.uint8)
+        >>> MultiScaleCrop(32)(clip, torch.Generator().manual_seed(0)).shape
+        torch.Size([16, 3, 32, 32])
+
+    Source: sigma.md, section 6; smile.md, section 8.1.
+    """
+
+    size: int = 224
+    scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66)
+    max_distort: int = 1
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop and resize one clip."""
+        height, width = _check_clip(clip)
+        candidates = multi_scale_crop_candidates(height, width, self.size, self.scales, self.max_distort)
+        (rows, columns), offsets = candidates[_pick(len(candidates), generator)]
+        top, left = offsets[_pick(len(offsets), generator)]
+        return _resize(_crop(clip, top, left, rows, columns), self.size, self.size)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Fine-tuning crop: random area and aspect, resized to a square; after 10 misfits the central part.
+
+    The official code resizes normalised float frames; here the frames are still uint8, so results are rounded to whole
+    grey levels.
+
+    Args:
+        size: side of the result in pixels.
+        scale: bounds of the crop's share of the area, uniform, in (0, 1].
+        ratio: bounds of width / height, uniform in the logarithm.
+        antialias: smooth before shrinking; the official recipe does not.
+
+    Raises:
+        ValueError: if bounds are not positive and ordered.
+
+    Example:
+        >>> clip = torch.zeros(16, 3, 48, 64, dtype=torch.uint8)
+        >>> RandomResizedCrop(32)(clip, torch.Generator().manual_seed(0)).shape
+        torch.Size([16, 3, 32, 32])
+
+    Source: sigma.md, section 7.2; smile.md, section 6.3.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.25, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale must be (low, high) with 0 < low <= high <= 1, got {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio must be (low, high) with 0 < low <= high, got {self.ratio}")
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop and resize one clip."""
+        top, left, rows, columns = self.box(*_check_clip(clip), generator)
+        return _resize(_crop(clip, top, left, rows, columns), self.size, self.size, self.antialias)
+
+    def box(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+        """Draw a crop of a `height` x `width` video: `(top, left, rows, columns)` in pixels."""
+        draws = torch.rand(10, 4, generator=generator, dtype=torch.float64).tolist()
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for area_draw, ratio_draw, top_draw, left_draw in draws:
+            area = height * width * (self.scale[0] + area_draw * (self.scale[1] - self.scale[0]))
+            ratio = math.exp(low + ratio_draw * (high - low))
+            rows, columns = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+            if 0 < rows <= height and 0 < columns <= width:
+                return int(top_draw * (height - rows + 1)), int(left_draw * (width - columns + 1)), rows, columns
+        rows = min(height, max(1, round(width / self.ratio[0])))
+        columns = min(width, max(1, round(height * self.ratio[1])))
+        return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+@dataclass(frozen=True)
+class HorizontalFlip:
+    """Mirror all frames of a clip left to right, with a probability. Never use it where left and right are labels.
+
+    Args:
+        p: probability, in [0, 1].
+
+    Raises:
+        ValueError: if `p` is out of range.
+
+    Example:
+        >>> clip = torch.arange(3, dtype=torch.uint8).reshape(1, 1, 1, 3)
+        >>> HorizontalFlip(p=1.0)(clip, torch.Generator().manual_seed(0)).flatten().tolist()
+        [2, 1, 0]
+
+    Source: smile.md, section 6.2 (0.5 for Kinetics, none for Something-Something).
+    """
+
+    p: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.p <= 1:
+            raise ValueError(f"p must be a probability in [0, 1], got {self.p}")
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Flip one clip, or return it as it is."""
+        _check_clip(clip)
+        return clip.flip(-1) if float(torch.rand((), generator=generator)) < self.p else clip
+
+
+@dataclass(frozen=True)
+class ShortSideResize:
+    """Resize so that the shorter side has `size` pixels; the longer one is cut to whole pixels.
+
+    Args:
+        size: pixels of the shorter side.
+
+    Raises:
+        ValueError: if `size` is below 1.
+
+    Example:
+        >>> ShortSideResize(24)(torch.zeros(2, 3, 48, 65, dtype=torch.uint8)).shape
+        torch.Size([2, 3, 24, 32])
+
+    Source: sigma.md, section 7.2; smile.md, section 8.2.
+    """
+
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+    def __call__(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Resize one clip; the generator is not used."""
+        height, width = _check_clip(clip)
+        if height <= width:
+            return _resize(clip, self.size, self.size * width // height)
+        return _resize(clip, self.size * height // width, self.size)
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Cut out the central square.
+
+    Args:
+        size: side of the square in pixels.
+
+    Raises:
+        ValueError: if `size` is below 1, or larger than a side of the clip.
+
+    Example:
+        >>> CenterCrop(4)(torch.zeros(2, 3, 6, 8, dtype=torch.uint8)).shape
+        torch.Size([2, 3, 4, 4])
+
+    Source: smile.md, section 8.2.
+    """
+
+    size: int = 224
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+
+    def __call__(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Crop one clip; the generator is not used."""
+        height, width = _check_clip(clip)
+        if min(height, width) < self.size:
+            raise ValueError(
+                f"a crop of {self.size} pixels is larger than the {height} x {width} clip; use ShortSideResize first"
+            )
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return _crop(clip, top, left, self.size, self.size).contiguous()
+
+
+def three_crops(clip: Tensor, size: int) -> Tensor:
+    """The three test crops, spread along the longer side at `int(k * (long - size) / 2)`, k = 0, 1, 2.
+
+    Args:
+        clip: uint8 `(T, C, H, W)` whose shorter side is `size`.
+        size: side of the crops in pixels.
+
+    Returns:
+        uint8 `(3, T, C, size, size)`.
+
+    Raises:
+        ValueError: if the shorter side is not `size`.
+
+    Example:
+        >>> three_crops(torch.zeros(2, 3, 8, 13, dtype=torch.uint8), 8).shape
+        torch.Size([3, 2, 3, 8, 8])
+
+    Source: sigma.md, section 7.2; smile.md, section 8.2.
+    """
+    height, width = _check_clip(clip)
+    if min(height, width) != size:
+        raise ValueError(
+            f"the shorter side of the clip must be {size}, got {height} x {width}; use ShortSideResize first"
+        )
+    offsets = [view * (max(height, width) - size) // 2 for view in range(3)]
+    if width >= height:
+        return torch.stack([_crop(clip, 0, offset, size, size) for offset in offsets])
+    return torch.stack([_crop(clip, offset, 0, size, size) for offset in offsets])
+
+
+@dataclass(frozen=True)
+class Compose:
+    """Apply transforms one after the other with the same generator.
+
+    Args:
+        transforms: the transforms, first one first.
+
+    Example:
+        >>> augment = Compose((MultiScaleCrop(16), HorizontalFlip()))
+        >>> augment(torch.zeros(2, 3, 20, 30, dtype=torch.uint8), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 16, 16])
+    """
+
+    transforms: tuple[ClipTransform, ...]
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Transform one clip."""
+        for transform in self.transforms:
+            clip = transform(clip, generator)
+        return clip
+
+
+def normalize(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Scale to [0, 1], subtract the mean and divide by the standard deviation of each channel.
+
+    Args:
+        clip: uint8 `(..., C, H, W)`.
+        mean: one value per channel, in units of [0, 1].
+        std: one positive value per channel, in units of [0, 1].
+
+    Returns:
+        float32 of the same shape, on the same device.
+
+    Raises:
+        TypeError: if the clip is not uint8.
+        ValueError: if the channels do not match or a deviation is not positive.
+
+    Example:
+        >>> normalize(torch.full((1, 1, 1, 2), 255, dtype=torch.uint8), [0.5], [0.25]).flatten().tolist()
+        [2.0, 2.0]
+    """
+    if clip.dtype != torch.uint8:
+        raise TypeError(f"clip must be uint8 in [0, 255], got {clip.dtype}; it may be normalised already")
+    if clip.dim() < 3 or not clip.shape[-3] == len(mean) == len(std):
+        raise ValueError(
+            f"clip {tuple(clip.shape)} must have {len(mean)} channels (mean) and {len(std)} (std) at dim -3"
+        )
+    if min(std) <= 0:
+        raise ValueError(f"std must be positive, got {tuple(std)}")
+    shape = (len(mean), 1, 1)
+    centre = torch.tensor(mean, dtype=torch.float32, device=clip.device).reshape(shape)
+    spread = torch.tensor(std, dtype=torch.float32, device=clip.device).reshape(shape)
+    return clip.to(torch.float32).div_(255).sub_(centre).div_(spread)

@@ -1,0 +1,85 @@
+"""Inputs of masked-video models: the inference processor, and the collator that makes pretraining batches."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import VideoMAEVideoProcessor
+
+from tubelets.masking import build_mask_generator
+from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
+
+
+def video_processor(config: TubeletsVideoMAEConfig) -> VideoMAEVideoProcessor:
+    """The stock inference processor with a configuration's size, mean and standard deviation.
+
+    It resizes the shorter side, crops the centre and normalises; frames are chosen by the caller, for instance with
+    `tubelets.read_clip`, since the rule of the stock processor is not the papers' (it spreads frames over the video).
+
+    Args:
+        config: the model's configuration.
+
+    Returns:
+        A processor whose `pixel_values` are float `(clips, frames, channels, height, width)`.
+
+    Example:
+        >>> processor = video_processor(TubeletsVideoMAEConfig(image_size=32, num_frames=4))
+        >>> processor(torch.zeros(4, 3, 48, 64, dtype=torch.uint8), return_tensors="pt").pixel_values.shape
+        torch.Size([1, 4, 3, 32, 32])
+    """
+    height, width = config.image_height_width
+    return VideoMAEVideoProcessor(
+        size={"shortest_edge": min(height, width)},
+        crop_size={"height": height, "width": width},
+        image_mean=list(config.image_mean),
+        image_std=list(config.image_std),
+    )
+
+
+class MaskedVideoCollator:
+    """Makes the batch of masked-video pretraining from the items of a clip stream.
+
+    Each clip's mask is drawn from the clip's own seed, so that it depends neither on the batch the clip is in nor on
+    the process or worker that draws it.
+
+    Args:
+        config: gives the token grid, the mask type and the ratio.
+
+    Example:
+        >>> collate = MaskedVideoCollator(TubeletsVideoMAEConfig(image_size=32, num_frames=4, mask_ratio=0.5))
+        >>> batch = collate([{"pixel_values": torch.zeros(4, 3, 32, 32, dtype=torch.uint8), "seed": 1}])
+        >>> batch["bool_masked_pos"].shape, batch["num_masked"]
+        (torch.Size([1, 8]), 4)
+    """
+
+    def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        self.mask_generator = build_mask_generator(config.mask_type, config.grid, config.mask_ratio)
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Stack clips and draw their masks.
+
+        Args:
+            items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)`, and `seed`, an integer.
+
+        Returns:
+            `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, tokens)` with True =
+            masked, and `num_masked`, an integer: the arguments of a pretraining model.
+
+        Raises:
+            ValueError: if the masks do not all have the generator's count.
+        """
+        masks = torch.cat([self._mask(int(item["seed"])) for item in items])
+        counts = masks.sum(dim=1)
+        if not bool((counts == self.mask_generator.num_masked).all()):
+            raise ValueError(
+                f"the mask generator announced {self.mask_generator.num_masked} masked tokens and drew {counts.tolist()}"
+            )
+        return {
+            "pixel_values": torch.stack([item["pixel_values"] for item in items]),
+            "bool_masked_pos": masks,
+            "num_masked": self.mask_generator.num_masked,
+        }
+
+    def _mask(self, seed: int) -> Tensor:
+        return self.mask_generator(1, generator=torch.Generator().manual_seed(seed))

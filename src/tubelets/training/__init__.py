@@ -1,0 +1,1 @@
+"""Parts of the training scripts in `training/`: recipes, optimisation, checkpoints, logging."""

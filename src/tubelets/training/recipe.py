@@ -1,0 +1,283 @@
+"""Recipes: one YAML file is one run, and any field of it can be overridden on the command line."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import AutoConfig, PreTrainedConfig
+
+
+class RecipeError(ValueError):
+    """A recipe or an override has an unknown field or a value of the wrong type."""
+
+
+@dataclass
+class ModelSection:
+    """What is trained.
+
+    Attributes:
+        model_type: a model type of this package, e.g. `sigma`.
+        config: fields of the model's configuration that differ from its defaults.
+        init_from: a folder or Hub id whose weights training starts from; None starts from random weights.
+    """
+
+    model_type: str
+    config: dict[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
+
+    def build_config(self) -> PreTrainedConfig:
+        """The model's configuration.
+
+        Raises:
+            RecipeError: if `config` has a field that the configuration does not have.
+        """
+        config_class = type(AutoConfig.for_model(self.model_type))
+        known = {entry.name for entry in dataclasses.fields(config_class)}
+        for name in self.config:
+            _known(f"model.config.{name}", name, known)
+        return config_class(**self.config)
+
+
+@dataclass
+class DataSection:
+    """Where clips come from and how they are cut.
+
+    Attributes:
+        path: a folder or glob of Parquet or tar shards, or a Hub data set id.
+        split: the split to train on.
+        name: configuration of a Hub data set.
+        stride: distance between the frames of a clip, in video frames.
+        clips_per_video: clips drawn from one decoding of a video; an epoch counts that many times as often.
+        crop_scales: shares of the short side for the multi-scale crop.
+        shuffle_window: encoded videos that are shuffled together.
+        split_by: how samples are divided among processes and workers: `auto`, `shards` or `samples`.
+        num_workers: decoding processes for each training process.
+        on_bad_sample: `skip` and report an unreadable video, or `raise`.
+        backend: video decoder: `auto`, `pyav` or `torchcodec`.
+        samples_per_epoch: videos in an epoch, where the source does not tell.
+    """
+
+    path: str
+    split: str = "train"
+    name: str | None = None
+    stride: int = 4
+    clips_per_video: int = 1
+    crop_scales: list[float] = field(default_factory=lambda: [1.0, 0.875, 0.75, 0.66])
+    shuffle_window: int = 256
+    split_by: Literal["auto", "shards", "samples"] = "auto"
+    num_workers: int = 8
+    on_bad_sample: Literal["skip", "raise"] = "skip"
+    backend: Literal["auto", "pyav", "torchcodec"] = "auto"
+    samples_per_epoch: int | None = None
+
+
+@dataclass
+class OptimizationSection:
+    """How it is trained.
+
+    Attributes:
+        epochs: passes over the data; ignored when `max_steps` is set.
+        global_batch_size: clips in an optimiser step, over all processes and accumulated batches.
+        max_steps: optimiser steps of the whole run, warm-up and decay included.
+        base_learning_rate: learning rate for `learning_rate_batch_size` clips; the actual one grows with the batch.
+        base_min_learning_rate: what the cosine ends at, scaled likewise.
+        learning_rate_batch_size: batch size the base rates are meant for.
+        warmup_epochs: epochs in which the rate rises linearly from 0.
+        weight_decay: decoupled weight decay of matrices; vectors, biases and mask tokens have none.
+        betas: AdamW's decay rates of the two moments.
+        eps: AdamW's epsilon.
+        max_gradient_norm: gradients are clipped to this norm; None never clips.
+    """
+
+    epochs: int = 800
+    global_batch_size: int = 640
+    max_steps: int | None = None
+    base_learning_rate: float = 1.5e-4
+    base_min_learning_rate: float = 1.0e-5
+    learning_rate_batch_size: int = 256
+    warmup_epochs: float = 40.0
+    weight_decay: float = 0.05
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
+    eps: float = 1.0e-8
+    max_gradient_norm: float | None = None
+
+
+@dataclass
+class RunSection:
+    """Where and how the run takes place; changing it does not change what is learned, save for the seed.
+
+    Attributes:
+        output_dir: folder for checkpoints, the log and the final model.
+        seed: seed of initial weights, data order, crops and masks.
+        batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients.
+        precision: `fp32`, `bf16` or `fp16` (autocast).
+        compile: compile the model with `torch.compile`.
+        activation_checkpointing: recompute activations in the backward pass to save memory.
+        logging_steps: optimiser steps between two lines of the log.
+        save_steps: optimiser steps between two checkpoints.
+        keep_checkpoints: newest checkpoints that are kept.
+        resume: `auto` continues from the newest checkpoint in `output_dir`, `never` refuses a folder that has one, and
+            anything else is the path of a checkpoint.
+        trackers: names of accelerate trackers, e.g. `tensorboard`, `trackio`, `wandb`.
+        project: project name for trackers.
+    """
+
+    output_dir: str
+    seed: int = 0
+    batch_size: int = 8
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    logging_steps: int = 20
+    save_steps: int = 1000
+    keep_checkpoints: int = 2
+    resume: str = "auto"
+    trackers: list[str] = field(default_factory=list)
+    project: str = "tubelets"
+
+
+@dataclass
+class Recipe:
+    """A pretraining run.
+
+    Attributes:
+        model: what is trained.
+        data: where clips come from.
+        optimization: how it is trained.
+        run: where and how the run takes place.
+    """
+
+    model: ModelSection
+    data: DataSection
+    optimization: OptimizationSection
+    run: RunSection
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain containers, every default spelled out."""
+        return dataclasses.asdict(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved recipe as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply overrides.
+
+    Args:
+        path: the YAML file.
+        overrides: command-line words such as `--data.path shards --model.config.mask_ratio=0.75`; values are YAML.
+
+    Returns:
+        The checked recipe.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        RecipeError: if a field is unknown, missing, or of the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe at {path}; the package's own are in training/recipes")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise RecipeError(f"{path} must hold the sections model, data, optimization and run")
+    for name, value in parse_overrides(overrides).items():
+        *sections, leaf = name.split(".")
+        target = content
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise RecipeError(f"--{name}: {section!r} is a value, not a section")
+        target[leaf] = value
+    return _build(Recipe, content, "")
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Turn `--section.field value` and `--section.field=value` into a mapping.
+
+    Args:
+        words: words of a command line.
+
+    Returns:
+        Dotted names to values, read as YAML.
+
+    Raises:
+        RecipeError: if a word is neither.
+
+    Example:
+        >>> parse_overrides(["--run.seed", "3", "--run.trackers=[tensorboard]"])
+        {'run.seed': 3, 'run.trackers': ['tensorboard']}
+    """
+    result, remaining = {}, list(words)
+    while remaining:
+        word = remaining.pop(0)
+        if not word.startswith("--") or "." not in word:
+            raise RecipeError(f"expected an override such as --run.seed 3, got {word!r}")
+        name, separator, value = word[2:].partition("=")
+        if not separator:
+            if not remaining:
+                raise RecipeError(f"--{name} needs a value")
+            value = remaining.pop(0)
+        result[name] = yaml.safe_load(value)
+    return result
+
+
+def _known(where: str, name: str, known: set[str]) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(sorted(known))}"
+        raise RecipeError(f"unknown field {where}; {hint}")
+
+
+def _build(cls: Any, content: Any, where: str) -> Any:
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where or 'a recipe'} must be a mapping of fields, got {content!r}")
+    hints, fields = typing.get_type_hints(cls), {entry.name: entry for entry in dataclasses.fields(cls)}
+    for name in content:
+        _known(f"{where}{name}", name, set(fields))
+    values = {name: _convert(hints[name], value, f"{where}{name}") for name, value in content.items()}
+    for name, entry in fields.items():
+        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
+        if required and values.get(name) is None:
+            raise RecipeError(f"{where}{name} is missing; set it in the recipe or with --{where}{name} VALUE")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, f"{where}.")
+    if value is None and where in ("data.path", "run.output_dir"):
+        return None  # reported as missing, with the way to set it
+    if not _fits(hint, value):
+        exponent = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) and "e" in value.lower() else ""
+        raise RecipeError(f"{where} must be {_describe(hint)}, got {value!r}{exponent}")
+    return float(value) if hint is float else value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(option, value) for option in arguments)
+    if origin is Literal:
+        return value in arguments
+    if origin is list:
+        return isinstance(value, list) and all(_fits(arguments[0], entry) for entry in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
+    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)

@@ -1,0 +1,140 @@
+"""Building the parts of a pretraining run from its recipe, and saving what it made."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForPreTraining, PreTrainedModel
+
+import tubelets
+from tubelets.data.loader import ClipLoader
+from tubelets.data.sources import open_source
+from tubelets.data.streaming import ClipSpec, ClipStream
+from tubelets.data.transforms import MultiScaleCrop
+from tubelets.models.auto import inference_processor, pretraining_collator
+from tubelets.training.recipe import Recipe
+
+REPORTED_PACKAGES = ("torch", "torchvision", "transformers", "datasets", "accelerate", "huggingface-hub", "av", "timm")
+
+
+def build_model(recipe: Recipe) -> PreTrainedModel:
+    """The model with float32 weights, random or from `model.init_from`, the same on every process.
+
+    Args:
+        recipe: the run.
+
+    Returns:
+        A `ForPreTraining` model, with what its objective needs.
+    """
+    config = recipe.model.build_config()
+    torch.manual_seed(recipe.run.seed)
+    if recipe.model.init_from is None:
+        model = AutoModelForPreTraining.from_config(config, dtype=torch.float32)
+    else:
+        model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
+    model.prepare_for_pretraining()
+    if recipe.run.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    if recipe.run.compile:
+        model.compile()
+    return model.train()
+
+
+def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipLoader:
+    """This process's stream of pretraining batches.
+
+    Args:
+        recipe: the run.
+        config: the model's configuration, which gives frames and pixels.
+        accelerator: gives rank and number of processes.
+
+    Returns:
+        An endless loader whose batches are the arguments of the model.
+    """
+    data = recipe.data
+    stream = ClipStream(
+        open_source(data.path, split=data.split, name=data.name),
+        ClipSpec(num_frames=config.num_frames, stride=data.stride, clips_per_video=data.clips_per_video),
+        MultiScaleCrop(config.image_height_width[0], tuple(data.crop_scales)),
+        seed=recipe.run.seed,
+        shuffle_window=data.shuffle_window,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        split=data.split_by,
+        batch_size=recipe.run.batch_size,
+        repeat=True,
+        on_bad_sample=data.on_bad_sample,
+        backend=data.backend,
+    )
+    return ClipLoader(
+        stream,
+        data.num_workers,
+        pretraining_collator(config),
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
+    """Clips in an epoch over all processes.
+
+    Args:
+        recipe: the run.
+        loader: its data.
+
+    Returns:
+        Videos times clips per video.
+
+    Raises:
+        ValueError: if neither the source nor the recipe tells the number of videos.
+    """
+    videos = recipe.data.samples_per_epoch or loader.stream.source.num_samples
+    if videos is None:
+        raise ValueError(
+            f"{recipe.data.path} does not tell how many videos it has; set data.samples_per_epoch"
+        )
+    return videos * recipe.data.clips_per_video
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run depends on, by distribution name."""
+    found = {"python": platform.python_version(), "tubelets": tubelets.__version__}
+    for name in REPORTED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def save_final(
+    recipe: Recipe, accelerator: Accelerator, model: Any, summary: dict[str, Any], card: str | None = None
+) -> Path:
+    """Write the trained model to `<output_dir>/final`: weights, configuration, processor, recipe, versions and card.
+
+    Args:
+        recipe: the run.
+        accelerator: unwraps the model; the main process writes.
+        model: the trained, prepared model.
+        summary: what was done, as plain values.
+        card: text of the model card.
+
+    Returns:
+        The folder, which `from_pretrained` loads.
+    """
+    folder = Path(recipe.run.output_dir) / "final"
+    state = accelerator.get_state_dict(model)
+    unwrapped = accelerator.unwrap_model(model)
+    if accelerator.is_main_process:
+        unwrapped.save_pretrained(folder, state_dict=state)
+        inference_processor(unwrapped.config).save_pretrained(folder)
+        recipe.save(folder / "recipe.yaml")
+        content = {"versions": versions(), **summary}
+        (folder / "training_summary.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        if card is not None:
+            (folder / "README.md").write_text(card, encoding="utf-8")
+    accelerator.wait_for_everyone()
+    return folder

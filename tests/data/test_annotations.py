@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from tubelets.data.annotations import VideoRecord, find_class_names, read_records
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_class_is_the_first_folder_level_and_order_is_sorted(tmp_path):
+    touch(tmp_path, "run/b.mp4", "run/day 1/a.MKV", "jump/z.avi", "run/notes.txt", "run/.hidden.mp4", ".cache/x.mp4")
+    records = read_records(tmp_path)
+    assert records == [
+        VideoRecord(tmp_path / "jump/z.avi", "jump", None, "jump/z.avi"),
+        VideoRecord(tmp_path / "run/b.mp4", "run", None, "run/b.mp4"),
+        VideoRecord(tmp_path / "run/day 1/a.MKV", "run", None, "run/day 1/a.MKV"),
+    ]
+    assert find_class_names(records) == ["jump", "run"]
+
+
+def test_flat_folder_is_unlabelled(tmp_path):
+    records = read_records(touch(tmp_path, "b.mp4", "a.mp4"))
+    assert [(r.clip_id, r.label) for r in records] == [("a.mp4", None), ("b.mp4", None)]
+    assert find_class_names(records) is None
+
+
+def test_folder_with_and_without_classes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"1 of 2 videos have no class folder.*'b\.mp4'"):
+        read_records(touch(tmp_path, "run/a.mp4", "b.mp4"))
+
+
+def test_empty_inputs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="lists no video"):
+        read_records(tmp_path)
+    (tmp_path / "list.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match="lists no video"):
+        read_records(tmp_path / "list.txt")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        read_records(tmp_path / "nothing")
+
+
+def test_list_splits_at_the_last_space_and_keeps_missing_files(tmp_path):
+    file = tmp_path / "train.txt"
+    file.write_text("my videos/clip 1.mp4 10\n\nb.mp4   9\n")
+    records = read_records(file, root=tmp_path / "videos")
+    assert [(r.path, r.label, r.clip_id) for r in records] == [
+        (tmp_path / "videos/my videos/clip 1.mp4", "10", "my videos/clip 1.mp4"),
+        (tmp_path / "videos/b.mp4", "9", "b.mp4"),
+    ]
+    # Numbers are ordered by value: class "9" must not come behind class "10".
+    assert find_class_names(records) == ["9", "10"]
+
+
+def test_relative_paths_start_beside_the_list(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 run")
+    assert read_records(tmp_path / "train.txt")[0].path == tmp_path / "a.mp4"
+
+
+def test_list_line_without_label_is_named(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 run\nb.mp4\n")
+    with pytest.raises(ValueError, match=r"line 2: 'b\.mp4' has no label"):
+        read_records(tmp_path / "train.txt")
+
+
+def test_duplicate_ids_are_refused(tmp_path):
+    (tmp_path / "train.txt").write_text("a.mp4 run\na.mp4 jump\n")
+    with pytest.raises(ValueError, match=r"clip id 'a\.mp4' occurs twice"):
+        read_records(tmp_path / "train.txt")
+    (tmp_path / "train.csv").write_text("path,label,id\na.mp4,run,1\nb.mp4,run,1\n")
+    with pytest.raises(ValueError, match=r"clip id '1' occurs twice, for a\.mp4 and b\.mp4"):
+        read_records(tmp_path / "train.csv")
+
+
+def test_csv_with_all_columns(tmp_path):
+    file = tmp_path / "all.csv"
+    file.write_text('path,label,caption,id,split\n"a, b.mp4",run,"A dog, running",x,train\nc.mp4,jump,,y,val\n')
+    assert read_records(file, split="train") == [VideoRecord(tmp_path / "a, b.mp4", "run", "A dog, running", "x")]
+    assert [(r.clip_id, r.caption) for r in read_records(file)] == [("x", "A dog, running"), ("y", "")]
+    with pytest.raises(ValueError, match=r"no row of split 'test'; its splits are \['train', 'val'\]"):
+        read_records(file, split="test")
+
+
+def test_csv_with_captions_only(tmp_path):
+    (tmp_path / "c.csv").write_text("path,caption\na.mp4,A dog\n")
+    assert read_records(tmp_path / "c.csv") == [VideoRecord(tmp_path / "a.mp4", None, "A dog", "a.mp4")]
+
+
+@pytest.mark.parametrize(
+    ("text", "split", "message"),
+    [
+        ("file,label\na.mp4,1\n", None, "needed are `path`"),
+        ("path\na.mp4\n", None, "needed are `path`"),
+        ("path,label\na.mp4,1\n", "train", "no `split` column"),
+        ("path,label\na.mp4,\n", None, "line 2: `label` is empty"),
+        ("path,label\n,run\n", None, "line 2: `path` is empty"),
+    ],
+)
+def test_bad_csv(tmp_path, text, split, message):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_records(tmp_path / "x.csv", split=split)
+
+
+def test_splits_of_other_inputs_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="has no splits"):
+        read_records(touch(tmp_path, "run/a.mp4"), split="train")
+
+
+def test_class_names_file_fixes_the_order(tmp_path):
+    records = [VideoRecord(Path("a.mp4"), "run", None, "a"), VideoRecord(Path("b.mp4"), "jump", None, "b")]
+    names = tmp_path / "names.txt"
+    names.write_text("run\nfly\njump\n")
+    assert find_class_names(records, names) == ["run", "fly", "jump"]
+    names.write_text("run\n")
+    with pytest.raises(ValueError, match=r"label 'jump' of clip 'b' is not in .*1 classes"):
+        find_class_names(records, names)
+    names.write_text("run\nrun\njump\n")
+    with pytest.raises(ValueError, match=r"\['run'\] more than once"):
+        find_class_names(records, names)

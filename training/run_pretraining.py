@@ -1,0 +1,187 @@
+"""Pretrain a masked-video model of this package from a recipe; read it from top to bottom, copy it, change it.
+
+Example:
+    python training/run_pretraining.py training/recipes/sigma_tiny_demo.yaml \
+        --data.path shards --run.output_dir runs/demo
+    accelerate launch --config_file training/accelerate/eight_gpus.yaml training/run_pretraining.py \
+        training/recipes/sigma_vit_b_k400.yaml --data.path /data/k400 --run.output_dir runs/k400
+
+Any field of the recipe can be overridden with `--section.field value`. An interrupted run continues exactly where its
+last checkpoint is when the same command is given again; SIGTERM and SIGINT save a checkpoint first.
+"""
+
+import itertools
+import logging
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+
+from tubelets.training.checkpointing import (
+    CheckpointError,
+    check_same_recipe,
+    list_checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+from tubelets.training.logging import TrainingLog
+from tubelets.training.optimization import parameter_groups, plan_run
+from tubelets.training.recipe import Recipe, load_recipe
+from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final, versions
+
+logger = logging.getLogger("tubelets.training")
+
+
+class StopRequest:
+    """Remembers that the process was asked to stop, so that the step in hand can be finished and saved."""
+
+    def __init__(self) -> None:
+        self.received = False
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._receive)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self.received = True
+
+    def agreed(self, accelerator: Accelerator, step: int, every: int) -> bool:
+        """Whether all processes stop now; several processes ask each other only every few steps, since that waits."""
+        if accelerator.num_processes == 1:
+            return self.received
+        if step % every:
+            return False
+        flag = torch.tensor([float(self.received)], device=accelerator.device)
+        return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
+
+
+def find_checkpoint(recipe: Recipe) -> Path | None:
+    """The checkpoint to resume from, if any."""
+    existing = list_checkpoints(recipe.run.output_dir)
+    if recipe.run.resume == "never" and existing:
+        raise CheckpointError(f"{existing[-1]} exists and run.resume=never; choose another run.output_dir or remove it")
+    if recipe.run.resume in ("auto", "never"):
+        return existing[-1] if existing else None
+    return Path(recipe.run.resume)
+
+
+def main() -> None:
+    """Run the recipe named on the command line."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return
+    recipe = load_recipe(sys.argv[1], sys.argv[2:])
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    stop = StopRequest()
+
+    # Build -----------------------------------------------------------------------------------------------------------
+    run, optimization = recipe.run, recipe.optimization
+    output_dir = Path(run.output_dir)
+    model = build_model(recipe)
+    accelerator = Accelerator(
+        mixed_precision="no" if run.precision == "fp32" else run.precision,
+        log_with=run.trackers or None,
+        project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "trackers")),
+    )
+    loader = build_loader(recipe, model.config, accelerator)
+    plan = plan_run(optimization, clips_per_epoch(recipe, loader), run.batch_size, accelerator.num_processes)
+    accelerator.gradient_accumulation_steps = plan.accumulation
+    set_seed(run.seed, device_specific=True)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, optimization.weight_decay),
+        lr=plan.schedule(0),
+        betas=(optimization.betas[0], optimization.betas[1]),
+        eps=optimization.eps,
+        fused=True,
+    )
+    model, optimizer = accelerator.prepare(model, optimizer)
+    if accelerator.is_main_process:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        recipe.save(output_dir / "recipe.yaml")
+        logger.info(
+            "%d videos, %d steps an epoch, %d steps, %d processes x %d clips x %d accumulated, learning rate %.3g",
+            clips_per_epoch(recipe, loader) // recipe.data.clips_per_video,
+            plan.steps_per_epoch,
+            plan.total_steps,
+            accelerator.num_processes,
+            run.batch_size,
+            plan.accumulation,
+            plan.schedule.learning_rate,
+        )
+    accelerator.init_trackers(run.project, config={"recipe": str(recipe.to_dict())})
+
+    # Resume ----------------------------------------------------------------------------------------------------------
+    step, seconds_before = 0, 0.0
+    checkpoint = find_checkpoint(recipe)
+    if checkpoint is not None:
+        check_same_recipe(read_state(checkpoint)["recipe"], recipe.to_dict())
+        state, loader_state = load_checkpoint(accelerator, checkpoint)
+        loader.load_state_dict(loader_state)
+        step, seconds_before = state["step"], state["seconds"]
+        logger.info("resumed from %s", checkpoint)
+    log = TrainingLog(accelerator, output_dir / "training_log.jsonl", step, plan.total_steps)
+    started = time.perf_counter()
+
+    def save() -> None:
+        state = {
+            "step": step,
+            "seconds": seconds_before + time.perf_counter() - started,
+            "recipe": recipe.to_dict(),
+            "versions": versions(),
+        }
+        save_checkpoint(accelerator, output_dir, state, loader.state_dict(), run.keep_checkpoints)
+
+    # Train -----------------------------------------------------------------------------------------------------------
+    batches = iter(loader)
+    while step < plan.total_steps:
+        for group in optimizer.param_groups:
+            group["lr"] = plan.schedule(step)
+        for batch in itertools.islice(batches, plan.accumulation):
+            with accelerator.accumulate(model):
+                inputs = {
+                    name: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+                    for name, value in batch.items()
+                }
+                output = model(**inputs)
+                accelerator.backward(output.loss)
+                if accelerator.sync_gradients and optimization.max_gradient_norm is not None:
+                    accelerator.clip_grad_norm_(model.parameters(), optimization.max_gradient_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+            log.micro_batch(output, len(inputs["pixel_values"]))
+        step += 1
+        log.step()
+        log.bad_samples(loader.bad_samples, loader.num_skipped)
+        if step % run.logging_steps == 0 or step == plan.total_steps:
+            log.write(step, {"epoch": step / plan.steps_per_epoch, "learning_rate": plan.schedule(step - 1)})
+        stopping = stop.agreed(accelerator, step, run.logging_steps)
+        if step % run.save_steps == 0 or stopping or step == plan.total_steps:
+            save()
+        if stopping and step < plan.total_steps:
+            logger.info("asked to stop: saved step %d; give the same command to go on", step)
+            log.close()
+            accelerator.end_training()
+            return
+    log.close()
+
+    # Save ------------------------------------------------------------------------------------------------------------
+    summary = {
+        "steps": step,
+        "clips_seen": step * optimization.global_batch_size,
+        "epochs": step / plan.steps_per_epoch,
+        "seconds": seconds_before + time.perf_counter() - started,
+        "skipped_videos": log.skipped,
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+    }
+    folder = save_final(recipe, accelerator, model, summary)
+    logger.info("saved %s", folder)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()
