@@ -1,8 +1,8 @@
 """Time one optimiser step of ours against transformers' VideoMAE, alternating in one run.
 
-Measures, for each size and precision: transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline, and
-SIGMA with the mlp target. All get the same clips, masks and optimiser. Numbers are medians of rounds in which the models
-take turns, and ratios of those; peak memory is that of a fresh process for each model.
+Measures, for each size and precision, transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline,
+and SIGMA with the mlp target. All get the same clips, masks and optimiser. Numbers are medians of rounds in which the
+models take turns, and ratios of those; peak memory is that of a fresh process for each model.
 
 Example:
     python scripts/benchmark_pretraining.py --sizes small base --precisions fp32 bf16 --rounds 5 --json benchmark.json
@@ -46,12 +46,15 @@ def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio:
     """A function that takes one optimiser step on random clips."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     import os
+
     model = make_model(name, size).to(device).train()
-    if os.environ.get("PURE"): model = model.bfloat16()
+    if os.environ.get("PURE"):
+        model = model.bfloat16()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     generator = torch.Generator().manual_seed(0)
     videos = torch.randn(batch_size, 16, 3, 224, 224, generator=generator).to(device)
-    if os.environ.get("PURE"): videos=videos.bfloat16()
+    if os.environ.get("PURE"):
+        videos = videos.bfloat16()
     masks = TubeMaskGenerator((8, 14, 14), mask_ratio)
     mask = masks(batch_size, generator=generator).to(device)
     extra = {} if name == "transformers" else {"num_masked": masks.num_masked}

@@ -83,6 +83,7 @@ def main() -> None:
     output_dir = Path(run.output_dir)
     model = build_model(recipe)
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),
         mixed_precision="no" if run.precision == "fp32" else run.precision,
         log_with=run.trackers or None,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "trackers")),
@@ -179,7 +180,8 @@ def main() -> None:
         "device": accelerator.device.type,
     }
     folder = save_final(recipe, accelerator, model, summary)
-    logger.info("saved %s", folder)
+    if accelerator.is_main_process:
+        logger.info("saved %s", folder)
     accelerator.end_training()
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from cases_io import assert_close, case_paths, load_case
 from distributed import run_processes
 from fill import fill_state_dict
-from torch import Tensor
-
 from tubelets import SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.models.checkpoints import convert_to_official
 from tubelets.models.sigma.conversion_sigma import (
@@ -44,7 +44,11 @@ def build(case: Case, tensors: Tensors) -> SigmaForPreTraining | SigmaForVideoCl
     """The network of a case, with weights rebuilt from its keys and sizes from its hyper-parameters."""
     weights = fill_state_dict({key: tuple(shape) for key, shape in case["state_dict"].items()}, case["salt"])
     given = case["hyper_parameters"]
-    sizes = {"num_frames": tensors["videos"].shape[2], "image_size": given["img_size"], "patch_size": given["patch_size"]}
+    sizes = {
+        "num_frames": tensors["videos"].shape[2],
+        "image_size": given["img_size"],
+        "patch_size": given["patch_size"],
+    }
     if "loss_func" not in given:
         sizes |= {
             "hidden_size": given["embed_dim"],

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cases_io import case_paths, load_case
 from torch import Tensor
 
+from cases_io import case_paths, load_case
 from tubelets.data.sampling import (
     dense_clip,
     dense_test_clips,

@@ -9,18 +9,15 @@ from torch import Tensor
 
 
 class MaskGenerator(Protocol):
-    """Anything that draws masks over a token grid.
+    """Anything that draws masks over a token grid."""
 
-    Attributes:
-        grid: token grid `(time, rows, columns)`.
-        num_masked: masked tokens in each clip; the same for every draw, so that a batch stays rectangular.
-    """
-
-    grid: tuple[int, int, int]
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Token grid `(time, rows, columns)`."""
 
     @property
     def num_masked(self) -> int:
-        """Number of masked tokens in each clip."""
+        """Masked tokens in each clip; the same for every draw, so that a batch stays rectangular."""
 
     def __call__(
         self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None

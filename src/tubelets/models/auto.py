@@ -112,7 +112,7 @@ def register_models() -> None:
     """Make every model and processor known to the Auto classes; runs once, when a configuration is first made."""
     import transformers
     from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming
+    from transformers.core_model_loading import WeightConverter, WeightRenaming
 
     for model_type, entry in MODELS.items():
         config_class = entry.load(entry.config)
@@ -122,7 +122,7 @@ def register_models() -> None:
             processor = getattr(transformers, entry.video_processor)
             transformers.AutoVideoProcessor.register(config_class, video_processor_class=processor, exist_ok=True)
         # Checkpoints published before transformers 5 name the two attention biases apart.
-        renamings = [
+        renamings: list[WeightConverter | WeightRenaming] = [
             WeightRenaming(rf"attention\.attention\.{letter}_bias", f"attention.attention.{name}.bias")
             for letter, name in (("q", "query"), ("v", "value"))
         ]

@@ -47,7 +47,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
         raise UnsafeCheckpointError(
-            f"{path} is not a checkpoint of tensors, plain containers and argparse namespaces, and is not loaded: {error}"
+            f"{path} is not loaded: it holds more than tensors, plain containers and argparse namespaces ({error})"
         ) from error
     return _state_dict(content, path), _training_arguments(content)
 
@@ -163,5 +163,6 @@ def _refuse_unknown(names: list[str]) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise CheckpointLayoutError(
-            f"these weights are not part of the layout: {', '.join(names[:5])}{more}; is this another method's checkpoint?"
+            f"these weights are not part of the layout: {', '.join(names[:5])}{more}; "
+            "is this another method's checkpoint?"
         )

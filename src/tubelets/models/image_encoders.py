@@ -66,7 +66,7 @@ class TransformersImageEncoder(FrozenImageEncoder):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.patch_size = getattr(model.config, "patch_size", None)
         self.hidden_size = getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
         self.post_layernorm = getattr(model, "post_layernorm", None) or getattr(
@@ -100,7 +100,7 @@ class TimmImageEncoder(FrozenImageEncoder):
 
     def __init__(self, model: nn.Module, stride: int = 16) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.is_vit = hasattr(model, "patch_embed") and hasattr(model, "num_prefix_tokens")
         if self.is_vit:
             self.hidden_size = model.num_features
@@ -130,7 +130,7 @@ class OpenClipImageEncoder(FrozenImageEncoder):
 
     def __init__(self, visual: nn.Module) -> None:
         super().__init__()
-        self.visual = visual
+        self.visual: Any = visual
         with torch.no_grad():
             self.hidden_size = self._tokens(torch.zeros(1, 3, *visual.image_size)).shape[1]
         self.freeze()
@@ -192,12 +192,10 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
         >>> load_image_encoder("resnet18")
         Traceback (most recent call last):
         ...
-        ValueError: an image encoder is named 'library:name' with library transformers, timm or open_clip, got 'resnet18'
+        ValueError: 'resnet18' is not 'library:name' with library transformers, timm or open_clip
     """
     library, _, rest = name.partition(":")
     if library not in LIBRARIES or not rest:
-        raise ValueError(
-            f"an image encoder is named 'library:name' with library transformers, timm or open_clip, got {name!r}"
-        )
+        raise ValueError(f"{name!r} is not 'library:name' with library transformers, timm or open_clip")
     side = image_size if isinstance(image_size, int) else image_size[0]
     return LIBRARIES[library](rest, side)

@@ -1,6 +1,5 @@
 """Targets and loss of masked reconstruction (sigma.md, section 3; smile.md, section 3)."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -66,7 +65,7 @@ def masked_regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
     """
     if predictions.shape != targets.shape:
         raise ValueError(
-            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} must have the same shape; check "
-            "that both hold the masked tokens only and that the decoder's width is the target's"
+            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} must have the same shape; "
+            "check that both hold the masked tokens only and that the decoder's width is the target's"
         )
     return F.mse_loss(predictions.float(), targets.float())

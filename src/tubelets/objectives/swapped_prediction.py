@@ -27,7 +27,9 @@ def prototype_scores(features: Tensor, prototypes: Tensor) -> Tensor:
         tensor([[1., 0.]])
     """
     if features.shape[-1] != prototypes.shape[-1]:
-        raise ValueError(f"features have width {features.shape[-1]}, prototypes {prototypes.shape[-1]}; they must agree")
+        raise ValueError(
+            f"features have width {features.shape[-1]}, prototypes {prototypes.shape[-1]}; they must agree"
+        )
     return F.linear(F.normalize(features, dim=-1), prototypes)
 
 
@@ -95,7 +97,7 @@ def swapped_prediction_loss(
     """
     if projections.shape != predictions.shape:
         raise ValueError(
-            f"projections {tuple(projections.shape)} and predictions {tuple(predictions.shape)} must have the same shape"
+            f"projections {tuple(projections.shape)} and predictions {tuple(predictions.shape)} must have one shape"
         )
     projection_scores = prototype_scores(projections, prototypes)
     prediction_scores = prototype_scores(predictions, prototypes.detach())

@@ -81,7 +81,11 @@ class TrainingLog:
         self._reported, self._skipped_here = 0, 0
         self._clips, self._since = 0, time.perf_counter()
         self._bar = tqdm(
-            total=total_steps, initial=start_step, desc="pretraining", unit="step", disable=not accelerator.is_main_process
+            total=total_steps,
+            initial=start_step,
+            desc="pretraining",
+            unit="step",
+            disable=not accelerator.is_main_process,
         )
         if accelerator.is_main_process:
             lines = [line for line in read_log(self.path) if line["step"] <= start_step] if self.path.exists() else []
@@ -132,7 +136,9 @@ class TrainingLog:
         if self.accelerator.is_main_process:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-            self._bar.set_postfix(loss=f"{means['loss']:.4f}", clips_s=f"{line['clips_per_second']:.1f}", skipped=self.skipped)
+            self._bar.set_postfix(
+                loss=f"{means['loss']:.4f}", clips_s=f"{line['clips_per_second']:.1f}", skipped=self.skipped
+            )
         self.accelerator.log({name: value for name, value in line.items() if name != "step"}, step=step)
         if not math.isfinite(means["loss"]):
             raise FloatingPointError(

@@ -93,9 +93,7 @@ def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
     """
     videos = recipe.data.samples_per_epoch or loader.stream.source.num_samples
     if videos is None:
-        raise ValueError(
-            f"{recipe.data.path} does not tell how many videos it has; set data.samples_per_epoch"
-        )
+        raise ValueError(f"{recipe.data.path} does not tell how many videos it has; set data.samples_per_epoch")
     return videos * recipe.data.clips_per_video
 
 

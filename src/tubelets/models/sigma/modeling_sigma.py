@@ -5,6 +5,7 @@ optimal transport that is balanced over the batch, and each branch predicts the 
 argmax of the assignments as in the official code, where the paper's formula has them soft (`hard_labels=False`).
 """
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,7 +250,8 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
     def assign(self, output: SigmaForPreTrainingOutput) -> SigmaForPreTrainingOutput:
         """Project the targets, score both branches against the prototypes and let each predict the other."""
         predictions, targets = output.logits, output.targets
-        assert predictions is not None and targets is not None
+        assert predictions is not None
+        assert targets is not None
         projections = self.projection(targets) if self.config.target_type == "mlp" else targets
         swapped = swapped_prediction_loss(
             projections.flatten(0, 1),
@@ -301,6 +303,6 @@ def projection_network(config: SigmaConfig) -> nn.Sequential:
     """
     sizes = [config.pixels_per_tube, *config.projection_hidden_sizes, config.projection_size]
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for width_in, width_out in itertools.pairwise(sizes):
         layers += [nn.Linear(width_in, width_out), nn.GELU()]
     return nn.Sequential(*layers[:-1])

@@ -1,4 +1,4 @@
-"""Configuration of the masked-video base: VideoMAE sizes with the official constants (sigma.md, sections 2, 6 and 7)."""
+"""Configuration of the masked-video base: VideoMAE with the official constants (sigma.md, sections 2, 6 and 7)."""
 
 from typing import Literal
 

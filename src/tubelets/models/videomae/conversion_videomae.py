@@ -83,7 +83,7 @@ def infer_sizes(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any] |
     if f"{prefix}patch_embed.proj.weight" not in state_dict:
         raise CheckpointLayoutError("there is no 'patch_embed.proj.weight'; is this another method's checkpoint?")
     width, channels, tubelet, patch, _ = state_dict[f"{prefix}patch_embed.proj.weight"].shape
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": width,
         "num_hidden_layers": _depth(state_dict, f"{prefix}blocks."),
         "num_attention_heads": max(width // 64, 1),

@@ -86,7 +86,9 @@ class TubeletsVideoMAEEmbeddings(nn.Module):
 class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
     """Self-attention in which only the last `num_queries` tokens ask, and all answer."""
 
-    def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, num_queries: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Attend: `(B, N, width)` to `(B, num_queries or N, width)` and, if computed eagerly, the attention map."""
         asking = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
         query, key, value = (
@@ -111,7 +113,7 @@ class TubeletsVideoMAELayer(VideoMAELayer):
         self.attention.attention = TubeletsVideoMAESelfAttention(config)
         self.drop_path = StochasticDepth(drop_path, mode="row") if drop_path else nn.Identity()
 
-    def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> Tensor:
+    def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> Tensor:  # type: ignore[override]
         """Transform `(B, N, width)`; with `num_queries` only the last that many tokens are returned."""
         residual = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
         attended, _ = self.attention.attention(self.layernorm_before(hidden_states), num_queries)
@@ -204,7 +206,9 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
             _, tokens, width = module.position_embeddings.shape
             init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
 
-    def save_pretrained(self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(
+        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+    ) -> None:
         """Save as `transformers.PreTrainedModel.save_pretrained`, with the names the modules have in memory.
 
         Args:
@@ -317,7 +321,7 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
             init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
     def prepare_for_pretraining(self) -> None:
-        """Fetch what the objective needs and the weights do not hold; the training loop calls it once. Here: nothing."""
+        """Fetch what the objective needs and the weights do not hold (here nothing); training loops call it once."""
 
     def predict(
         self, pixel_values: Tensor, visible_ids: Tensor, masked_ids: Tensor, **kwargs: Any

@@ -63,8 +63,8 @@ class MaskedVideoCollator:
             items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)`, and `seed`, an integer.
 
         Returns:
-            `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, tokens)` with True =
-            masked, and `num_masked`, an integer: the arguments of a pretraining model.
+            `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, tokens)` with True
+            = masked, and `num_masked`, an integer: the arguments of a pretraining model.
 
         Raises:
             ValueError: if the masks do not all have the generator's count.
@@ -73,7 +73,7 @@ class MaskedVideoCollator:
         counts = masks.sum(dim=1)
         if not bool((counts == self.mask_generator.num_masked).all()):
             raise ValueError(
-                f"the mask generator announced {self.mask_generator.num_masked} masked tokens and drew {counts.tolist()}"
+                f"the mask generator should mask {self.mask_generator.num_masked} tokens and masked {counts.tolist()}"
             )
         return {
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),

@@ -62,7 +62,9 @@ def gather_tubes(pixel_values: Tensor, token_ids: Tensor | None, config: Tubelet
     """
     time, rows, columns = config.grid
     patch_height, patch_width = _pair(config.patch_size)
-    blocks = pixel_values.unflatten(1, (time, -1)).unflatten(4, (rows, patch_height)).unflatten(6, (columns, patch_width))
+    blocks = (
+        pixel_values.unflatten(1, (time, -1)).unflatten(4, (rows, patch_height)).unflatten(6, (columns, patch_width))
+    )
     # (clips, time, rows, columns, channels, tubelet frames, patch height, patch width)
     blocks = blocks.permute(0, 1, 4, 6, 3, 2, 5, 7)
     if token_ids is None:
@@ -120,8 +122,8 @@ def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, 
     low, high = int(counts.min()), int(counts.max())
     if low != high or (num_masked is not None and low != num_masked):
         raise ValueError(
-            f"every clip must mask {'the same number of' if num_masked is None else num_masked} tokens, got counts from "
-            f"{low} to {high}; draw masks with tubelets.masking, which fixes the count"
+            f"every clip must mask {'the same number of' if num_masked is None else num_masked} tokens, got counts "
+            f"from {low} to {high}; draw masks with tubelets.masking, which fixes the count"
         )
     if not 0 < low < num_tokens:
         raise ValueError(f"a mask must hide some of the {num_tokens} tokens and leave some visible, got {low} masked")
