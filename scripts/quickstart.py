@@ -28,7 +28,7 @@ from tubelets.training.logging import read_log
 from tubelets.visualization import save_assignments, save_masks, save_training_curves
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOWN = "bird"
+SHOWN = "exercise"
 
 
 def run(*command: str | Path) -> None:

@@ -14,6 +14,7 @@ from videos import bad_videos
 
 from tubelets.data.decoding import BadVideoError
 from tubelets.data.sample_order import stable_seed
+from tubelets.data.shard_files import ShardWriter
 from tubelets.data.sources import open_source
 from tubelets.data.streaming import ClipSpec, ClipStream
 
@@ -293,8 +294,8 @@ def test_epoch_without_a_good_video_is_an_error(tmp_path, repeat):
 
 
 def test_endless_stream_of_empty_shards_ends_with_an_error(tmp_path):
-    schema = Features({"video": Video(), "clip_id": Value("string")}).arrow_schema
-    pq.write_table(schema.empty_table(), tmp_path / "empty.parquet")
+    with ShardWriter(tmp_path / "empty.parquet", Features({"video": Video()})) as writer:
+        writer.finish({})
     source = open_source(tmp_path)
     assert source.num_samples == 0
     with pytest.raises(RuntimeError, match="epochs in a row held no video"):

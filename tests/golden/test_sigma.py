@@ -19,7 +19,7 @@ from tubelets.models.sigma.conversion_sigma import (
     infer_config,
     to_official,
 )
-from tubelets.objectives import sinkhorn, solve_sinkhorn
+from tubelets.objectives import sinkhorn
 
 Case = dict[str, Any]
 Tensors = dict[str, Tensor]
@@ -104,10 +104,10 @@ def check_pretraining(case: Case, tensors: Tensors) -> None:
     if output.projections is not None:
         actual |= {
             "proj": output.projections,
-            "scores_proj": output.projection_scores,
-            "scores_pred": output.prediction_scores,
-            "q_proj": output.projection_assignment.assignments().view_as(output.projection_scores),
-            "q_pred": output.prediction_assignment.assignments().view_as(output.prediction_scores),
+            "scores_proj": output.projection_assignment.scores().view_as(tensors["scores_proj"]),
+            "scores_pred": output.prediction_assignment.scores().view_as(tensors["scores_pred"]),
+            "q_proj": output.projection_assignment.soft().view_as(tensors["q_proj"]),
+            "q_pred": output.prediction_assignment.soft().view_as(tensors["q_pred"]),
             "loss_proj": output.projection_loss[None],
             "loss_pred": output.prediction_loss[None],
             "prototypes_after": model.prototypes.detach().clone(),
@@ -141,9 +141,9 @@ def check_classifier(case: Case, tensors: Tensors) -> None:
 def check_sinkhorn(case: Case, tensors: Tensors) -> None:
     assert tensors.keys() == {"scores", *case["hyper_parameters"]}
     for name, parameters in case["hyper_parameters"].items():
-        arguments = (tensors["scores"], parameters["epsilon"], parameters["iterations"])
-        assert_close(sinkhorn(*arguments), tensors[name], case["tolerance"], name)
-        assert torch.equal(solve_sinkhorn(*arguments).labels(), tensors[name].argmax(dim=1)), f"labels of {name}"
+        found = sinkhorn(tensors["scores"], parameters["epsilon"], parameters["iterations"])
+        assert_close(found, tensors[name], case["tolerance"], name)
+        assert torch.equal(found.argmax(dim=1), tensors[name].argmax(dim=1)), f"labels of {name}"
 
 
 def solve_part(rank: int, world_size: int, scores: Tensor, epsilon: float, iterations: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Batches of a clip stream, with a state that is exact whatever the workers have prefetched."""
 
 import copy
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -169,6 +170,10 @@ class ClipLoader:
         at_start = not any(self._workers)
         if at_start and self._at_start is not None:
             return self._at_start
+        if self.num_workers:
+            # A forked worker that collects a decoder of this process would wait for ever for the decoder's threads,
+            # which the fork did not copy.
+            gc.collect()
         stream = copy.copy(self.stream)
         # A DataLoader asks its worker 0 first, so the logical worker whose batch is due takes that place.
         stream.load_state_dict(self._workers, first_worker=self._next_worker)

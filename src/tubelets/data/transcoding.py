@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from tubelets.data.decoding import BadVideoError, open_video
 
@@ -197,6 +198,7 @@ def _encode(
 ) -> None:
     """Encode frames into `target` at a constant rate; the first frame decides the size."""
     output: av.VideoStream | None = None
+    scaler = VideoReformatter()
     for index, decoded in enumerate(frames):
         frame = _upright(decoded)
         if output is None:
@@ -205,7 +207,7 @@ def _encode(
             output.codec_context.colorspace = source.colorspace
             output.codec_context.color_primaries = source.color_primaries
             output.codec_context.color_trc = source.color_trc
-        frame = frame.reformat(output.width, output.height, format="yuv420p", dst_color_range="MPEG")
+        frame = scaler.reformat(frame, output.width, output.height, format="yuv420p", dst_color_range="MPEG")
         frame.pts, frame.time_base = index, 1 / rate
         # The encoder would otherwise copy the key frames of the original as well.
         frame.pict_type = 0

@@ -1,23 +1,25 @@
 """Losses and their state: tensors in, tensors out, no model inside."""
 
-from tubelets.objectives.reconstruction import masked_regression_loss, standardize_features, standardize_tubes
-from tubelets.objectives.sinkhorn import SinkhornSolution, sinkhorn, solve_sinkhorn
+from tubelets.objectives.reconstruction import masked_regression_loss, standardize_features, standardize_tubes_
+from tubelets.objectives.sinkhorn import sinkhorn
 from tubelets.objectives.swapped_prediction import (
+    PrototypeAssignment,
     SwappedPrediction,
+    assign_prototypes,
     assignment_statistics,
-    prototype_scores,
+    prototype_cross_entropy,
     swapped_prediction_loss,
 )
 
 __all__ = [
-    "SinkhornSolution",
+    "PrototypeAssignment",
     "SwappedPrediction",
+    "assign_prototypes",
     "assignment_statistics",
     "masked_regression_loss",
-    "prototype_scores",
+    "prototype_cross_entropy",
     "sinkhorn",
-    "solve_sinkhorn",
     "standardize_features",
-    "standardize_tubes",
+    "standardize_tubes_",
     "swapped_prediction_loss",
 ]

@@ -1,63 +1,163 @@
-"""SIGMA's swapped prediction: each branch predicts the other branch's prototype assignment (sigma.md, sections 4-5)."""
+"""SIGMA's swapped prediction: each branch predicts the other branch's prototype assignment (sigma.md, sections 4-5).
+
+Scores of all masked tokens against all prototypes are large: at the paper's sizes several hundred megabytes for each
+process, and the official code holds about ten such matrices. Here they are made block by block and thrown away.
+"""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tubelets.objectives.sinkhorn import SinkhornSolution, solve_sinkhorn
+from tubelets.objectives.sinkhorn import balance_prototypes, check_sinkhorn, rows_per_block
 
 
-def prototype_scores(features: Tensor, prototypes: Tensor) -> Tensor:
-    """Cosine similarity of features to unit-norm prototypes.
+@dataclass
+class PrototypeAssignment:
+    """Assignments of M features to K prototypes; scores and soft assignments are worked out when they are asked for.
+
+    Attributes:
+        features: `(M, width)` of unit norm.
+        prototypes: `(K, width)` of unit norm.
+        epsilon: temperature of the assignment.
+        prototype_factor: float32 `(K,)`, the factor of each prototype that balances the batch.
+        labels: int64 `(M,)`, hard assignments: the prototype with the largest share.
+    """
+
+    features: Tensor
+    prototypes: Tensor
+    epsilon: float
+    prototype_factor: Tensor
+    labels: Tensor
+
+    @torch.no_grad()
+    def scores(self) -> Tensor:
+        """Cosine similarities, float32 `(M, K)`, values in [-1, 1]."""
+        return F.linear(self.features, self.prototypes).float()
+
+    @torch.no_grad()
+    def soft(self) -> Tensor:
+        """Soft assignments, float32 `(M, K)` with rows that sum to 1."""
+        return torch.softmax(self.scores() / self.epsilon + self.prototype_factor.log(), dim=1)
+
+
+@torch.no_grad()
+def assign_prototypes(
+    features: Tensor, prototypes: Tensor, epsilon: float = 0.05, iterations: int = 10
+) -> PrototypeAssignment:
+    """Assign features to prototypes, balanced over the features of all processes.
 
     Args:
-        features: `(..., width)`, any norm.
-        prototypes: `(prototypes, width)`, rows of unit norm.
+        features: `(M, width)` of unit norm.
+        prototypes: `(K, width)` of unit norm.
+        epsilon: Sinkhorn temperature, > 0.
+        iterations: Sinkhorn iterations, >= 0.
 
     Returns:
-        `(..., prototypes)`, values in [-1, 1].
+        Hard labels, and soft assignments on demand.
 
     Raises:
-        ValueError: if the widths differ.
+        ValueError: if the widths differ or a number is out of range.
 
     Example:
-        >>> prototype_scores(torch.tensor([[3.0, 0.0]]), torch.eye(2))
-        tensor([[1., 0.]])
+        >>> assign_prototypes(torch.eye(4), torch.eye(4)).labels
+        tensor([0, 1, 2, 3])
     """
-    if features.shape[-1] != prototypes.shape[-1]:
+    if features.ndim != 2 or features.shape[1:] != prototypes.shape[1:]:
         raise ValueError(
-            f"features have width {features.shape[-1]}, prototypes {prototypes.shape[-1]}; they must agree"
+            f"features {tuple(features.shape)} and prototypes {tuple(prototypes.shape)} must be matrices of equal width"
         )
-    return F.linear(F.normalize(features, dim=-1), prototypes)
+    check_sinkhorn(epsilon, iterations)
+    blocks = features.split(rows_per_block(len(prototypes), features.device))
+    scores = [F.linear(block, prototypes) for block in blocks]
+    with torch.autocast(device_type=features.device.type, enabled=False):
+        # No cosine exceeds 1, so this cannot overflow; one common factor cancels in the first normalisation.
+        kernels = [block.float().sub_(1).div_(epsilon).exp_() for block in scores]
+        factor = balance_prototypes(kernels, iterations)
+        labels = torch.cat([kernel.mul_(factor).argmax(dim=1) for kernel in kernels])
+    return PrototypeAssignment(features, prototypes, epsilon, factor, labels)
+
+
+class _PrototypeCrossEntropy(torch.autograd.Function):
+    """Mean cross entropy of `features @ prototypes.T` against labels, one block of rows at a time.
+
+    A block's gradients are formed as soon as its softmax is there, so that no score outlives its block.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, prototypes: Tensor, labels: Tensor, train_prototypes: bool) -> Tensor:
+        rows = rows_per_block(len(prototypes), features.device)
+        count = len(features)
+        total = torch.zeros((), device=features.device)
+        feature_gradient = torch.empty_like(features)
+        prototype_gradient = torch.zeros_like(prototypes) if train_prototypes else None
+        for start in range(0, count, rows):
+            block, label = features[start : start + rows], labels[start : start + rows, None]
+            logits = F.linear(block, prototypes).float()
+            highest = logits.amax(dim=1, keepdim=True)
+            total += (highest - logits.gather(1, label)).sum()
+            softmax = logits.sub_(highest).exp_()
+            mass = softmax.sum(dim=1, keepdim=True)
+            total += mass.log().sum()
+            gradient = softmax.div_(mass).scatter_add_(1, label, -torch.ones_like(mass)).div_(count)
+            feature_gradient[start : start + rows] = gradient @ prototypes
+            if prototype_gradient is not None:
+                prototype_gradient += gradient.T @ block
+        ctx.save_for_backward(feature_gradient, prototype_gradient)
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        feature_gradient, prototype_gradient = ctx.saved_tensors
+        prototypes = None if prototype_gradient is None else prototype_gradient * gradient
+        return feature_gradient * gradient, prototypes, None, None
+
+
+def prototype_cross_entropy(features: Tensor, prototypes: Tensor, targets: Tensor, temperature: float = 0.1) -> Tensor:
+    """Cross entropy of similarities to prototypes, divided by a temperature, against assignments.
+
+    Args:
+        features: `(M, width)` of unit norm.
+        prototypes: `(K, width)` of unit norm; gradients reach them if they require it.
+        targets: int64 `(M,)` labels, or float `(M, K)` soft assignments.
+        temperature: softmax temperature, > 0.
+
+    Returns:
+        A float32 scalar, the mean over the M features.
+
+    Example:
+        >>> prototype_cross_entropy(torch.eye(3), torch.eye(3), torch.arange(3)) < 1e-3
+        tensor(True)
+    """
+    # The features are divided, not the many more logits.
+    scaled = features / temperature
+    if targets.is_floating_point():
+        return F.cross_entropy(F.linear(scaled, prototypes).float(), targets)
+    loss: Tensor = _PrototypeCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        scaled, prototypes, targets, prototypes.requires_grad
+    )
+    return loss
 
 
 @dataclass
 class SwappedPrediction:
-    """Loss of swapped prediction with its parts; M is the number of masked tokens in the batch, K of prototypes.
+    """Loss of swapped prediction with its parts.
 
     Attributes:
         loss: scalar, the sum of the two terms (no factor 1/2).
         projection_loss: scalar, the projection branch predicting the video model's assignment.
         prediction_loss: scalar, the video model predicting the projection branch's assignment.
-        projection_scores: `(M, K)` scores of the projection branch.
-        prediction_scores: `(M, K)` scores of the video model.
-        projection_labels: int64 `(M,)` hard assignments of the projection branch.
-        prediction_labels: int64 `(M,)` hard assignments of the video model.
-        projection_assignment: factored soft assignment of the projection branch.
-        prediction_assignment: factored soft assignment of the video model.
+        projection_assignment: assignments of the projection branch.
+        prediction_assignment: assignments of the video model.
     """
 
     loss: Tensor
     projection_loss: Tensor
     prediction_loss: Tensor
-    projection_scores: Tensor
-    prediction_scores: Tensor
-    projection_labels: Tensor
-    prediction_labels: Tensor
-    projection_assignment: SinkhornSolution
-    prediction_assignment: SinkhornSolution
+    projection_assignment: PrototypeAssignment
+    prediction_assignment: PrototypeAssignment
 
 
 def swapped_prediction_loss(
@@ -75,8 +175,8 @@ def swapped_prediction_loss(
     Gradients reach the prototypes through the projection branch only. Assignments carry no gradient.
 
     Args:
-        projections: targets' features `(M, width)`, from the projection network.
-        predictions: video model's features `(M, width)` of the same masked tokens.
+        projections: targets' features `(M, width)`, from the projection network; any norm.
+        predictions: video model's features `(M, width)` of the same masked tokens; any norm.
         prototypes: `(K, width)`, rows of unit norm.
         epsilon: Sinkhorn temperature.
         iterations: Sinkhorn iterations.
@@ -99,25 +199,19 @@ def swapped_prediction_loss(
         raise ValueError(
             f"projections {tuple(projections.shape)} and predictions {tuple(predictions.shape)} must have one shape"
         )
-    projection_scores = prototype_scores(projections, prototypes)
-    prediction_scores = prototype_scores(predictions, prototypes.detach())
-    projection_assignment = solve_sinkhorn(projection_scores.detach(), epsilon, iterations)
-    prediction_assignment = solve_sinkhorn(prediction_scores.detach(), epsilon, iterations)
-    projection_labels, prediction_labels = projection_assignment.labels(), prediction_assignment.labels()
-    projection_target = projection_labels if hard_labels else projection_assignment.assignments()
-    prediction_target = prediction_labels if hard_labels else prediction_assignment.assignments()
-    projection_loss = F.cross_entropy(projection_scores.float() / temperature, prediction_target)
-    prediction_loss = F.cross_entropy(prediction_scores.float() / temperature, projection_target)
+    projections = F.normalize(projections.float(), dim=-1)
+    predictions = F.normalize(predictions.float(), dim=-1)
+    fixed = prototypes.detach()
+    projection = assign_prototypes(projections.detach(), fixed, epsilon, iterations)
+    prediction = assign_prototypes(predictions.detach(), fixed, epsilon, iterations)
+    projection_loss = prototype_cross_entropy(
+        projections, prototypes, prediction.labels if hard_labels else prediction.soft(), temperature
+    )
+    prediction_loss = prototype_cross_entropy(
+        predictions, fixed, projection.labels if hard_labels else projection.soft(), temperature
+    )
     return SwappedPrediction(
-        loss=projection_loss + prediction_loss,
-        projection_loss=projection_loss,
-        prediction_loss=prediction_loss,
-        projection_scores=projection_scores,
-        prediction_scores=prediction_scores,
-        projection_labels=projection_labels,
-        prediction_labels=prediction_labels,
-        projection_assignment=projection_assignment,
-        prediction_assignment=prediction_assignment,
+        projection_loss + prediction_loss, projection_loss, prediction_loss, projection, prediction
     )
 
 

@@ -26,7 +26,7 @@ from tubelets.models.videomae.modeling_videomae import (
     pixel_targets,
 )
 from tubelets.objectives import (
-    SinkhornSolution,
+    PrototypeAssignment,
     assignment_statistics,
     masked_regression_loss,
     standardize_features,
@@ -44,31 +44,27 @@ class SigmaForPreTrainingOutput(MaskedVideoOutput):
         projections: `(B, M, D)` features of the projection branch.
         projection_loss: scalar, the projection branch predicting the video model's assignment.
         prediction_loss: scalar, the video model predicting the projection branch's assignment.
-        projection_scores: `(B, M, K)` cosine similarities of projections to prototypes.
-        prediction_scores: `(B, M, K)` cosine similarities of predictions to prototypes.
         projection_labels: int64 `(B, M)` prototype of each projection.
         prediction_labels: int64 `(B, M)` prototype of each prediction.
         projection_entropy: scalar, entropy of the prototypes' usage by projections in nats.
         prediction_entropy: scalar, the same for predictions.
         projection_used_prototypes: scalar, prototypes used by at least one projection of this process's batch.
         prediction_used_prototypes: scalar, the same for predictions.
-        projection_assignment: factored soft assignment of the projections, rows in the order of the labels.
-        prediction_assignment: factored soft assignment of the predictions.
+        projection_assignment: gives scores and soft assignments of the projections, `(B * M, K)`, when asked.
+        prediction_assignment: gives the same of the predictions.
     """
 
     projections: Tensor | None = None
     projection_loss: Tensor | None = None
     prediction_loss: Tensor | None = None
-    projection_scores: Tensor | None = None
-    prediction_scores: Tensor | None = None
     projection_labels: Tensor | None = None
     prediction_labels: Tensor | None = None
     projection_entropy: Tensor | None = None
     prediction_entropy: Tensor | None = None
     projection_used_prototypes: Tensor | None = None
     prediction_used_prototypes: Tensor | None = None
-    projection_assignment: SinkhornSolution | None = None
-    prediction_assignment: SinkhornSolution | None = None
+    projection_assignment: PrototypeAssignment | None = None
+    prediction_assignment: PrototypeAssignment | None = None
 
 
 class SigmaModel(TubeletsVideoMAEModel):
@@ -267,17 +263,15 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
         output.projections = projections
         output.projection_loss = swapped.projection_loss.detach()
         output.prediction_loss = swapped.prediction_loss.detach()
-        output.projection_scores = swapped.projection_scores.unflatten(0, clips)
-        output.prediction_scores = swapped.prediction_scores.unflatten(0, clips)
-        output.projection_labels = swapped.projection_labels.unflatten(0, clips)
-        output.prediction_labels = swapped.prediction_labels.unflatten(0, clips)
+        output.projection_labels = swapped.projection_assignment.labels.unflatten(0, clips)
+        output.prediction_labels = swapped.prediction_assignment.labels.unflatten(0, clips)
         output.projection_assignment = swapped.projection_assignment
         output.prediction_assignment = swapped.prediction_assignment
         output.projection_entropy, output.projection_used_prototypes = assignment_statistics(
-            swapped.projection_labels, self.config.num_prototypes
+            swapped.projection_assignment.labels, self.config.num_prototypes
         )
         output.prediction_entropy, output.prediction_used_prototypes = assignment_statistics(
-            swapped.prediction_labels, self.config.num_prototypes
+            swapped.prediction_assignment.labels, self.config.num_prototypes
         )
         return output
 

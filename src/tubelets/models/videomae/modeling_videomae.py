@@ -31,13 +31,16 @@ from transformers.utils.output_capturing import capture_outputs
 from tubelets.masking import build_mask_generator
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.tubes import check_video, count_masked, gather_tubes, sinusoid_table, split_tokens
-from tubelets.objectives import masked_regression_loss, standardize_tubes
+from tubelets.objectives import masked_regression_loss, standardize_tubes_
 
 # What a pretraining checkpoint holds besides the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
 
 # Added to the deviation of a tube's pixels on the scale [0, 1] (sigma.md, section 3).
 PIXEL_EPS = 1e-6
+
+# Longest sequence for which plain attention is used in bfloat16 on CPU; see scripts/benchmark_pretraining.py.
+SHORT_SEQUENCE = 512
 
 
 @dataclass
@@ -98,6 +101,9 @@ class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
         attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
             self.config._attn_implementation, eager_attention_forward
         )
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= SHORT_SEQUENCE:
+            # PyTorch's fused CPU kernel takes two to three times as long as plain products on these.
+            attend = eager_attention_forward
         dropout = self.dropout_prob if self.training else 0.0
         context, attention = attend(
             self, query, key, value, None, is_causal=False, scaling=self.scaling, dropout=dropout
@@ -537,13 +543,14 @@ def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVide
     Returns:
         float32 `(B, M, pixels_per_tube)`, ordered frame, row, column, channel with the channel fastest.
     """
-    # The gather keeps the video's strides; statistics over contiguous pixels are many times faster.
-    tubes = gather_tubes(pixel_values, masked_ids, config).contiguous().float().flatten(3)  # (B, M, channels, pixels)
+    # The gather keeps the video's order of dimensions in memory, frames before channels: statistics are taken in that
+    # layout and in place, because new memory of this size costs more than the arithmetic.
+    tubes = gather_tubes(pixel_values, masked_ids, config).float().flatten(4)  # (B, M, channels, frames, pixels)
     raw = pixel_values.dtype == torch.uint8
     mean, std = _channel_statistics(config, tubes, channel_dim=2)
     if config.norm_pix_loss:
         # Undoing the normalisation would only rescale the deviation: `eps` is rescaled instead of every pixel.
-        tubes = standardize_tubes(tubes, PIXEL_EPS * 255 if raw else PIXEL_EPS / std)
+        tubes = standardize_tubes_(tubes, PIXEL_EPS * 255 if raw else PIXEL_EPS / std)
     else:
         tubes = tubes / 255 if raw else tubes * std + mean
-    return tubes.transpose(2, 3).flatten(2)
+    return tubes.permute(0, 1, 3, 4, 2).flatten(2)

@@ -1,0 +1,71 @@
+"""Small pretraining runs as subprocesses, shared by the tests of the training script."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from videos import make_video
+
+from tubelets.data.annotations import VideoRecord
+from tubelets.data.shards import build_shards
+from tubelets.training.logging import read_log
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "training" / "run_pretraining.py"
+DEMO = ROOT / "training" / "recipes" / "sigma_tiny_demo.yaml"
+
+TINY = {
+    "data.num_workers": 1,
+    "data.shuffle_window": 8,
+    "data.clips_per_video": 1,
+    "optimization.max_steps": 6,
+    "optimization.global_batch_size": 4,
+    "optimization.warmup_epochs": 0,
+    "run.batch_size": 4,
+    "run.logging_steps": 1,
+    "run.save_steps": 2,
+    "model.config.image_size": 32,
+    "model.config.hidden_size": 48,
+    "model.config.num_attention_heads": 3,
+    "model.config.num_hidden_layers": 2,
+    "model.config.intermediate_size": 96,
+    "model.config.decoder_hidden_size": 48,
+    "model.config.decoder_intermediate_size": 96,
+    "model.config.num_prototypes": 8,
+}
+
+
+def make_clip_shards(folder: Path, num_videos: int = 16, clips_per_shard: int = 4) -> Path:
+    """Shards of tiny synthetic videos."""
+    (folder / "videos").mkdir(parents=True)
+    records = []
+    for index in range(num_videos):
+        path = folder / "videos" / f"{index}.mp4"
+        path.write_bytes(make_video(20, 48, 64, seed=index))
+        records.append(VideoRecord(path, label=None, caption=None, clip_id=f"clip-{index}"))
+    build_shards(records, folder / "shards", clips_per_shard=clips_per_shard, progress=False)
+    return folder / "shards"
+
+
+def command(shards: Path, output: Path, recipe: Path = DEMO, **changes: Any) -> list[str]:
+    """Words of a run; `changes` replace entries of `TINY` (dots written as two underscores)."""
+    options = {**TINY, **{name.replace("__", "."): value for name, value in changes.items()}}
+    options |= {"data.path": shards, "run.output_dir": output}
+    return [str(SCRIPT), str(recipe), *(f"--{name}={value}" for name, value in options.items())]
+
+
+def train(*words: str, launcher: tuple[str, ...] = ()) -> str:
+    """Run a command to its end; its standard error."""
+    result = subprocess.run(
+        [sys.executable, *launcher, *words], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stderr
+
+
+def losses(output: Path) -> list[float]:
+    """Losses of a run, by step."""
+    lines = read_log(output / "training_log.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]

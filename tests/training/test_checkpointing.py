@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+from torch import nn
+
+from tubelets.training.checkpointing import (
+    CheckpointError,
+    check_same_recipe,
+    list_checkpoints,
+    load_checkpoint,
+    read_state,
+    save_checkpoint,
+)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Accelerator, nn.Module, Path]:
+    accelerator = Accelerator(cpu=True, project_config=ProjectConfiguration(project_dir=str(tmp_path)))
+    model = nn.Linear(3, 3)
+    model, _ = accelerator.prepare(model, torch.optim.AdamW(model.parameters()))
+    for step in (1, 2, 10):
+        with torch.no_grad():
+            model.weight.fill_(step)
+        save_checkpoint(accelerator, tmp_path, {"step": step}, {"position": step}, keep=2)
+    return accelerator, model, tmp_path
+
+
+def test_newest_are_kept_in_numerical_order(trained: tuple[Accelerator, nn.Module, Path]) -> None:
+    _, _, folder = trained
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-2", "checkpoint-10"]
+
+
+def test_state_comes_back(trained: tuple[Accelerator, nn.Module, Path]) -> None:
+    accelerator, model, folder = trained
+    state, position = load_checkpoint(accelerator, folder / "checkpoint-2")
+    assert state["step"] == 2
+    assert position == {"position": 2}
+    assert torch.equal(model.weight, torch.full((3, 3), 2.0))
+
+
+def test_a_damaged_checkpoint_is_named(trained: tuple[Accelerator, nn.Module, Path]) -> None:
+    accelerator, _, folder = trained
+    weights = folder / "checkpoint-10" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors should have"):
+        load_checkpoint(accelerator, folder / "checkpoint-10")
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="has none"):
+        read_state(folder / "checkpoint-10")
+
+
+def test_an_interrupted_save_leaves_the_older_checkpoints(
+    trained: tuple[Accelerator, nn.Module, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accelerator, _, folder = trained
+
+    def fail(*arguments: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("tubelets.training.checkpointing._flush", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(accelerator, folder, {"step": 11}, {}, keep=1)
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-2", "checkpoint-10"]
+
+
+def test_a_folder_without_state_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        read_state(tmp_path)
+
+
+def test_another_number_of_processes_is_refused(trained: tuple[Accelerator, nn.Module, Path]) -> None:
+    accelerator, _, folder = trained
+    path = folder / "checkpoint-10" / "training_state.json"
+    path.write_text(path.read_text().replace('"num_processes": 1', '"num_processes": 4'))
+    with pytest.raises(CheckpointError, match="4 processes"):
+        load_checkpoint(accelerator, folder / "checkpoint-10")
+
+
+def test_changed_fields_are_named() -> None:
+    saved = {"model": {"model_type": "sigma"}, "data": {"stride": 4}, "optimization": {}, "run": {"seed": 0, "batch_size": 2, "precision": "bf16"}}  # fmt: skip  # noqa: E501
+    changed = {**saved, "data": {"stride": 2}, "run": {**saved["run"], "seed": 1}}
+    with pytest.raises(CheckpointError, match=r"data\.stride: 4 -> 2; run\.seed: 0 -> 1"):
+        check_same_recipe(saved, changed)
+    check_same_recipe(saved, {**saved, "run": {**saved["run"], "output_dir": "elsewhere"}})

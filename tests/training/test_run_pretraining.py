@@ -1,0 +1,145 @@
+"""The pretraining script as a user runs it: interrupted, resumed, on one process and on two."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pretraining import ROOT, command, losses, make_clip_shards, train
+from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor
+
+from tubelets.training.checkpointing import list_checkpoints
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clip_shards(tmp_path_factory.mktemp("footage"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("unbroken")
+    train(*command(shards, output))
+    return output
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    return AutoModelForPreTraining.from_pretrained(output / "final").state_dict()
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert losses(first) == losses(second)
+    expected, found = weights(first), weights(second)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_final_folder_reloads_with_the_auto_classes(unbroken: Path) -> None:
+    folder = unbroken / "final"
+    model, info = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert not info["missing_keys"]
+    processor = AutoVideoProcessor.from_pretrained(folder)
+    inputs = processor(torch.zeros(8, 3, 48, 64, dtype=torch.uint8), return_tensors="pt")
+    assert model(**inputs).last_hidden_state.shape == (1, model.config.num_tokens, 48)
+    summary = json.loads((folder / "training_summary.json").read_text())
+    assert summary["steps"] == 6
+    assert summary["versions"]["torch"] == torch.__version__.split("+")[0] or summary["versions"]["torch"]
+    assert {"recipe.yaml", "README.md", "model.safetensors"} <= {path.name for path in folder.iterdir()}
+    assert [path.name for path in list_checkpoints(unbroken)] == ["checkpoint-4", "checkpoint-6"]
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked to stop"])
+def test_an_interrupted_run_resumes_to_the_same_losses(
+    kill: signal.Signals, shards: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    words = command(shards, tmp_path)
+    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "training_log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (list_checkpoints(tmp_path) and log.exists() and len(log.read_text().splitlines()) >= 3):
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert time.monotonic() < deadline
+    process.send_signal(kill)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == (0 if kill is signal.SIGTERM else -signal.SIGKILL)
+    if kill is signal.SIGTERM:
+        assert "asked to stop" in errors or len(log.read_text().splitlines()) == 6
+    errors = train(*words)
+    assert "resumed from" in errors
+    assert_same_run(unbroken, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29741"),
+        ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29742"),
+    ],
+    ids=["torchrun", "accelerate launch"],
+)
+def test_two_processes_learn_what_one_learns(launcher: tuple[str, ...], shards: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(*command(shards, one, data__split_by="samples"))
+    train(*command(shards, two, data__split_by="samples", run__batch_size=2), launcher=launcher)
+    torch.testing.assert_close(losses(two), losses(one), rtol=1e-4, atol=1e-4)
+
+
+def test_two_processes_resume_exactly(shards: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29743")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    words = command(shards, whole, run__batch_size=2)
+    train(*words, launcher=launcher)
+    words = command(shards, broken, run__batch_size=2)
+    train(*words, launcher=launcher)
+    # What is left after an interruption behind step 4.
+    for path in (broken / "checkpoint-6", broken / "final"):
+        path.rename(path.with_name(f"removed-{path.name}"))
+    train(*words, launcher=launcher)
+    assert_same_run(whole, broken)
+
+
+def test_accumulated_batches_equal_one_batch_for_the_pixel_target(shards: Path, tmp_path: Path) -> None:
+    changes = {"model__config__target_type": "pixel", "data__split_by": "samples", "data__num_workers": 0}
+    whole, accumulated = tmp_path / "whole", tmp_path / "accumulated"
+    train(*command(shards, whole, **changes))
+    train(*command(shards, accumulated, **changes, run__batch_size=2))
+    torch.testing.assert_close(losses(accumulated), losses(whole), rtol=1e-4, atol=1e-5)
+
+
+def test_bad_videos_are_reported_in_the_log(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    shards = make_clip_shards(tmp_path / "footage", num_videos=8)
+    shard = sorted(shards.glob("*.parquet"))[0]
+    table = parquet.read_table(shard)
+    videos = table.column("video").to_pylist()
+    videos[0]["bytes"] = b"not a video"
+    column = table.schema.get_field_index("video")
+    field = table.schema.field("video")
+    parquet.write_table(table.set_column(column, field, [videos]), shard)
+    errors = train(*command(shards, tmp_path / "run"))
+    assert "skipped clip-" in errors
+    assert shard.name in errors
+    last = json.loads((tmp_path / "run" / "training_log.jsonl").read_text().splitlines()[-1])
+    assert last["skipped_videos"] >= 1
+
+
+def test_a_changed_recipe_is_not_resumed(unbroken: Path, shards: Path) -> None:
+    words = command(shards, unbroken, model__config__mask_ratio=0.5)
+    result = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "model.config" in result.stderr
+    assert "another run" in result.stderr
+
+
+def test_help_names_the_recipe() -> None:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "training/run_pretraining.py"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "recipe" in result.stdout
