@@ -10,7 +10,7 @@ from torch import Tensor
 from tubelets.objectives import (
     SwappedPrediction,
     assignment_statistics,
-    prototype_logits,
+    prototype_cross_entropy,
     sinkhorn,
     swapped_prediction_loss,
 )
@@ -18,11 +18,11 @@ from tubelets.objectives import (
 TOKENS, WIDTH, PROTOTYPES = 60, 8, 6
 
 
-def inputs() -> tuple[Tensor, Tensor, Tensor]:
+def inputs(tokens: int = TOKENS, count: int = PROTOTYPES) -> tuple[Tensor, Tensor, Tensor]:
     """Projections, predictions and prototypes, all leaves that ask for a gradient."""
     generator = torch.Generator().manual_seed(0)
-    projections, predictions = (torch.randn(TOKENS, WIDTH, generator=generator) * scale for scale in (3.0, 0.2))
-    prototypes = F.normalize(torch.randn(PROTOTYPES, WIDTH, generator=generator), dim=1)
+    projections, predictions = (torch.randn(tokens, WIDTH, generator=generator) * scale for scale in (3.0, 0.2))
+    prototypes = F.normalize(torch.randn(count, WIDTH, generator=generator), dim=1)
     return projections.requires_grad_(), predictions.requires_grad_(), prototypes.requires_grad_()
 
 
@@ -43,10 +43,10 @@ def test_terms_are_the_equations_of_the_paper(hard_labels: bool) -> None:
     torch.testing.assert_close(found.projection_loss, projection_loss)
     torch.testing.assert_close(found.prediction_loss, prediction_loss)
     torch.testing.assert_close(found.loss, projection_loss + prediction_loss)
-    torch.testing.assert_close(found.projection_logits, scores[0] / 0.1)
-    torch.testing.assert_close(found.prediction_logits, scores[1] / 0.1)
+    torch.testing.assert_close(found.projection_assignment.scores(), scores[0])
+    torch.testing.assert_close(found.prediction_assignment.scores(), scores[1])
     assert torch.equal(found.projection_assignment.labels, shares[0].argmax(dim=1))
-    torch.testing.assert_close(found.prediction_assignment.assignments(), shares[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.prediction_assignment.soft(), shares[1], atol=1e-5, rtol=1e-4)
 
 
 def test_hard_and_soft_labels_give_different_losses() -> None:
@@ -75,22 +75,39 @@ def test_each_term_trains_its_own_branch_only(hard_labels: bool) -> None:
     assert predictions.abs().sum() > 0
 
 
-def test_gradients_are_those_of_the_plain_formula() -> None:
-    leaves = inputs()
-    found = swapped_prediction_loss(*leaves)
-    actual = torch.autograd.grad(found.loss, leaves)
-    projections, predictions, prototypes = leaves
-    plain = F.cross_entropy(cosine(projections, prototypes) / 0.1, found.prediction_assignment.labels)
-    plain += F.cross_entropy(cosine(predictions, prototypes.detach()) / 0.1, found.projection_assignment.labels)
-    for ours, expected in zip(actual, torch.autograd.grad(plain, leaves), strict=True):
-        torch.testing.assert_close(ours, expected)
+@pytest.mark.parametrize("hard_labels", [True, False])
+@pytest.mark.parametrize(("tokens", "prototypes"), [(TOKENS, PROTOTYPES), (1000, 3000)])  # one block, several blocks
+def test_gradients_are_those_of_the_plain_formula(tokens: int, prototypes: int, hard_labels: bool) -> None:
+    leaves = inputs(tokens, prototypes)
+    found = swapped_prediction_loss(*leaves, hard_labels=hard_labels)
+    actual = torch.autograd.grad(3 * found.loss, leaves)
+    first, second = (
+        each.labels if hard_labels else each.soft()
+        for each in (found.projection_assignment, found.prediction_assignment)
+    )
+    plain = F.cross_entropy(cosine(leaves[0], leaves[2]) / 0.1, second)
+    plain = plain + F.cross_entropy(cosine(leaves[1], leaves[2].detach()) / 0.1, first)
+    torch.testing.assert_close(found.loss, plain)
+    for ours, expected in zip(actual, torch.autograd.grad(3 * plain, leaves), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
+
+
+def test_a_frozen_input_gets_no_gradient() -> None:
+    projections, predictions, prototypes = inputs()
+    swapped_prediction_loss(projections.detach(), predictions, prototypes).loss.backward()
+    assert projections.grad is None
+    assert prototypes.grad is not None
+    projections, predictions, prototypes = inputs()
+    swapped_prediction_loss(projections, predictions, prototypes.detach()).loss.backward()
+    assert prototypes.grad is None
+    assert projections.grad is not None
 
 
 def test_the_temperature_does_not_change_the_assignment() -> None:
     leaves = inputs()
     first, second = (swapped_prediction_loss(*leaves, temperature=temperature) for temperature in (0.1, 0.5))
     torch.testing.assert_close(
-        first.projection_assignment.assignments(), second.projection_assignment.assignments(), atol=1e-5, rtol=1e-4
+        first.projection_assignment.soft(), second.projection_assignment.soft(), atol=1e-5, rtol=1e-4
     )
     assert first.loss.item() != pytest.approx(second.loss.item())
 
@@ -99,15 +116,25 @@ def test_the_loss_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = swapped_prediction_loss(*inputs())
     assert found.loss.dtype == torch.float32
-    assert found.prediction_assignment.assignments().dtype == torch.float32
+    assert found.prediction_assignment.soft().dtype == torch.float32
     assert found.loss.item() == pytest.approx(swapped_prediction_loss(*inputs()).loss.item(), rel=0.1)
 
 
-def test_logits_are_bounded_cosines_whatever_the_norm_of_the_features() -> None:
+def test_the_norm_of_the_features_does_not_matter() -> None:
+    projections, predictions, prototypes = inputs()
+    expected = swapped_prediction_loss(projections, predictions, prototypes)
+    found = swapped_prediction_loss(100 * projections, 0.01 * predictions, prototypes)
+    torch.testing.assert_close(found.loss, expected.loss)
+    assert found.projection_assignment.scores().abs().max() <= 1 + 1e-6
+
+
+def test_cross_entropy_takes_labels_or_the_same_as_one_hot_rows() -> None:
     features, _, prototypes = inputs()
-    logits = prototype_logits(features, prototypes, temperature=0.1)
-    assert logits.abs().max() <= 10 + 1e-5
-    torch.testing.assert_close(logits, prototype_logits(100 * features, prototypes, temperature=0.1))
+    unit, labels = F.normalize(features, dim=1), torch.arange(TOKENS) % PROTOTYPES
+    hard = prototype_cross_entropy(unit, prototypes, labels, temperature=0.2)
+    soft = prototype_cross_entropy(unit, prototypes, F.one_hot(labels, PROTOTYPES).float(), temperature=0.2)
+    torch.testing.assert_close(hard, soft)
+    torch.testing.assert_close(hard, F.cross_entropy(unit @ prototypes.T / 0.2, labels))
 
 
 def test_statistics_count_labels() -> None:
@@ -125,5 +152,5 @@ def test_different_shapes_are_refused_with_both() -> None:
     projections, predictions, prototypes = inputs()
     with pytest.raises(ValueError, match=r"\(60, 8\).*\(59, 8\)"):
         swapped_prediction_loss(projections, predictions[1:], prototypes)
-    with pytest.raises(ValueError, match="width 8, prototypes 7"):
+    with pytest.raises(ValueError, match=r"\(60, 8\).*\(6, 7\)"):
         swapped_prediction_loss(projections, predictions, prototypes[:, 1:])

@@ -9,8 +9,9 @@ from torch import Tensor
 
 def _standardize_(values: Tensor, dims: tuple[int, ...], eps: float | Tensor) -> Tensor:
     # Two plain passes: on CPU they take a fifth of the time of torch.std_mean, and are as accurate.
-    count = math.prod(values.shape[dim] for dim in dims)
-    values -= values.mean(dim=dims, keepdim=True)
+    mean = values.mean(dim=dims, keepdim=True)
+    count = values.numel() // mean.numel()
+    values -= mean
     deviation = torch.linalg.vector_norm(values, dim=dims, keepdim=True) / math.sqrt(count - 1)
     return values.mul_(1 / (deviation + eps))
 
