@@ -47,7 +47,7 @@ def test_one_bright_pixel_in_a_flat_raw_tube() -> None:
 @pytest.mark.parametrize("value", [0.0, 200.0, 0.3])
 def test_constant_tubes_become_almost_zero_and_stay_finite(value: float) -> None:
     result = standardize_tubes_(torch.full((2, 3, 2, 196), value), 255e-6 if value > 1 else 1e-6)
-    assert result.abs().max() < 0.05
+    assert result.abs().max() < 0.2  # a few float32 steps of the mean, over eps
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from videos import make_video
-
 from tubelets.data.annotations import VideoRecord
 from tubelets.data.shards import build_shards
 from tubelets.training.logging import read_log
+from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training" / "run_pretraining.py"

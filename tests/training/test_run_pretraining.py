@@ -46,7 +46,7 @@ def test_final_folder_reloads_with_the_auto_classes(unbroken: Path) -> None:
     assert model(**inputs).last_hidden_state.shape == (1, model.config.num_tokens, 48)
     summary = json.loads((folder / "training_summary.json").read_text())
     assert summary["steps"] == 6
-    assert summary["versions"]["torch"] == torch.__version__.split("+")[0] or summary["versions"]["torch"]
+    assert summary["versions"].keys() >= {"torch", "transformers", "tubelets"}
     assert {"recipe.yaml", "README.md", "model.safetensors"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in list_checkpoints(unbroken)] == ["checkpoint-4", "checkpoint-6"]
 

@@ -1,0 +1,25 @@
+"""The benchmark scripts run; their numbers are nobody's test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_pretraining_benchmark_measures_every_model(tmp_path: Path) -> None:
+    output = tmp_path / "numbers.json"
+    command = [
+        sys.executable,
+        str(ROOT / "scripts/benchmark_pretraining.py"),
+        "--sizes",
+        "small",
+        "--precisions",
+        "bf16",
+    ]
+    command += ["--batch-size", "1", "--rounds", "1", "--no-memory", "--json", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    measured = json.loads(output.read_text())["small/bf16"]
+    assert set(measured) == {"transformers", "pixel", "sigma_mlp"}
+    assert all(values["seconds"] > 0 for values in measured.values())

@@ -1,0 +1,93 @@
+"""What documents and docstrings show runs."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import tubelets
+from tubelets import SigmaConfig, SigmaForPreTraining
+from tubelets.models.auto import inference_processor
+from tubelets.models.sigma.conversion_sigma import to_official
+from videos import make_video
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = [
+    name for _, name, _ in pkgutil.walk_packages(tubelets.__path__, "tubelets.") if not name.endswith("__main__")
+]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tiny_config(**fields: Any) -> SigmaConfig:
+    sizes = {"image_size": 32, "num_frames": 4, "hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 1}
+    decoder = {"decoder_hidden_size": 64, "decoder_num_attention_heads": 1, "decoder_num_hidden_layers": 1}
+    return SigmaConfig(
+        **sizes, **decoder, intermediate_size=64, decoder_intermediate_size=64, num_prototypes=4, **fields
+    )
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples(name: str) -> None:
+    module = importlib.import_module(name)
+    torch.manual_seed(0)
+    result = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_readme_feature_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "runs" / "quickstart" / "model" / "final"
+    config = tiny_config()
+    SigmaForPreTraining(config).save_pretrained(folder)
+    inference_processor(config).save_pretrained(folder)
+    (tmp_path / "clip.mp4").write_bytes(make_video(20, 48, 64))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[0], "README.md", "exec"), names)
+    assert names["features"].shape == (1, config.num_tokens, config.hidden_size)
+
+
+def test_readme_conversion_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = to_official(SigmaForPreTraining(tiny_config(target_type="dino_v1", teacher_hidden_size=384)))
+    arguments = __import__("argparse").Namespace(num_frames=4, input_size=32)
+    torch.save({"model": weights, "args": arguments}, "kinetics_400_vit_b_sigma_with_dino.pth")
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    assert (tmp_path / "sigma-dino-vit-base-k400" / "model.safetensors").is_file()
+    assert names["model"].config.target_type == "dino_v1"
+
+
+def test_readme_commands_name_files_and_options_that_exist() -> None:
+    for command in "\n".join(blocks("bash")).replace("\\\n", " ").splitlines():
+        for word in command.split("#")[0].split():
+            if word.startswith(("scripts/", "training/")):
+                assert (ROOT / word).is_file(), f"{word} in {command!r}"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name)
+def test_every_script_explains_itself(script: Path) -> None:
+    result = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
+    assert "usage" in result.stdout
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.sh")), ids=lambda path: path.name)
+def test_shell_scripts_parse(script: Path) -> None:
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *ROOT.glob("*.md"), *(ROOT / "src").rglob("README.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith(("http:", "https:", "mailto:")):
+                assert (page.parent / target).exists(), f"{target} in {page.name}"
