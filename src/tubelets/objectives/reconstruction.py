@@ -83,8 +83,8 @@ def masked_regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         ValueError: if the shapes differ.
 
     Example:
-        >>> masked_regression_loss(torch.ones(1, 2, 3), torch.zeros(1, 2, 3))
-        tensor(1.)
+        >>> masked_regression_loss(torch.full((1, 2, 2), 2.0), torch.zeros(1, 2, 2))
+        tensor(4.)
     """
     if predictions.shape != targets.shape:
         raise ValueError(
