@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
+from tubelets.hub.cards import render_run_card
 from tubelets.training.checkpointing import (
     CheckpointError,
     check_same_recipe,
@@ -179,7 +180,10 @@ def main() -> None:
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
     }
-    folder = save_final(recipe, accelerator, model, summary)
+    card = render_run_card(
+        output_dir.name, recipe.to_dict(), summary, versions(), accelerator.unwrap_model(model).config.num_frames
+    )
+    folder = save_final(recipe, accelerator, model, summary, card)
     if accelerator.is_main_process:
         logger.info("saved %s", folder)
     accelerator.end_training()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, Features, Value, Video
+
 from videos import make_video
 
 CLASS_NAMES = ["jump", "run", "walk"]

@@ -10,17 +10,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import (
-    AutoModel,
-    AutoModelForVideoClassification,
-    Trainer,
-    TrainingArguments,
-    VideoMAEConfig,
-    VideoMAEForPreTraining,
-    VideoMAEForVideoClassification,
-)
-
 from test_every_model import (
     CLASSIFIERS,
     CLIPS,
@@ -32,9 +21,20 @@ from test_every_model import (
     build,
     gradients,
     inputs,
+    loss_of,
     nan_in_fresh_memory,
     save_without,
     scattered,
+)
+from torch import Tensor
+from transformers import (
+    AutoModel,
+    AutoModelForVideoClassification,
+    Trainer,
+    TrainingArguments,
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
 )
 
 PROTOTYPES = ["sigma-mlp", "sigma-dino"]
@@ -158,14 +158,14 @@ def test_two_forwards_before_one_backward(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_drop_path_acts_in_training_only(name: str) -> None:
-    plain, dropping = scattered(name), scattered(name, drop_path_rate=0.9)
+    plain, dropping = scattered(name), scattered(name, drop_path_rate=0.5)
     rates = [getattr(layer.drop_path, "p", 0.0) for layer in getattr(dropping, "videomae", dropping).encoder.layer]
-    assert rates == [0.0, 0.9]
-    assert_same(dropping(**inputs(plain)), plain(**inputs(plain)))
-    assert_same(plain.train()(**inputs(plain)), plain.eval()(**inputs(plain)))
+    assert rates == [0.0, 0.5]
+    assert_same(dropping(**inputs(plain)), plain(**inputs(plain)), 1e-5)
+    assert_same(plain.train()(**inputs(plain)), plain.eval()(**inputs(plain)), 1e-5)
     torch.manual_seed(0)
-    first, second = (next(iter(dropping.train()(**inputs(plain)).values())) for _ in range(2))
-    assert not torch.equal(first, second)
+    draws = [loss_of(dropping.train()(**inputs(plain))).item() for _ in range(8)]
+    assert len(set(draws)) > 1
 
 
 @pytest.mark.parametrize("name", ["sigma-dino", "sigma-dino-regression"])
@@ -174,7 +174,7 @@ def test_target_features_of_another_shape_are_refused_by_value(name: str) -> Non
     for shape in ((CLIPS, TOKENS + 1, 20), (CLIPS, TOKENS - 1, 20), (CLIPS, TOKENS, 21), (CLIPS + 1, TOKENS, 20)):
         with pytest.raises(ValueError, match=rf"{shape[1]}, {shape[2]}\)"):
             model(**inputs(model) | {"target_features": torch.zeros(shape)})
-    with pytest.raises(ValueError, match="dino_v1.*load_teacher"):
+    with pytest.raises(ValueError, match=r"dino_v1.*load_teacher"):
         model(**inputs(model) | {"target_features": None})
 
 

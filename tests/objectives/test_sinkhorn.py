@@ -130,7 +130,7 @@ def test_low_scores_at_a_small_epsilon_still_balance() -> None:
 
 
 def test_features_far_from_every_prototype_get_the_label_of_their_assignment() -> None:
-    prototypes = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.1, 0.0], [1.0, 0.0, 0.1]]), dim=1)
+    prototypes = F.normalize(torch.tensor([[1.0, 0.1, 0.0], [1.0, -0.12, 0.01], [1.0, 0.02, 0.11]]), dim=1)
     features = torch.cat([prototypes, -prototypes, -prototypes.flip(0)])
     assigned = assign_prototypes(features, prototypes, epsilon=0.01)
     expected = naive(features @ prototypes.T, 0.01, 10)

@@ -108,9 +108,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save_final(
-    recipe: Recipe, accelerator: Accelerator, model: Any, summary: dict[str, Any], card: str | None = None
-) -> Path:
+def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: dict[str, Any], card: str) -> Path:
     """Write the trained model to `<output_dir>/final`: weights, configuration, processor, recipe, versions and card.
 
     Args:
@@ -132,7 +130,6 @@ def save_final(
         recipe.save(folder / "recipe.yaml")
         content = {"versions": versions(), **summary}
         (folder / "training_summary.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-        if card is not None:
-            (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
     accelerator.wait_for_everyone()
     return folder

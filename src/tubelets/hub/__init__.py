@@ -1,0 +1,1 @@
+"""Publishing: the checkpoints that can be published, and model cards."""

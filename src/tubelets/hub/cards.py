@@ -1,0 +1,181 @@
+"""Model cards from one template: for the checkpoints that can be published, and for runs of our own."""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from tubelets.hub.checkpoints import DATASETS, HUB_DATASETS, PublishedCheckpoint
+
+PAPER = "https://arxiv.org/abs/2407.15447"
+CITATION = f"Mohammadreza Salehi et al. SIGMA: Sinkhorn-Guided Masked Video Modeling. ECCV 2024. {PAPER}"
+
+
+def _render(data: ModelCardData, **fields: Any) -> str:
+    template = resources.files("tubelets.hub") / "templates" / "model_card.md"
+    # The card's own snippets are plain text; only our values are filled in.
+    return str(ModelCard.from_template(data, template_str=template.read_text(encoding="utf-8"), **fields))
+
+
+def render_card(checkpoint: PublishedCheckpoint) -> str:
+    """The card of a checkpoint that can be published.
+
+    Args:
+        checkpoint: a record of `tubelets.hub.checkpoints`.
+
+    Returns:
+        Markdown with YAML metadata; published numbers carry their source.
+
+    Example:
+        >>> from tubelets.hub.checkpoints import CHECKPOINTS
+        >>> "published by the authors" in render_card(CHECKPOINTS["sigma-dino-vit-base-k400-finetuned-k400"])
+        True
+    """
+    config = checkpoint.config()
+    classifier = checkpoint.finetuning_data is not None
+    return _render(
+        _card_data(checkpoint),
+        title=checkpoint.name,
+        status=(
+            "**This folder holds the configuration and the processor. The weights are the authors' and are not "
+            "converted here yet:** download their checkpoint (Hub repository `SMSD75/SIGMA`) and convert it with "
+            "`tubelets.models.sigma.conversion_sigma.load_official(PATH).save_pretrained(FOLDER)`. The licence of the "
+            "weights is the authors'."
+        ),
+        repository=checkpoint.name,
+        auto_class="AutoModelForVideoClassification" if classifier else "AutoModel",
+        num_frames=config.num_frames,
+        # Fine-tuning samples Kinetics with stride 4 and Something-Something in segments; 4 is the nearest fixed one.
+        stride=4 if classifier else checkpoint.stride,
+        outputs=(
+            f"`outputs.logits` has one score for each of the {config.num_labels} classes of "
+            f"{DATASETS[checkpoint.finetuning_data]}."
+            if checkpoint.finetuning_data is not None
+            else f"`outputs.last_hidden_state` is `(1, {config.num_tokens}, {config.hidden_size})`."
+        ),
+        training=_training(checkpoint),
+        settings=_settings(checkpoint),
+        results=_results(checkpoint),
+        limits=(
+            "Nothing in this card was measured by this package. Names of classes follow the data set's label order; the "
+            "order in the authors' label files was not checked against it. Features of a network trained on one "
+            "data set can fail on others: see the SEVERE benchmark."
+        ),
+        citation=CITATION,
+    )
+
+
+def _card_data(checkpoint: PublishedCheckpoint) -> ModelCardData:
+    data = {name for name in (checkpoint.pretraining_data, checkpoint.finetuning_data) if name is not None}
+    results = None
+    if checkpoint.finetuning_data is not None:
+        results = [
+            EvalResult(
+                task_type="video-classification",
+                dataset_type=HUB_DATASETS[checkpoint.finetuning_data],
+                dataset_name=DATASETS[checkpoint.finetuning_data],
+                dataset_split="validation",
+                metric_type="accuracy",
+                metric_name="top-1 accuracy",
+                metric_value=checkpoint.top1,
+                source_name="published by the authors",
+                source_url=PAPER,
+            )
+        ]
+    return ModelCardData(
+        library_name="tubelets",
+        pipeline_tag="video-classification",
+        license="apache-2.0",
+        tags=["video", "sigma", "masked-video-modelling", "arxiv:2407.15447"],
+        datasets=sorted(HUB_DATASETS[name] for name in data),
+        base_model=checkpoint.pretrained_name if checkpoint.finetuning_data is not None else None,
+        model_name=checkpoint.name,
+        eval_results=results,
+    )
+
+
+def _training(checkpoint: PublishedCheckpoint) -> str:
+    target = (
+        "features of a frozen DINO ViT-B/16"
+        if checkpoint.target == "dino"
+        else "a jointly trained projection of pixels"
+    )
+    text = (
+        f"SIGMA pretraining by the authors on {DATASETS[checkpoint.pretraining_data]}, {checkpoint.epochs} epochs: a ViT "
+        f"predicts to which of 3000 prototypes the masked tubes belong; the prototypes group {target}."
+    )
+    if checkpoint.finetuning_data is not None:
+        text += f" Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."
+    return text
+
+
+def _settings(checkpoint: PublishedCheckpoint) -> dict[str, Any]:
+    config = checkpoint.config()
+    return {
+        "encoder": f"ViT-{checkpoint.size}, width {config.hidden_size}, 12 layers, {config.num_attention_heads} heads",
+        "input": "16 frames of 224 x 224, tubes of 2 x 16 x 16",
+        "mask in pretraining": f"tube, {config.mask_ratio}",
+        "stride in pretraining": checkpoint.stride,
+        "Sinkhorn": f"epsilon {config.sinkhorn_epsilon}, {config.sinkhorn_iterations} iterations",
+        "mean, std": f"{tuple(config.image_mean)}, {tuple(config.image_std)}",
+    }
+
+
+def _results(checkpoint: PublishedCheckpoint) -> str:
+    if checkpoint.finetuning_data is None:
+        return "A pretraining network has no accuracy of its own; see the cards of its fine-tuned classifiers."
+    views = "5 clips x 3 crops" if checkpoint.finetuning_data == "k400" else "2 clips x 3 crops"
+    return (
+        "| data | metric | value | source |\n|---|---|---|---|\n"
+        f"| {DATASETS[checkpoint.finetuning_data]}, validation, {views} | top-1 accuracy | {checkpoint.top1} % | "
+        f"published by the authors, [paper]({PAPER}); not measured by this package |"
+    )
+
+
+def render_run_card(
+    name: str, recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str], num_frames: int
+) -> str:
+    """The card stub of a pretraining run: what was trained on what, with what, and nothing that was not measured.
+
+    Args:
+        name: name of the model.
+        recipe: the resolved recipe, as plain containers.
+        summary: what the run did: steps, clips, seconds, device, last loss.
+        versions: versions of the software by name.
+        num_frames: frames of a clip.
+
+    Returns:
+        Markdown with YAML metadata.
+    """
+    model_type = recipe["model"]["model_type"]
+    data = ModelCardData(
+        library_name="tubelets",
+        pipeline_tag="video-classification",
+        tags=["video", model_type, "masked-video-modelling"],
+        model_name=name,
+    )
+    return _render(
+        data,
+        title=name,
+        status=(
+            "A pretraining checkpoint written by `training/run_pretraining.py`. **To complete by its author: what the "
+            "data are and under which licence, what the model is good for, and a licence for the weights.**"
+        ),
+        repository=name,
+        auto_class="AutoModel",
+        num_frames=num_frames,
+        stride=recipe["data"]["stride"],
+        outputs="`outputs.last_hidden_state` holds one vector for each token.",
+        training="The whole recipe is in `recipe.yaml`, the losses in `training_log.jsonl` of the run.",
+        settings={
+            "model type": model_type,
+            "started from": recipe["model"]["init_from"] or "random weights",
+            **{key.replace("_", " "): value for key, value in summary.items()},
+            "precision": recipe["run"]["precision"],
+            "versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
+        },
+        results="No evaluation has been run.",
+        limits="Not evaluated. Short runs on little data, such as the demonstration recipe, give no useful features.",
+        citation=CITATION if model_type == "sigma" else "See the method's README in the package.",
+    )

@@ -1,0 +1,94 @@
+import filecmp
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import metadata_load
+from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForVideoClassification, AutoVideoProcessor
+
+from tubelets.hub.cards import render_run_card
+from tubelets.hub.checkpoints import CHECKPOINTS, class_names
+from tubelets.training.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+# Millions of parameters, sigma.md section 10.
+PARAMETERS = {("base", "dino"): 96.22, ("base", "mlp"): 97.77, ("small", "dino"): 26.19}
+CLASSIFIERS = {("base", "k400"): 86.53, ("small", "k400"): 22.03, ("base", "ssv2"): 86.36, ("small", "ssv2"): 21.95}
+
+
+def test_committed_files_are_what_the_script_writes(tmp_path: Path) -> None:
+    runpy.run_path(str(ROOT / "scripts/make_hub_configs.py"))["write_all"](tmp_path)
+    for folder in ("hub_configs", "model_cards"):
+        fresh = {path.relative_to(tmp_path) for path in (tmp_path / folder).rglob("*") if path.is_file()}
+        committed = {path.relative_to(ROOT) for path in (ROOT / folder).rglob("*") if path.is_file()}
+        assert committed == fresh
+        _, differing, missing = filecmp.cmpfiles(ROOT, tmp_path, map(str, fresh), shallow=False)
+        assert not differing
+        assert not missing
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_every_folder_loads_and_builds(name: str) -> None:
+    folder, checkpoint = ROOT / "hub_configs" / name, CHECKPOINTS[name]
+    config = AutoConfig.from_pretrained(folder)
+    processor = AutoVideoProcessor.from_pretrained(folder)
+    assert tuple(processor.image_mean) == tuple(config.image_mean) == (0.485, 0.456, 0.406)
+    assert processor.crop_size["height"] == config.image_size == 224
+    classifier = checkpoint.finetuning_data is not None
+    with torch.device("meta"):
+        auto = AutoModelForVideoClassification if classifier else AutoModelForPreTraining
+        model = auto.from_config(config)
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    expected = (
+        CLASSIFIERS[checkpoint.size, checkpoint.finetuning_data]
+        if classifier
+        else PARAMETERS[checkpoint.size, checkpoint.target]
+    )
+    assert millions == pytest.approx(expected, abs=0.01)
+    assert type(model).__name__ == config.architectures[0]
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_cards_state_published_numbers_with_their_source(name: str) -> None:
+    checkpoint, path = CHECKPOINTS[name], ROOT / "model_cards" / f"{name}.md"
+    metadata = metadata_load(path)
+    assert metadata["library_name"] == "tubelets"
+    assert "arxiv:2407.15447" in metadata["tags"]
+    text = path.read_text(encoding="utf-8")
+    assert "not converted here yet" in text.split("## Use")[0].replace("\n", " ")
+    if checkpoint.finetuning_data is None:
+        assert "model-index" not in metadata
+        return
+    result = metadata["model-index"][0]["results"][0]
+    assert result["metrics"][0]["value"] == checkpoint.top1
+    assert result["source"] == {"name": "published by the authors", "url": "https://arxiv.org/abs/2407.15447"}
+    assert f"{checkpoint.top1} %" in text
+    assert metadata["base_model"] == checkpoint.pretrained_name
+
+
+def test_only_the_official_base_run_on_ssv2_is_sharper() -> None:
+    sharp = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.config().sinkhorn_epsilon == 0.03}
+    assert sharp == {name for name in CHECKPOINTS if "vit-base-ssv2" in name}
+
+
+@pytest.mark.parametrize(("dataset", "count"), [("k400", 400), ("ssv2", 174)])
+def test_class_names_are_in_the_label_order(dataset: str, count: int) -> None:
+    names = class_names(dataset)
+    assert len(set(names)) == count
+    assert names == sorted(names)
+
+
+def test_unknown_class_names() -> None:
+    with pytest.raises(ValueError, match="ucf101"):
+        class_names("ucf101")
+
+
+def test_run_card_says_what_is_missing(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "training/recipes/sigma_tiny_demo.yaml", ["--data.path=x", "--run.output_dir=y"])
+    card = render_run_card("demo", recipe.to_dict(), {"steps": 3}, {"torch": "2"}, num_frames=8)
+    (tmp_path / "README.md").write_text(card, encoding="utf-8")
+    assert metadata_load(tmp_path / "README.md")["pipeline_tag"] == "video-classification"
+    assert "To complete by its author" in card
+    assert "| steps | 3 |" in card
+    assert "No evaluation has been run" in card

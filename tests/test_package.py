@@ -1,0 +1,83 @@
+"""Importing the package, its registration with transformers, and its command line."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+)
+
+import tubelets
+from tubelets.models.auto import MODELS
+
+HEAVY = ("datasets", "torchvision", "open_clip", "av", "matplotlib", "timm")
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_import_is_light() -> None:
+    found = run(
+        "import time, sys, torch, transformers; start = time.perf_counter(); import tubelets; "
+        f"print(time.perf_counter() - start, [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    seconds, _, loaded = found.partition(" ")
+    assert loaded.strip() == "[]"
+    # Half a second is the aim; a loaded machine gets some slack.
+    assert float(seconds) < 1.5, f"importing took {seconds} s"
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+def test_auto_classes_know_every_model(model_type: str) -> None:
+    config = AutoConfig.for_model(model_type)
+    for auto in (AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification):
+        with torch.device("meta"):
+            assert auto.from_config(config).config.model_type == model_type
+
+
+def test_a_checkpoint_loads_in_a_new_process_that_only_imports_the_package(tmp_path: object) -> None:
+    config = tubelets.SigmaConfig(
+        image_size=32, num_frames=4, hidden_size=24, num_attention_heads=2, num_hidden_layers=1, intermediate_size=24
+    )
+    tubelets.SigmaModel(config).save_pretrained(tmp_path)
+    tubelets.video_processor(config).save_pretrained(tmp_path)
+    found = run(
+        "import tubelets; from transformers import AutoModel, AutoVideoProcessor; "
+        f"print(type(AutoModel.from_pretrained({str(tmp_path)!r})).__name__, "
+        f"type(AutoVideoProcessor.from_pretrained({str(tmp_path)!r})).__name__)"
+    )
+    assert found.split() == ["SigmaModel", "VideoMAEVideoProcessor"]
+    # Without the type in the processor's own file, the model's configuration decides.
+    path = tmp_path / "video_preprocessor_config.json"
+    content = json.loads(path.read_text())
+    content.pop("video_processor_type")
+    path.write_text(json.dumps(content))
+    assert type(AutoVideoProcessor.from_pretrained(tmp_path)).__name__ == "VideoMAEVideoProcessor"
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in tubelets.__all__:
+        assert getattr(tubelets, name) is not None
+    assert set(tubelets.__all__) <= set(dir(tubelets))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        importlib.import_module("tubelets").nothing  # noqa: B018
+
+
+def test_info_prints_what_a_bug_report_needs() -> None:
+    command = [sys.executable, "-m", "tubelets", "info"]
+    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
+    assert found["versions"]["tubelets"] == tubelets.__version__
+    assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert "pyav" in found["decoders"]
+    assert set(found["models"]) == set(MODELS)
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert all(f"{section}:" in text for section in found)
