@@ -49,8 +49,8 @@ def parse_arguments() -> argparse.Namespace:
 def print_report(report: ShardReport, output: str) -> None:
     """Say what was done and which files were left out."""
     print(
-        f"{output}: {len(report.written)} shards written, {len(report.skipped)} were there already, {report.num_shards} "
-        f"in the plan; {report.num_clips} clips, {report.num_bytes / 1e6:.1f} MB"
+        f"{output}: {len(report.written)} shards written, {len(report.skipped)} were there already, "
+        f"{report.num_shards} in the plan; {report.num_clips} clips, {report.num_bytes / 1e6:.1f} MB"
     )
     if report.missing:
         print(f"{len(report.missing)} shards are still to be written by other jobs")

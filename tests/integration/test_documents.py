@@ -19,6 +19,7 @@ from tubelets.models.sigma.conversion_sigma import to_official
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCTEST_FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 MODULES = [
     name for _, name, _ in pkgutil.walk_packages(tubelets.__path__, "tubelets.") if not name.endswith("__main__")
 ]
@@ -37,7 +38,7 @@ def tiny_config(**fields: Any) -> SigmaConfig:
 def test_docstring_examples(name: str) -> None:
     module = importlib.import_module(name)
     torch.manual_seed(0)
-    result = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=doctest.NORMALIZE_WHITESPACE)
+    result = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=DOCTEST_FLAGS)
     assert result.failed == 0
 
 

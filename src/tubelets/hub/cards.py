@@ -58,8 +58,8 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
         settings=_settings(checkpoint),
         results=_results(checkpoint),
         limits=(
-            "Nothing in this card was measured by this package. Names of classes follow the data set's label order; the "
-            "order in the authors' label files was not checked against it. Features of a network trained on one "
+            "Nothing in this card was measured by this package. Names of classes follow the data set's label order; "
+            "the order in the authors' label files was not checked against it. Features of a network trained on one "
             "data set can fail on others: see the SEVERE benchmark."
         ),
         citation=CITATION,
@@ -102,8 +102,8 @@ def _training(checkpoint: PublishedCheckpoint) -> str:
         else "a jointly trained projection of pixels"
     )
     text = (
-        f"SIGMA pretraining by the authors on {DATASETS[checkpoint.pretraining_data]}, {checkpoint.epochs} epochs: a ViT "
-        f"predicts to which of 3000 prototypes the masked tubes belong; the prototypes group {target}."
+        f"SIGMA pretraining by the authors on {DATASETS[checkpoint.pretraining_data]}, {checkpoint.epochs} epochs: a "
+        f"ViT predicts to which of 3000 prototypes the masked tubes belong; the prototypes group {target}."
     )
     if checkpoint.finetuning_data is not None:
         text += f" Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."

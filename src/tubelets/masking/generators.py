@@ -1,5 +1,6 @@
 """Random and tube masks with exact counts, drawn for a whole batch at once."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,11 +33,13 @@ def _draw(batch_size: int, population: int, chosen: int, generator: torch.Genera
     return ranks < chosen
 
 
-def _check(grid: tuple[int, int, int], mask_ratio: float, positions: int) -> None:
+def _check(grid: tuple[int, int, int], mask_ratio: float, dims: tuple[int, ...]) -> None:
+    """Refuse a grid that is none, and a ratio that hides everything of the drawn dimensions `dims`."""
     if len(grid) != 3 or any(not isinstance(side, int) or side < 1 for side in grid):
         raise ValueError(f"grid must be three positive integers (time, rows, columns), got {grid!r}")
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
+    positions = math.prod(grid[dim] for dim in dims)
     if int(mask_ratio * positions) >= positions:
         raise ValueError(f"mask_ratio {mask_ratio} leaves no visible token among {positions}; choose a smaller ratio")
 
@@ -64,7 +67,7 @@ class TubeMaskGenerator:
     mask_ratio: float = 0.9
 
     def __post_init__(self) -> None:
-        _check(self.grid, self.mask_ratio, self.grid[1] * self.grid[2])
+        _check(self.grid, self.mask_ratio, (1, 2))
 
     @property
     def num_masked(self) -> int:
@@ -104,7 +107,7 @@ class RandomMaskGenerator:
     mask_ratio: float = 0.9
 
     def __post_init__(self) -> None:
-        _check(self.grid, self.mask_ratio, self.grid[0] * self.grid[1] * self.grid[2])
+        _check(self.grid, self.mask_ratio, (0, 1, 2))
 
     @property
     def num_masked(self) -> int:
