@@ -37,7 +37,9 @@ def make_loader(source, num_workers, *, spec=SPEC, persistent_workers=False, **o
 
 
 def comparable(batches):
-    return [{**batch, "pixel_values": batch["pixel_values"].tolist(), "label": batch["label"].tolist()} for batch in batches]
+    return [
+        {**batch, "pixel_values": batch["pixel_values"].tolist(), "label": batch["label"].tolist()} for batch in batches
+    ]
 
 
 def ids(batches):

@@ -15,7 +15,8 @@ CITATION = f"Mohammadreza Salehi et al. SIGMA: Sinkhorn-Guided Masked Video Mode
 def _render(data: ModelCardData, **fields: Any) -> str:
     template = resources.files("tubelets.hub") / "templates" / "model_card.md"
     # The card's own snippets are plain text; only our values are filled in.
-    return str(ModelCard.from_template(data, template_str=template.read_text(encoding="utf-8"), **fields))
+    card = ModelCard.from_template(data, template_str=template.read_text(encoding="utf-8"), **fields)
+    return str(card).rstrip() + "\n"
 
 
 def render_card(checkpoint: PublishedCheckpoint) -> str:
@@ -39,10 +40,10 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
         title=checkpoint.name,
         status=(
             "**This folder holds the configuration and the processor. The weights are the authors' and are not "
-            "converted here yet:** download their checkpoint (Hub repository `SMSD75/SIGMA`) and convert it with "
-            "`tubelets.models.sigma.conversion_sigma.load_official(PATH).save_pretrained(FOLDER)`. The licence of the "
-            "weights is the authors'."
+            "converted here yet:** download their checkpoint (Hub repository `SMSD75/SIGMA`) and add its weights to "
+            "this folder as shown under Conversion. The licence of the weights is the authors'."
         ),
+        conversion=True,
         repository=checkpoint.name,
         auto_class="AutoModelForVideoClassification" if classifier else "AutoModel",
         num_frames=config.num_frames,
@@ -58,12 +59,24 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
         settings=_settings(checkpoint),
         results=_results(checkpoint),
         limits=(
-            "Nothing in this card was measured by this package. Names of classes follow the data set's label order; "
-            "the order in the authors' label files was not checked against it. Features of a network trained on one "
-            "data set can fail on others: see the SEVERE benchmark."
+            "Nothing in this card was measured by this package. "
+            + _classifier_limits(checkpoint)
+            + "Features of a network trained on one data set can fail on others: see the SEVERE benchmark."
         ),
         citation=CITATION,
     )
+
+
+def _classifier_limits(checkpoint: PublishedCheckpoint) -> str:
+    if checkpoint.finetuning_data is None:
+        return ""
+    text = (
+        "Names of classes follow the data set's label order; the order in the authors' label files was not checked "
+        "against it. The snippet looks at one clip, the published number is a mean over views. "
+    )
+    if checkpoint.finetuning_data == "ssv2":
+        text += "The network was tuned on 16 frames spread over the whole video; the snippet's dense clip is not that. "
+    return text
 
 
 def _card_data(checkpoint: PublishedCheckpoint) -> ModelCardData:
@@ -105,6 +118,11 @@ def _training(checkpoint: PublishedCheckpoint) -> str:
         f"SIGMA pretraining by the authors on {DATASETS[checkpoint.pretraining_data]}, {checkpoint.epochs} epochs: a "
         f"ViT predicts to which of 3000 prototypes the masked tubes belong; the prototypes group {target}."
     )
+    if not checkpoint.has_script:
+        text += (
+            " The authors published no script for this pretraining run: the number of prototypes, mask ratio, stride "
+            "and epsilon here are those of their scripts for other runs, not known of this one."
+        )
     if checkpoint.finetuning_data is not None:
         text += f" Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."
     return text

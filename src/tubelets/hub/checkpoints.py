@@ -56,6 +56,11 @@ class PublishedCheckpoint:
         """Distance between the frames of a clip in pretraining, in video frames (sigma.md, section 6)."""
         return 4 if self.pretraining_data == "k400" else 2
 
+    @property
+    def has_script(self) -> bool:
+        """Whether the authors published a script of the pretraining run (sigma.md, section 6)."""
+        return self.target == "dino" and (self.size, self.pretraining_data) != ("small", "k400")
+
     def config(self) -> SigmaConfig:
         """The configuration, with the class names of a classifier."""
         # The official script for ViT-B on Something-Something V2 is the only one with 0.03 (sigma.md, section 4).

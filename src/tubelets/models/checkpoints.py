@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -39,13 +38,17 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}; give the path of a .pth, .pt or .safetensors file")
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path), {}
+        try:
+            return load_file(path), {}
+        except SafetensorError as error:
+            raise CheckpointLayoutError(f"{path} is damaged or no safetensors file ({error})") from error
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # whatever an unpickler meets in bytes that are no checkpoint
         raise UnsafeCheckpointError(
             f"{path} is not loaded: it holds more than tensors, plain containers and argparse namespaces ({error})"
         ) from error
@@ -89,6 +92,8 @@ class Rename:
             return None
         if isinstance(self.ours, str):
             return {self.ours.format(*numbers): tensor}
+        if tensor.shape[0] % len(self.ours):
+            raise CheckpointLayoutError(f"{name} has {tensor.shape[0]} rows, not a multiple of {len(self.ours)}")
         parts = tensor.chunk(len(self.ours), dim=0)
         return {ours.format(*numbers): part.contiguous() for ours, part in zip(self.ours, parts, strict=True)}
 

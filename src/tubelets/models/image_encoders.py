@@ -69,15 +69,22 @@ class TransformersImageEncoder(FrozenImageEncoder):
         self.model: Any = model
         self.patch_size = getattr(model.config, "patch_size", None)
         self.hidden_size = getattr(model.config, "hidden_size", None) or model.config.hidden_sizes[-1]
-        self.post_layernorm = getattr(model, "post_layernorm", None) or getattr(
-            getattr(model, "vision_model", None), "post_layernorm", None
-        )
+        # CLIP is the one tower whose last hidden state is from before its final norm.
+        self.post_layernorm: Any = None
+        if model.config.model_type.startswith("clip"):
+            self.post_layernorm = getattr(model, "vision_model", model).post_layernorm
         self.freeze()
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Last features `(images, hidden_size, rows, columns)`."""
         extra = {}
-        if images.shape[-1] != getattr(self.model.config, "image_size", images.shape[-1]):
+        height_width = tuple(images.shape[-2:])
+        own = getattr(self.model.config, "image_size", None)
+        if (
+            self.patch_size is not None
+            and own is not None
+            and height_width != ((own, own) if isinstance(own, int) else tuple(own))
+        ):
             extra["interpolate_pos_encoding"] = True
         hidden = self.model(pixel_values=images, **extra).last_hidden_state
         if hidden.ndim == 4:
@@ -105,11 +112,12 @@ class TimmImageEncoder(FrozenImageEncoder):
         if self.is_vit:
             self.hidden_size = model.num_features
         else:
-            reductions = model.feature_info.reduction()
+            stages = list(getattr(model.feature_info, "info", model.feature_info))
+            reductions = [stage["reduction"] for stage in stages]
             if stride not in reductions:
                 raise ValueError(f"the encoder has feature maps of strides {reductions}, none of stride {stride}")
             self.stage = len(reductions) - 1 - reductions[::-1].index(stride)
-            self.hidden_size = model.feature_info.channels()[self.stage]
+            self.hidden_size = stages[self.stage]["num_chs"]
         self.freeze()
 
     def feature_map(self, images: Tensor) -> Tensor:
@@ -146,7 +154,7 @@ class OpenClipImageEncoder(FrozenImageEncoder):
         return self._tokens(images)
 
 
-def _load_transformers(name: str, image_size: int) -> FrozenImageEncoder:
+def _load_transformers(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
     from transformers import AutoConfig, AutoModel, CLIPVisionModel, SiglipVisionModel
 
     model_type = AutoConfig.from_pretrained(name).model_type
@@ -154,7 +162,7 @@ def _load_transformers(name: str, image_size: int) -> FrozenImageEncoder:
     return TransformersImageEncoder(towers.get(model_type, AutoModel).from_pretrained(name))
 
 
-def _load_timm(name: str, image_size: int) -> FrozenImageEncoder:
+def _load_timm(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
     import timm
 
     try:
@@ -164,11 +172,13 @@ def _load_timm(name: str, image_size: int) -> FrozenImageEncoder:
     return TimmImageEncoder(model)
 
 
-def _load_open_clip(name: str, image_size: int) -> FrozenImageEncoder:
+def _load_open_clip(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
     import open_clip
 
     architecture, _, pretrained = (name, "", "") if ":" in name else name.partition("/")
-    model = open_clip.create_model(architecture, pretrained=pretrained or None, require_pretrained=True)
+    model = open_clip.create_model(
+        architecture, pretrained=pretrained or None, require_pretrained=True, force_image_size=image_size
+    )
     return OpenClipImageEncoder(model.visual)
 
 
@@ -197,5 +207,5 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
     library, _, rest = name.partition(":")
     if library not in LIBRARIES or not rest:
         raise ValueError(f"{name!r} is not 'library:name' with library transformers, timm or open_clip")
-    side = image_size if isinstance(image_size, int) else image_size[0]
-    return LIBRARIES[library](rest, side)
+    size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    return LIBRARIES[library](rest, size)

@@ -32,35 +32,40 @@ def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType) -> Tensor:
 
 
 @torch.no_grad()
-def balance_prototypes(kernels: Sequence[Tensor], iterations: int) -> Tensor:
+def balance_prototypes(scores: Sequence[Tensor], epsilon: float, iterations: int) -> tuple[Tensor, Tensor]:
     """Find the factor of each prototype that gives every prototype and every sample equal mass.
 
-    The assignment is `kernel[n, k] * factor[k]` with rows rescaled to sum to 1. Alternating the two scalings needs two
-    matrix-vector products with a matrix that never changes, instead of four passes that rescale it; block by block, the
-    second product finds the block in the cache.
+    The assignment is `exp(scores / epsilon) * factor` with rows rescaled to sum to 1. Alternating both scalings takes
+    two matrix-vector products with a matrix that never changes, instead of four passes that rescale it.
 
     In a distributed run the prototypes are balanced over the samples of all processes, which equals one process solving
     for the concatenated samples.
 
     Args:
-        kernels: float32 blocks `(samples, prototypes)` of `exp(scores / epsilon)`, up to one common factor.
+        scores: blocks `(samples, prototypes)`.
+        epsilon: temperature, > 0.
         iterations: rounds of the two scalings, >= 0.
 
     Returns:
-        float32 `(prototypes,)`.
+        Two float32 vectors: the factors `(prototypes,)`, up to a common one, and int64 labels `(samples,)`, the
+        prototype with the largest share of each sample.
     """
-    tiny = torch.finfo(kernels[0].dtype).tiny
+    tiny = torch.finfo(torch.float32).tiny
+    # Rows are relative to their own largest score, so that none vanishes; what that takes away is their first weight.
+    row_maxima = [block.amax(dim=1, keepdim=True).float() for block in scores]
+    highest = _all_reduce(torch.cat(row_maxima).max(), dist.ReduceOp.MAX)
+    kernels = [(block.float() - top).div_(epsilon).exp_() for block, top in zip(scores, row_maxima, strict=True)]
+    weights = [((top[:, 0] - highest) / epsilon).exp() for top in row_maxima]
     factor = torch.ones_like(kernels[0][0])
-    if iterations == 0:
-        return factor
-    mass = torch.stack([kernel.sum(dim=0) for kernel in kernels]).sum(dim=0)
-    for iteration in range(iterations):
+    for _ in range(iterations):
+        mass = torch.zeros_like(factor)
+        for kernel, weight in zip(kernels, weights, strict=True):
+            mass += weight @ kernel
         factor = 1 / _all_reduce(mass, dist.ReduceOp.SUM).clamp_min(tiny)
-        if iteration < iterations - 1:
-            mass = torch.zeros_like(factor)
-            for kernel in kernels:
-                mass += (1 / (kernel @ factor).clamp_min(tiny)) @ kernel
-    return factor
+        factor = factor / factor.max()  # only ratios count, and without this they drift out of range
+        weights = [1 / (kernel @ factor).clamp_min(tiny) for kernel in kernels]
+    labels = torch.cat([kernel.mul_(factor).argmax(dim=1) for kernel in kernels])
+    return factor, labels
 
 
 @torch.no_grad()
@@ -88,12 +93,9 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Ten
         raise ValueError(f"scores must be a matrix (samples, prototypes), got shape {tuple(scores.shape)}")
     check_sinkhorn(epsilon, iterations)
     with torch.autocast(device_type=scores.device.type, enabled=False):
-        # The largest score of the global batch maps to 1, so that the exponential cannot overflow; one common factor
-        # cancels in the first normalisation.
-        highest = _all_reduce(scores.max().float(), dist.ReduceOp.MAX)
-        scaled = (scores.float() - highest) / epsilon
-        kernels = scaled.exp().split(rows_per_block(scores.shape[1], scores.device))
-        return torch.softmax(scaled + balance_prototypes(kernels, iterations).log(), dim=1)
+        blocks = scores.split(rows_per_block(scores.shape[1], scores.device))
+        factor, _ = balance_prototypes(blocks, epsilon, iterations)
+        return torch.softmax(scores.float() / epsilon + factor.log(), dim=1)
 
 
 def check_sinkhorn(epsilon: float, iterations: int) -> None:

@@ -73,10 +73,7 @@ def assign_prototypes(
     blocks = features.split(rows_per_block(len(prototypes), features.device))
     scores = [F.linear(block, prototypes) for block in blocks]
     with torch.autocast(device_type=features.device.type, enabled=False):
-        # No cosine exceeds 1, so this cannot overflow; one common factor cancels in the first normalisation.
-        kernels = [block.float().sub_(1).div_(epsilon).exp_() for block in scores]
-        factor = balance_prototypes(kernels, iterations)
-        labels = torch.cat([kernel.mul_(factor).argmax(dim=1) for kernel in kernels])
+        factor, labels = balance_prototypes(scores, epsilon, iterations)
     return PrototypeAssignment(features, prototypes, epsilon, factor, labels)
 
 
@@ -199,8 +196,10 @@ def swapped_prediction_loss(
         raise ValueError(
             f"projections {tuple(projections.shape)} and predictions {tuple(predictions.shape)} must have one shape"
         )
+    # float32 also for a model in half precision: labels hang on small differences between scores.
     projections = F.normalize(projections.float(), dim=-1)
     predictions = F.normalize(predictions.float(), dim=-1)
+    prototypes = prototypes.float()
     fixed = prototypes.detach()
     projection = assign_prototypes(projections.detach(), fixed, epsilon, iterations)
     prediction = assign_prototypes(predictions.detach(), fixed, epsilon, iterations)

@@ -94,5 +94,7 @@ class SigmaConfig(TubeletsVideoMAEConfig):
         for name in ("sinkhorn_epsilon", "temperature", "num_prototypes", "projection_size", "teacher_hidden_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if min(self.projection_hidden_sizes, default=1) <= 0:
+            raise ValueError(f"projection_hidden_sizes must all be positive, got {self.projection_hidden_sizes}")
         if self.sinkhorn_iterations < 0:
             raise ValueError(f"sinkhorn_iterations must be at least 0, got {self.sinkhorn_iterations}")

@@ -50,9 +50,16 @@ def infer_config(
         CheckpointLayoutError: if the weights are not of this family.
     """
     arguments = arguments or {}
-    fields = infer_sizes(state_dict, arguments)
-    if is_pretraining(state_dict):
-        fields |= _infer_target(state_dict, fields, arguments)
+    try:
+        fields = infer_sizes(state_dict, arguments)
+        if is_pretraining(state_dict):
+            fields |= _infer_target(state_dict, fields, arguments)
+    except (KeyError, IndexError, ValueError) as error:
+        if isinstance(error, CheckpointLayoutError):
+            raise
+        raise CheckpointLayoutError(
+            f"the sizes cannot be read off these weights ({error!r}); is this another method's checkpoint?"
+        ) from error
     return SigmaConfig(**{**fields, **overrides})
 
 

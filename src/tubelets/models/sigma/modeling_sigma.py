@@ -193,7 +193,7 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
         Raises:
             ValueError: if the video or the mask does not fit the configuration, or features are needed and missing.
         """
-        visible_ids, masked_ids = self.videomae.split_tokens(bool_masked_pos, num_masked)
+        visible_ids, masked_ids = self.videomae.split_tokens(pixel_values, bool_masked_pos, num_masked)
         encoded, predictions = self.predict(pixel_values, visible_ids, masked_ids, **kwargs)
         targets = self.targets(pixel_values, masked_ids, target_features)
         output = SigmaForPreTrainingOutput(
@@ -227,6 +227,9 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
             return pixel_targets(pixel_values, masked_ids, self.config)
         if target_features is None:
             target_features = self.teacher_features(pixel_values)
+        expected = (len(pixel_values), self.config.num_tokens, self.config.teacher_hidden_size)
+        if tuple(target_features.shape) != expected:
+            raise ValueError(f"target_features must have shape {expected}, got {tuple(target_features.shape)}")
         if self.config.normalize_target:
             target_features = standardize_features(target_features)
         return target_features.gather(1, masked_ids[..., None].expand(-1, -1, target_features.shape[-1]))
@@ -248,7 +251,9 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
         predictions, targets = output.logits, output.targets
         assert predictions is not None
         assert targets is not None
-        projections = self.projection(targets) if self.config.target_type == "mlp" else targets
+        projections = targets
+        if self.config.target_type == "mlp":
+            projections = self.projection(targets.to(self.projection[0].weight.dtype))
         swapped = swapped_prediction_loss(
             projections.flatten(0, 1),
             predictions.flatten(0, 1),

@@ -8,6 +8,12 @@ from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+POSITIVE = (
+    "num_frames", "tubelet_size", "num_channels", "hidden_size", "num_hidden_layers", "num_attention_heads",
+    "intermediate_size", "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads",
+    "decoder_intermediate_size",
+)  # fmt: skip
+
 
 @strict
 class TubeletsVideoMAEConfig(VideoMAEConfig):
@@ -94,6 +100,13 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
 
     def validate_geometry(self) -> None:
         """Refuse sizes that do not tile: frames by tubelets, pixels by patches, widths by attention heads."""
+        for name in ("image_size", "patch_size"):
+            sides = _pair(getattr(self, name))
+            if len(sides) != 2 or min(sides) < 1:
+                raise ValueError(f"{name} must be a positive integer or a pair of them, got {getattr(self, name)}")
+        for name in POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.num_frames % self.tubelet_size:
             raise ValueError(f"num_frames={self.num_frames} must be a multiple of tubelet_size={self.tubelet_size}")
         for side, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
@@ -114,6 +127,8 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if min(self.image_std, default=1) <= 0:
+            raise ValueError(f"image_std must be positive, got {self.image_std}")
         for name in ("image_mean", "image_std"):
             if len(getattr(self, name)) != self.num_channels:
                 raise ValueError(f"{name} needs {self.num_channels} values, one per channel, got {getattr(self, name)}")
@@ -124,4 +139,4 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
 
 
 def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (side, side) if isinstance(side, int) else (side[0], side[1])
+    return (side, side) if isinstance(side, int) else tuple(side)  # type: ignore[return-value]

@@ -288,16 +288,19 @@ class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
         """
         check_video(pixel_values, self.config)
         if visible_ids is None and bool_masked_pos is not None:
-            visible_ids, _ = self.split_tokens(bool_masked_pos, num_masked)
+            visible_ids, _ = self.split_tokens(pixel_values, bool_masked_pos, num_masked)
         tokens = self.encoder(self.embeddings(pixel_values, visible_ids))
         if self.layernorm is not None:
             tokens = self.layernorm(tokens)
         return BaseModelOutputWithPooling(last_hidden_state=tokens, pooler_output=tokens.mean(dim=1))
 
-    def split_tokens(self, bool_masked_pos: Tensor, num_masked: int | None = None) -> tuple[Tensor, Tensor]:
+    def split_tokens(
+        self, pixel_values: Tensor, bool_masked_pos: Tensor, num_masked: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Indices `(B, N_vis)` of visible and `(B, M)` of masked tokens; see `tubes.count_masked` for the checks."""
+        check_video(pixel_values, self.config)
         default = build_mask_generator(self.config.mask_type, self.config.grid, self.config.mask_ratio).num_masked
-        count = count_masked(bool_masked_pos, num_masked, default, self.config.num_tokens)
+        count = count_masked(bool_masked_pos, num_masked, default, len(pixel_values), self.config.num_tokens)
         return split_tokens(bool_masked_pos, count)
 
 
@@ -311,8 +314,8 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
     """
 
     def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        config = with_mean_pooling(config, False)
         super().__init__(config)
-        config.use_mean_pooling = False
         self.videomae = TubeletsVideoMAEModel(config)
         self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
@@ -384,7 +387,7 @@ class TubeletsVideoMAEForPreTraining(MaskedVideoAutoencoder):
         Raises:
             ValueError: if the video or the mask does not fit the configuration.
         """
-        visible_ids, masked_ids = self.videomae.split_tokens(bool_masked_pos, num_masked)
+        visible_ids, masked_ids = self.videomae.split_tokens(pixel_values, bool_masked_pos, num_masked)
         encoded, predictions = self.predict(pixel_values, visible_ids, masked_ids, **kwargs)
         targets = pixel_targets(pixel_values, masked_ids, self.config)
         return MaskedVideoOutput(
@@ -416,8 +419,8 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, r"^(videomae\.)?layernorm\."]
 
     def __init__(self, config: TubeletsVideoMAEConfig) -> None:
+        config = with_mean_pooling(config, True)
         super().__init__(config)
-        config.use_mean_pooling = True
         self.num_labels = config.num_labels
         self.videomae = TubeletsVideoMAEModel(config, mark_truncated_normal)
         self.fc_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
@@ -442,7 +445,8 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
             `logits` `(B, num_labels)` and, with labels, the `loss`.
 
         Raises:
-            ValueError: if the video does not fit the configuration or a label is out of range.
+            ValueError: if the video does not fit the configuration, or labels are out of range (checked on CPU; an
+                accelerator raises its own error) or of another shape.
         """
         encoded = self.videomae(pixel_values, **{**kwargs, "return_dict": True})
         logits = self.classifier(self.dropout(self.fc_norm(encoded.pooler_output)))
@@ -455,9 +459,22 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
         """Cross entropy with indices or probabilities, or binary cross entropy for multi-label problems."""
         if labels.is_floating_point() and labels.shape != logits.shape:
             raise ValueError(f"float labels must have shape {tuple(logits.shape)}, got {tuple(labels.shape)}")
+        if labels.device.type == "cpu" and not labels.is_floating_point() and not torch.compiler.is_compiling():
+            low, high = int(labels.min()), int(labels.max())
+            if low < -100 or -100 < low < 0 or high >= logits.shape[1]:
+                raise ValueError(f"labels must lie in [0, {logits.shape[1]}), got values from {low} to {high}")
         if self.config.problem_type == "multi_label_classification":
             return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
         return F.cross_entropy(logits.float(), labels)
+
+
+def with_mean_pooling(config: TubeletsVideoMAEConfig, value: bool) -> TubeletsVideoMAEConfig:
+    """The configuration with that `use_mean_pooling`: itself, or a copy, so that a caller's is never changed."""
+    if config.use_mean_pooling is value:
+        return config
+    config = deepcopy(config)
+    config.use_mean_pooling = value
+    return config
 
 
 def mark_initialization(module: nn.Linear, scheme: Callable[..., Tensor], **kwargs: float) -> None:

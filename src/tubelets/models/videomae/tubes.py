@@ -42,6 +42,8 @@ def check_video(pixel_values: Tensor, config: TubeletsVideoMAEConfig) -> None:
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (clips, frames, channels, height, width) = "
             f"(any, {', '.join(map(str, expected))}); sample and resize the clip, or change the configuration"
         )
+    if pixel_values.dtype != torch.uint8 and not pixel_values.is_floating_point():
+        raise ValueError(f"pixel_values must be raw uint8 or normalised float, got {pixel_values.dtype}")
 
 
 def gather_tubes(pixel_values: Tensor, token_ids: Tensor | None, config: TubeletsVideoMAEConfig) -> Tensor:
@@ -93,13 +95,14 @@ def split_tokens(bool_masked_pos: Tensor, num_masked: int) -> tuple[Tensor, Tens
     return order[:, :num_visible], order[:, num_visible:]
 
 
-def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, num_tokens: int) -> int:
+def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, num_clips: int, num_tokens: int) -> int:
     """The common number of masked tokens, checked as far as that is free.
 
     Args:
-        bool_masked_pos: bool `(clips, num_tokens)`, True = masked.
+        bool_masked_pos: bool `(num_clips, num_tokens)`, True = masked.
         num_masked: the count if the caller knows it (the collators of this package pass it), else None.
         default: the count of the configured mask generator, used while compiling when `num_masked` is None.
+        num_clips: clips of the batch.
         num_tokens: tokens of a clip.
 
     Returns:
@@ -109,10 +112,10 @@ def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, 
         ValueError: if the mask has the wrong shape, or the clips have different counts. On an accelerator a count that
             was passed is checked there without waiting, and a wrong one raises at the next synchronisation.
     """
-    if bool_masked_pos.ndim != 2 or bool_masked_pos.shape[1] != num_tokens:
+    if tuple(bool_masked_pos.shape) != (num_clips, num_tokens):
         raise ValueError(
-            f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}, expected (clips, {num_tokens}): one value per "
-            "token, True = masked"
+            f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}, expected ({num_clips}, {num_tokens}): one "
+            "value per token of each clip, True = masked"
         )
     counts = bool_masked_pos.sum(dim=1)
     if torch.compiler.is_compiling() or (num_masked is not None and bool_masked_pos.device.type != "cpu"):
@@ -122,8 +125,8 @@ def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, 
     low, high = int(counts.min()), int(counts.max())
     if low != high or (num_masked is not None and low != num_masked):
         raise ValueError(
-            f"every clip must mask {'the same number of' if num_masked is None else num_masked} tokens, got counts "
-            f"from {low} to {high}; draw masks with tubelets.masking, which fixes the count"
+            f"every clip must mask {'the same number of' if num_masked is None else num_masked} tokens, got "
+            f"counts from {low} to {high}; draw masks with tubelets.masking, which fixes the count"
         )
     if not 0 < low < num_tokens:
         raise ValueError(f"a mask must hide some of the {num_tokens} tokens and leave some visible, got {low} masked")

@@ -1,0 +1,56 @@
+"""What a card says to do leads to what it says comes out."""
+
+import argparse
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from tubelets import SigmaForPreTraining, SigmaForVideoClassification
+from tubelets.hub.cards import render_card
+from tubelets.hub.checkpoints import CHECKPOINTS
+from tubelets.models.sigma.conversion_sigma import to_official
+from videos import make_video
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [("sigma-dino-vit-small-ssv2", (1, 1568, 384)), ("sigma-dino-vit-small-ssv2-finetuned-ssv2", (1, 174))],
+)
+def test_snippets_convert_without_losing_the_configuration_and_run(
+    name: str, output: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "hub_configs" / name, tmp_path / name)
+    before = json.loads((tmp_path / name / "config.json").read_text(encoding="utf-8"))
+    classifier = CHECKPOINTS[name].finetuning_data is not None
+    model_class = SigmaForVideoClassification if classifier else SigmaForPreTraining
+    model = model_class(AutoConfig.from_pretrained(tmp_path / name))
+    torch.save({"model": to_official(model), "args": argparse.Namespace()}, tmp_path / "official.pth")
+    (tmp_path / "clip.mp4").write_bytes(make_video(70, 48, 64))
+    monkeypatch.chdir(tmp_path)
+
+    use, convert = re.findall(r"```python\n(.*?)```", render_card(CHECKPOINTS[name]), flags=re.DOTALL)
+    exec(compile(convert, "card", "exec"), {})
+    after = json.loads((tmp_path / name / "config.json").read_text(encoding="utf-8"))
+    assert {key: after.get(key) for key in before} == before
+    names: dict[str, Any] = {}
+    exec(compile(use, "card", "exec"), names)
+    found = names["outputs"].logits if classifier else names["outputs"].last_hidden_state
+    assert tuple(found.shape) == output
+
+
+def test_settings_of_runs_without_a_script_are_not_called_the_authors() -> None:
+    unknown = {name for name, checkpoint in CHECKPOINTS.items() if "published no script" in render_card(checkpoint)}
+    assert unknown == {name for name in CHECKPOINTS if "mlp" in name or "small-k400" in name}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_cards_end_with_a_newline(name: str) -> None:
+    assert (ROOT / "model_cards" / f"{name}.md").read_text(encoding="utf-8").endswith("\n")
