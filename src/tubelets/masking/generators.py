@@ -39,7 +39,7 @@ def _check(grid: tuple[int, int, int], mask_ratio: float, dims: tuple[int, ...])
         raise ValueError(f"grid must be three positive integers (time, rows, columns), got {grid!r}")
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
-    positions = math.prod(grid[dim] for dim in dims)
+    positions = math.prod([grid[dim] for dim in dims])  # a list: dynamo traces no generator here
     if int(mask_ratio * positions) >= positions:
         raise ValueError(f"mask_ratio {mask_ratio} leaves no visible token among {positions}; choose a smaller ratio")
 

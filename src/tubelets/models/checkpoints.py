@@ -50,7 +50,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever an unpickler meets in bytes that are no checkpoint
         raise UnsafeCheckpointError(
-            f"{path} is not loaded: it holds more than tensors, plain containers and argparse namespaces ({error})"
+            f"{path} is not loaded: it is damaged, or holds more than tensors, plain containers and argparse "
+            f"namespaces ({error})"
         ) from error
     return _state_dict(content, path), _training_arguments(content)
 

@@ -147,12 +147,17 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
             The model itself. Nothing happens if the target needs no teacher.
 
         Raises:
-            ValueError: if the encoder's width is not `config.teacher_hidden_size`.
+            ValueError: if no encoder is known, or the encoder's width is not `config.teacher_hidden_size`.
         """
         if not self.config.uses_teacher:
             return self
         if teacher is None:
-            teacher = load_image_encoder(str(self.config.teacher), self.config.image_size)
+            if self.config.teacher is None:
+                raise ValueError(
+                    f"no teacher is known for target_type={self.config.target_type!r} and teacher_hidden_size="
+                    f"{self.config.teacher_hidden_size}; set teacher='library:name'"
+                )
+            teacher = load_image_encoder(self.config.teacher, self.config.image_size)
         if teacher.hidden_size != self.config.teacher_hidden_size:
             raise ValueError(
                 f"the teacher's features have width {teacher.hidden_size}, but teacher_hidden_size="

@@ -82,7 +82,12 @@ def infer_sizes(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any] |
     prefix = "encoder." if is_pretraining(state_dict) else ""
     if f"{prefix}patch_embed.proj.weight" not in state_dict:
         raise CheckpointLayoutError("there is no 'patch_embed.proj.weight'; is this another method's checkpoint?")
-    width, channels, tubelet, patch, _ = state_dict[f"{prefix}patch_embed.proj.weight"].shape
+    embedding = state_dict[f"{prefix}patch_embed.proj.weight"]
+    if embedding.ndim != 5:
+        raise CheckpointLayoutError(
+            f"{prefix}patch_embed.proj.weight has shape {tuple(embedding.shape)}, not the five dimensions of a video model"
+        )
+    width, channels, tubelet, patch, _ = embedding.shape
     sizes: dict[str, Any] = {
         "hidden_size": width,
         "num_hidden_layers": _depth(state_dict, f"{prefix}blocks."),
@@ -109,4 +114,7 @@ def infer_sizes(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any] |
 
 
 def _depth(state_dict: Mapping[str, Tensor], prefix: str) -> int:
-    return 1 + max(int(name[len(prefix) :].split(".")[0]) for name in state_dict if name.startswith(prefix))
+    numbers = [int(name[len(prefix) :].split(".")[0]) for name in state_dict if name.startswith(prefix)]
+    if not numbers:
+        raise CheckpointLayoutError(f"there is no weight {prefix}0; is this another method's checkpoint?")
+    return 1 + max(numbers)
