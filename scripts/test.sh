@@ -3,7 +3,9 @@
 # Arguments are passed to pytest, e.g. -m slow. Takes no input, can be run twice, works offline once installed.
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
 export HF_HUB_OFFLINE="${HF_HUB_OFFLINE:-1}"
-echo "== ruff"; .venv/bin/ruff check . && .venv/bin/ruff format --check .
+echo "== ruff"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
 echo "== mypy"; .venv/bin/mypy
 echo "== import-linter"; .venv/bin/lint-imports
 echo "== pytest"; .venv/bin/python -m pytest "$@"

@@ -85,7 +85,7 @@ def infer_sizes(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any] |
     embedding = state_dict[f"{prefix}patch_embed.proj.weight"]
     if embedding.ndim != 5:
         raise CheckpointLayoutError(
-            f"{prefix}patch_embed.proj.weight has shape {tuple(embedding.shape)}, not the five dimensions of a video model"
+            f"{prefix}patch_embed.proj.weight has shape {tuple(embedding.shape)}, not a video model's five dimensions"
         )
     width, channels, tubelet, patch, _ = embedding.shape
     sizes: dict[str, Any] = {
