@@ -23,14 +23,9 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from tubelets import SigmaConfig, SigmaForPreTraining, TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
+from tubelets.hub.checkpoints import SIZES
 from tubelets.masking import TubeMaskGenerator
 
-SIZES = {
-    "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "decoder_hidden_size": 192,
-              "decoder_num_attention_heads": 3, "decoder_intermediate_size": 768},
-    "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "decoder_hidden_size": 384,
-             "decoder_num_attention_heads": 6, "decoder_intermediate_size": 1536},
-}  # fmt: skip
 MODELS = ("transformers", "pixel", "sigma_mlp")
 
 

@@ -23,6 +23,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
 from tubelets.hub.cards import render_run_card
+from tubelets.info import package_versions
 from tubelets.training.checkpointing import (
     CheckpointError,
     check_same_recipe,
@@ -34,7 +35,7 @@ from tubelets.training.checkpointing import (
 from tubelets.training.logging import TrainingLog
 from tubelets.training.optimization import parameter_groups, plan_run
 from tubelets.training.recipe import Recipe, load_recipe
-from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final, versions
+from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final
 
 logger = logging.getLogger("tubelets.training")
 
@@ -133,7 +134,7 @@ def main() -> None:
             "step": step,
             "seconds": seconds_before + time.perf_counter() - started,
             "recipe": recipe.to_dict(),
-            "versions": versions(),
+            "versions": package_versions(),
         }
         save_checkpoint(accelerator, output_dir, state, loader.state_dict(), run.keep_checkpoints)
 
@@ -181,7 +182,11 @@ def main() -> None:
         "device": accelerator.device.type,
     }
     card = render_run_card(
-        output_dir.name, recipe.to_dict(), summary, versions(), accelerator.unwrap_model(model).config.num_frames
+        output_dir.name,
+        recipe.to_dict(),
+        summary,
+        package_versions(),
+        accelerator.unwrap_model(model).config.num_frames,
     )
     folder = save_final(recipe, accelerator, model, summary, card)
     if accelerator.is_main_process:

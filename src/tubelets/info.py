@@ -5,6 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import tubelets
+
 PACKAGES = (
     "torch", "torchvision", "transformers", "datasets", "accelerate", "huggingface-hub", "safetensors", "pyarrow", "av",
     "torchcodec", "timm", "open-clip-torch", "evaluate", "numpy", "matplotlib", "tensorboard", "trackio",
@@ -25,7 +27,7 @@ def collect() -> dict[str, dict[str, Any]]:
     from tubelets.models.auto import MODELS
 
     return {
-        "versions": _versions(),
+        "versions": {"platform": platform.platform(), **package_versions()},
         "decoders": dict(available_backends()),
         "devices": _devices(),
         "paths": _paths(),
@@ -33,10 +35,17 @@ def collect() -> dict[str, dict[str, Any]]:
     }
 
 
-def _versions() -> dict[str, str]:
-    import tubelets
+def package_versions() -> dict[str, str]:
+    """Versions of Python, of this package and of what it stands on, by distribution name.
 
-    found = {"python": platform.python_version(), "platform": platform.platform(), "tubelets": tubelets.__version__}
+    Returns:
+        Names to versions, or to "not installed".
+
+    Example:
+        >>> package_versions()["tubelets"] == tubelets.__version__
+        True
+    """
+    found = {"python": platform.python_version(), "tubelets": tubelets.__version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)

@@ -1,8 +1,6 @@
 """Building the parts of a pretraining run from its recipe, and saving what it made."""
 
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +8,13 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
-import tubelets
 from tubelets.data.loader import ClipLoader
 from tubelets.data.sources import open_source
 from tubelets.data.streaming import ClipSpec, ClipStream
 from tubelets.data.transforms import MultiScaleCrop
+from tubelets.info import package_versions
 from tubelets.models.auto import inference_processor, pretraining_collator
 from tubelets.training.recipe import Recipe
-
-REPORTED_PACKAGES = ("torch", "torchvision", "transformers", "datasets", "accelerate", "huggingface-hub", "av", "timm")
 
 
 def build_model(recipe: Recipe) -> PreTrainedModel:
@@ -97,17 +93,6 @@ def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
     return videos * recipe.data.clips_per_video
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a run depends on, by distribution name."""
-    found = {"python": platform.python_version(), "tubelets": tubelets.__version__}
-    for name in REPORTED_PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
 def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: dict[str, Any], card: str) -> Path:
     """Write the trained model to `<output_dir>/final`: weights, configuration, processor, recipe, versions and card.
 
@@ -128,7 +113,7 @@ def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: di
         unwrapped.save_pretrained(folder, state_dict=state)
         inference_processor(unwrapped.config).save_pretrained(folder)
         recipe.save(folder / "recipe.yaml")
-        content = {"versions": versions(), **summary}
+        content = {"versions": package_versions(), **summary}
         (folder / "training_summary.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
         (folder / "README.md").write_text(card, encoding="utf-8")
     accelerator.wait_for_everyone()
