@@ -1,87 +1,123 @@
-"""Turn videos into Parquet shards that stream: a folder of class folders, a list file, or a csv file.
+"""Pack a folder or a list of videos into Parquet shards that stream.
 
-Inputs:
-    a folder     one folder for each class, videos anywhere below it
-    a text file  a line `path label` for each video; labels are names or numbers
-    a .csv file  columns `path` and `label` or `caption` (or both), optionally `id` and `split`
+INPUT is one of
+  a folder        the first folder level is the class (FOLDER/<class>/.../x.mp4); a flat folder is unlabelled
+  a text file     `path label` in each line, separated by the last space
+  a csv file      with a header: path, label and/or caption, and if wanted id and split
+
+OUTPUT gets `<split>-00000-of-00012.parquet` and so on, and `dataset_info.json`. Without --short-side, --fps and
+--keyframe-interval the files are stored byte for byte, audio included. With any of them they are re-encoded as H.264,
+and audio is dropped. A bad file is left out and listed at the end; the exit code is 0 unless no video at all was good.
+A run that was killed is continued by the same command.
 
 Examples:
-    python scripts/make_shards.py videos shards --short-side 256 --keyframe-interval 16 --workers 8
-    python scripts/make_shards.py train.csv shards --split train --max-shard-size 500MB
-    python scripts/make_shards.py list.txt shards --num-jobs 10 --job-index $SLURM_ARRAY_TASK_ID
+  python scripts/make_shards.py videos/train shards
+  python scripts/make_shards.py videos/train shards --short-side 128 --keyframe-interval 16 --num-workers 8
+  python scripts/make_shards.py all.csv shards --split validation --root videos --class-names classes.txt
 
-Without --short-side, --fps and --keyframe-interval the files are stored as they are. A run that was interrupted is
-continued by giving the same command again. A file that cannot be read never stops it; such files are listed at the end
-and in `dataset_info.json`.
+  # Four machines that share a file system; whichever ends last writes dataset_info.json.
+  python scripts/make_shards.py videos/train shards --num-jobs 4 --job-index 0    # ... and 1, 2, 3
+
+  # Write dataset_info.json again, for example after copying shards together.
+  python scripts/make_shards.py --finalize shards
 """
 
 import argparse
+import csv
 import sys
 from pathlib import Path
 
 from tubelets.data.annotations import find_class_names, read_records
+from tubelets.data.shard_files import finalize_shards
 from tubelets.data.shards import ShardReport, build_shards
 from tubelets.data.transcoding import TranscodeOptions
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", help="folder of class folders, list file or csv file")
-    parser.add_argument("output", help="folder for the shards")
-    parser.add_argument("--split", default="train", help="name of the split (default: %(default)s)")
-    parser.add_argument("--csv-split", help="only the csv rows whose column `split` has this value")
-    parser.add_argument("--root", help="folder that relative paths of a list start from (default: the list's folder)")
-    parser.add_argument("--class-names", type=Path, help="file with a class name a line, which fixes their order")
-    parser.add_argument("--short-side", type=int, help="scale the shorter side down to this many pixels")
-    parser.add_argument("--fps", type=float, help="frames per second, by dropping or repeating frames")
-    parser.add_argument("--keyframe-interval", type=int, help="a key frame every so many frames, e.g. 16")
-    parser.add_argument("--crf", type=int, default=20, help="x264 quality when re-encoding (default: %(default)s)")
-    parser.add_argument("--max-shard-size", default="256MB", help="input bytes of a shard (default: %(default)s)")
-    parser.add_argument("--clips-per-shard", type=int, help="videos of a shard, instead of --max-shard-size")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the shuffle (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that read and encode (default: %(default)s)")
-    parser.add_argument("--num-jobs", type=int, default=1, help="jobs that share the work (default: %(default)s)")
-    parser.add_argument("--job-index", type=int, default=0, help="which of them this is, from 0 (default: %(default)s)")
-    return parser.parse_args()
-
-
-def print_report(report: ShardReport, output: str) -> None:
-    """Say what was done and which files were left out."""
-    print(
-        f"{output}: {len(report.written)} shards written, {len(report.skipped)} were there already, "
-        f"{report.num_shards} in the plan; {report.num_clips} clips, {report.num_bytes / 1e6:.1f} MB"
+    parser.add_argument("input", metavar="INPUT", nargs="?", help="folder, text file or csv file")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder of the shards")
+    parser.add_argument("--finalize", action="store_true", help="only write dataset_info.json of the shards in OUTPUT")
+    group = parser.add_argument_group("what is read")
+    group.add_argument("--root", help="folder that relative paths of a list start from (default: the list's folder)")
+    group.add_argument("--split", default="train", help="name of the split; selects csv rows if there is such a column")
+    group.add_argument("--class-names", help="text file with a class name in each line, which fixes their order")
+    group = parser.add_argument_group("re-encoding (each is off by default)")
+    group.add_argument("--short-side", type=int, help="scale larger videos down to this shorter side, in pixels")
+    group.add_argument("--fps", type=float, help="frames per second, by repeating and dropping frames")
+    group.add_argument(
+        "--keyframe-interval", type=int, help="a key frame every so many frames; 16 suits 16-frame clips"
     )
-    if report.missing:
-        print(f"{len(report.missing)} shards are still to be written by other jobs")
-    for bad in report.bad_files:
-        print(f"left out {bad.clip_id} ({bad.file}): {bad.reason}")
+    group.add_argument("--crf", type=int, default=20, help="x264 quality when re-encoding, 0-51 (default: 20)")
+    group = parser.add_argument_group("shards")
+    group.add_argument("--max-shard-size", default="256MB", help="bytes of input video in a shard (default: 256MB)")
+    group.add_argument("--clips-per-shard", type=int, help="most clips in a shard; replaces --max-shard-size")
+    group.add_argument("--seed", type=int, default=0, help="seed of the shuffle before sharding (default: 0)")
+    group = parser.add_argument_group("work")
+    group.add_argument("--num-workers", type=int, default=1, help="processes that read and encode (default: 1)")
+    group.add_argument("--num-jobs", type=int, default=1, help="machines or jobs that share the work (default: 1)")
+    group.add_argument("--job-index", type=int, default=0, help="which of them this is, from 0")
+    group.add_argument("--no-progress", action="store_true", help="do not show the progress bar")
+    parsed = parser.parse_args(arguments)
+    if (parsed.input is None) != parsed.finalize:
+        parser.error("--finalize takes OUTPUT only" if parsed.finalize else "give INPUT and OUTPUT")
+    return parsed
 
 
-def main() -> int:
-    """Build the shards; the exit code is 1 only if no video could be read."""
-    arguments = parse_arguments()
-    records = read_records(arguments.input, root=arguments.root, split=arguments.csv_split)
-    if arguments.class_names is not None:
-        class_names = arguments.class_names.read_text(encoding="utf-8").split("\n")
-        class_names = [name.strip() for name in class_names if name.strip()]
-    else:
-        class_names = find_class_names(records)
-    report = build_shards(
+def has_split_column(file: Path) -> bool:
+    """Whether `file` is a csv file whose rows name their split; other inputs hold one split, only named by --split."""
+    if file.suffix.lower() != ".csv" or not file.is_file():
+        return False
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        return "split" in next(csv.reader(stream), [])
+
+
+def build(options: argparse.Namespace) -> ShardReport:
+    """Build the shards that the command line asks for."""
+    split = options.split if has_split_column(Path(options.input)) else None
+    records = read_records(options.input, root=options.root, split=split)
+    return build_shards(
         records,
-        arguments.output,
-        split=arguments.split,
-        class_names=class_names,
-        transcode=TranscodeOptions(arguments.short_side, arguments.fps, arguments.keyframe_interval, arguments.crf),
-        max_shard_size=arguments.max_shard_size,
-        clips_per_shard=arguments.clips_per_shard,
-        seed=arguments.seed,
-        num_workers=arguments.workers,
-        num_jobs=arguments.num_jobs,
-        job_index=arguments.job_index,
+        options.output,
+        split=options.split,
+        class_names=find_class_names(records, options.class_names),
+        transcode=TranscodeOptions(options.short_side, options.fps, options.keyframe_interval, options.crf),
+        max_shard_size=options.max_shard_size,
+        clips_per_shard=options.clips_per_shard,
+        seed=options.seed,
+        num_workers=options.num_workers,
+        num_jobs=options.num_jobs,
+        job_index=options.job_index,
+        progress=not options.no_progress,
     )
-    print_report(report, arguments.output)
-    return 1 if report.bad_files and not report.num_clips else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = parse_arguments(arguments)
+    try:
+        if options.finalize:
+            missing = finalize_shards(options.output)
+            print(f"{len(missing)} shards are missing{': ' + ', '.join(missing) if missing else ''}")
+            return 1 if missing else 0
+        report = build(options)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"make_shards: {error}", file=sys.stderr)
+        return 2
+    total = len(report.written) + len(report.skipped)
+    print(
+        f"{report.num_clips} clips in {total} shards, {report.num_bytes / 1e6:.1f} MB in {options.output} "
+        f"({len(report.written)} written now, {len(report.skipped)} complete before)"
+    )
+    for bad in report.bad_files:
+        print(f"bad file {bad.clip_id}: {bad.reason}")
+    if report.missing:
+        print(f"{len(report.missing)} of {report.num_shards} shards are left to other jobs")
+    if report.bad_files and report.num_clips == 0:
+        print(f"make_shards: none of {len(report.bad_files)} videos could be read", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

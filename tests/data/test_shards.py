@@ -1,166 +1,408 @@
-"""Building shards: what is in them, resuming, sharing the work, bad files, re-encoding."""
-
+import dataclasses
+import functools
 import hashlib
 import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import av
-import pyarrow.parquet as parquet
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Video, load_dataset
 
+from tubelets.data import shards
 from tubelets.data.annotations import VideoRecord, find_class_names, read_records
-from tubelets.data.decoding import open_video
-from tubelets.data.shards import ShardReport, build_shards
-from tubelets.data.transcoding import TranscodeOptions
-from videos import make_video
+from tubelets.data.decoding import BadVideoError, open_video
+from tubelets.data.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
+from tubelets.data.shard_plan import parse_size
+from tubelets.data.shards import ShardPlan, build_shards
+from tubelets.data.sources import open_source
+from tubelets.data.transcoding import TranscodeOptions, on_time_grid, prepare_video
+from videos import bad_videos, frame_numbers, make_video, rotate
 
-ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"
+build = functools.partial(build_shards, progress=False)
+
+
+@functools.cache
+def video(kind: int) -> bytes:
+    return make_video(6, 16, 24, seed=kind)
 
 
 @pytest.fixture
-def videos(tmp_path: Path) -> Path:
-    folder = tmp_path / "videos"
-    for index in range(9):
-        path = folder / ("jump", "run", "walk")[index % 3] / f"{index}.mp4"
+def folder(tmp_path):
+    """Ten good videos of two classes and one bad file."""
+    for number in range(10):
+        path = tmp_path / "in" / ("run", "jump")[number % 2] / f"{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(make_video(12, 48, 64, seed=index))
-    return folder
+        path.write_bytes(video(number % 3))
+    (tmp_path / "in/run/broken.mp4").write_bytes(b"no video")
+    return tmp_path / "in"
 
 
-def build(videos: Path, output: Path, **options: Any) -> ShardReport:
-    records = read_records(videos)
-    given = {"class_names": find_class_names(records), "clips_per_shard": 2, "progress": False}
-    return build_shards(records, output, **{**given, **options})
+def contents(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(output.iterdir())}
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.parquet"))}
+def rows_of(output: Path, split: str = "train") -> list[dict]:
+    source = open_source(output, split)
+    return [sample for index in range(source.num_shards) for sample in source.iterate_shard(index)]
 
 
-def rows(folder: Path) -> list[dict[str, Any]]:
-    return [row for path in sorted(folder.glob("*.parquet")) for row in parquet.read_table(path).to_pylist()]
+# --- plan --------------------------------------------------------------------------------------------------------
 
 
-def test_datasets_reads_every_type_back(videos: Path, tmp_path: Path) -> None:
-    report = build(videos, tmp_path / "shards")
-    assert (report.num_shards, report.num_clips, report.bad_files, report.missing) == (5, 9, [], [])
-    files = sorted(map(str, (tmp_path / "shards").glob("*.parquet")))
-    assert Path(files[0]).name == "train-00000-of-00005.parquet"
-    stream = load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
-    assert isinstance(stream.features["video"], Video)
-    assert stream.features["label"] == ClassLabel(names=["jump", "run", "walk"])
-    found = list(stream.cast_column("video", Video(decode=False)))
-    assert len({row["clip_id"] for row in found}) == 9
-    for row in found:
-        data = row["video"]["bytes"]
-        name = stream.features["label"].int2str(row["label"])
-        assert data in {path.read_bytes() for path in (videos / name).iterdir()}
+def records(count: int) -> list[VideoRecord]:
+    return [VideoRecord(Path(f"{n}.mp4"), f"class-{n // 10}", None, f"{n:03d}") for n in range(count)]
+
+
+def test_plan_is_balanced_shuffled_and_independent_of_the_input_order():
+    names = find_class_names(records(100))
+    plan = ShardPlan.make(records(100), class_names=names, clips_per_shard=15)
+    assert [len(shard) for shard in plan.shards] == [14, 14, 14, 15, 14, 14, 15]
+    assert sorted(r.clip_id for shard in plan.shards for r in shard) == [f"{n:03d}" for n in range(100)]
+    assert min(len({record.label for record in shard}) for shard in plan.shards) > 4
+    assert ShardPlan.make(records(100)[::-1], class_names=names, clips_per_shard=15) == plan
+    assert ShardPlan.make(records(100), class_names=names, clips_per_shard=15, seed=1).hash != plan.hash
+    assert plan.file_name(3) == "train-00003-of-00007.parquet"
+
+
+def test_plan_by_input_size(folder):
+    size = sum(path.stat().st_size for path in folder.rglob("*.mp4"))
+    found = read_records(folder)
+    names = find_class_names(found)
+    assert len(ShardPlan.make(found, class_names=names, max_shard_size=size // 3).shards) == 4
+    assert len(ShardPlan.make(found, class_names=names).shards) == 1
+
+
+def test_plan_refuses_bad_input():
+    with pytest.raises(ValueError, match="no video to put into shards"):
+        ShardPlan.make([])
+    with pytest.raises(ValueError, match=r"labels \['class-0'\] are not in class_names"):
+        ShardPlan.make(records(3))
+    with pytest.raises(ValueError, match="clips_per_shard=0"):
+        ShardPlan.make(records(3), class_names=["class-0"], clips_per_shard=0)
+    with pytest.raises(ValueError, match="split='a/b'"):
+        ShardPlan.make(records(3), class_names=["class-0"], split="a/b")
+    with pytest.raises(ValueError, match="occurs twice"):
+        ShardPlan.make(records(3) * 2, class_names=["class-0"])
+
+
+@pytest.mark.parametrize("size", ["", "MB", "0", "-3MB", "5 parsecs"])
+def test_bad_sizes(size):
+    with pytest.raises(ValueError, match="is no size"):
+        parse_size(size)
+
+
+# --- shards ------------------------------------------------------------------------------------------------------
+
+
+def test_shards_hold_the_untouched_files_with_types_and_facts(folder, tmp_path):
+    found = read_records(folder)
+    report = build(found, tmp_path / "out", class_names=find_class_names(found), clips_per_shard=4)
+    assert (report.num_shards, report.num_clips, len(report.written), report.missing) == (3, 10, 3, [])
+    dataset = load_dataset("parquet", data_files=str(tmp_path / "out/*.parquet"), split="train", streaming=True)
+    assert isinstance(dataset.features["video"], Video)
+    assert dataset.features["label"] == ClassLabel(names=["jump", "run"])
+    rows = list(dataset.cast_column("video", Video(decode=False)))
+    assert len(rows) == 10
+    for row in rows:
+        data = (folder / row["clip_id"]).read_bytes()
+        assert row["video"] == {"bytes": data, "path": Path(row["clip_id"]).name}
         assert row["sha256"] == hashlib.sha256(data).hexdigest()
-        assert (row["num_frames"], row["height"], row["width"]) == (12, 48, 64)
-    assert [row["label"] for row in found] != sorted(row["label"] for row in found), "classes are mixed"
-    info = json.loads((tmp_path / "shards" / "dataset_info.json").read_text())
-    assert "jump" in json.dumps(info)
+        assert (row["num_frames"], row["fps"], row["height"], row["width"]) == (6, 25.0, 16, 24)
+        assert ["jump", "run"][row["label"]] == row["clip_id"].split("/")[0]
 
 
-def test_only_missing_shards_are_written_again(videos: Path, tmp_path: Path) -> None:
-    build(videos, tmp_path / "shards")
-    before = contents(tmp_path / "shards")
-    lost = "train-00003-of-00005.parquet"
-    (tmp_path / "shards" / lost).unlink()
-    (tmp_path / "shards" / "dataset_info.json").unlink()
-    report = build(videos, tmp_path / "shards")
-    assert report.written == [lost]
-    assert contents(tmp_path / "shards") == before
-    assert (tmp_path / "shards" / "dataset_info.json").is_file()
+def test_bad_files_are_reported_with_reason_and_listed(folder, tmp_path):
+    found = [*read_records(folder), VideoRecord(folder / "run/gone.mp4", "run", None, "run/gone.mp4")]
+    report = build(found, tmp_path / "out", class_names=["jump", "run"], clips_per_shard=4)
+    bad = {entry.clip_id: entry.reason for entry in report.bad_files}
+    assert set(bad) == {"run/broken.mp4", "run/gone.mp4"}
+    assert "No such file" in bad["run/gone.mp4"]
+    info = json.loads((tmp_path / "out/dataset_info.json").read_text())
+    assert info["class_names"] == ["jump", "run"]
+    split = info["splits"]["train"]
+    assert {entry["clip_id"] for entry in split["bad_files"]} == set(bad)
+    assert split["num_clips"] == sum(shard["num_clips"] for shard in split["shards"]) == 10
+    assert split["options"]["short_side"] is None
+    assert split["versions"]["av"] == av.__version__
+    assert str(tmp_path) not in json.dumps(info)
 
 
-def test_another_plan_in_the_same_folder_is_refused(videos: Path, tmp_path: Path) -> None:
-    build(videos, tmp_path / "shards")
-    before = contents(tmp_path / "shards")
-    with pytest.raises(ValueError, match=r"another plan.*short_side"):
-        build(videos, tmp_path / "shards", transcode=TranscodeOptions(short_side=32))
-    assert contents(tmp_path / "shards") == before
+def test_every_kind_of_bad_video_is_refused():
+    for name, data in bad_videos().items():
+        for options in (TranscodeOptions(), TranscodeOptions(short_side=8)):
+            with pytest.raises(BadVideoError):
+                prepare_video(data, options, name)
 
 
-def test_workers_and_jobs_write_the_same_shards(videos: Path, tmp_path: Path) -> None:
-    build(videos, tmp_path / "alone")
-    build(videos, tmp_path / "workers", num_workers=2)
-    first = build(videos, tmp_path / "jobs", num_jobs=2, job_index=0)
-    assert len(first.missing) == 2
-    assert not (tmp_path / "jobs" / "dataset_info.json").exists()
-    assert not build(videos, tmp_path / "jobs", num_jobs=2, job_index=1).missing
-    assert contents(tmp_path / "alone") == contents(tmp_path / "workers") == contents(tmp_path / "jobs")
-    assert (tmp_path / "jobs" / "dataset_info.json").is_file()
+def test_captions_without_labels(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(video(0))
+    (tmp_path / "list.csv").write_text("path,caption\na.mp4,A moving pattern\n")
+    build(read_records(tmp_path / "list.csv"), tmp_path / "out", split="val")
+    (sample,) = rows_of(tmp_path / "out", "val")
+    assert (sample.caption, sample.label, sample.clip_id) == ("A moving pattern", None, "a.mp4")
 
 
-def test_one_bad_file_is_left_out_and_reported(videos: Path, tmp_path: Path) -> None:
-    (videos / "run" / "broken.mp4").write_text("no video")
-    report = build(videos, tmp_path / "shards")
-    assert report.num_clips == 9
-    assert [bad.file for bad in report.bad_files] == ["broken.mp4"]
-    assert report.bad_files[0].reason
-    assert "broken.mp4" in (tmp_path / "shards" / "dataset_info.json").read_text()
+def test_row_groups_are_small(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(video(0))
+    many = [VideoRecord(tmp_path / "a.mp4", None, None, str(number)) for number in range(ROWS_PER_GROUP * 2 + 1)]
+    build(many, tmp_path / "out")
+    footer = pq.read_metadata(tmp_path / "out/train-00000-of-00001.parquet")
+    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [ROWS_PER_GROUP, ROWS_PER_GROUP, 1]
 
 
-def test_no_half_written_shard_keeps_its_name(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
-        raise KeyboardInterrupt
+def test_workers_and_jobs_give_the_same_bytes(folder, tmp_path):
+    found = read_records(folder)
+    options = {
+        "class_names": find_class_names(found), "clips_per_shard": 3, "transcode": TranscodeOptions(keyframe_interval=3)
+    }  # fmt: skip
+    build(found, tmp_path / "one", **options)
+    build(found, tmp_path / "pool", num_workers=2, **options)
+    jobs = [build(found[::-1], tmp_path / "jobs", num_jobs=3, job_index=job, **options) for job in (2, 0, 1)]
+    assert [len(report.written) for report in jobs] == [1, 2, 1]
+    assert [len(report.missing) for report in jobs] == [3, 1, 0]
+    assert contents(tmp_path / "one") == contents(tmp_path / "pool") == contents(tmp_path / "jobs")
+    assert len(contents(tmp_path / "one")) == 5
 
-    monkeypatch.setattr("tubelets.data.shards._add_annotations", fail)
+
+def test_only_missing_shards_are_built_again(folder, tmp_path):
+    found = read_records(folder)
+    options = {"class_names": find_class_names(found), "clips_per_shard": 3}
+    build(found, tmp_path / "out", **options)
+    before = contents(tmp_path / "out")
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    (tmp_path / "out/train-00001-of-00004.parquet").unlink()
+    report = build(found, tmp_path / "out", **options)
+    assert report.written == ["train-00001-of-00004.parquet"]
+    assert len(report.skipped) == 3
+    assert (report.num_clips, len(report.bad_files)) == (10, 1)
+    assert contents(tmp_path / "out") == before
+    for name in report.skipped:
+        assert (tmp_path / "out" / name).stat().st_mtime_ns == times[name]
+
+
+def test_killed_run_leaves_no_half_shard_and_is_continued(folder, tmp_path, monkeypatch):
+    found = read_records(folder)
+    options = {"class_names": find_class_names(found), "clips_per_shard": 3}
+    build(found, tmp_path / "whole", **options)
+    original, calls = shards._prepare_row, []
+
+    def interrupted(record, transcode):
+        calls.append(record)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return original(record, transcode)
+
+    monkeypatch.setattr(shards, "_prepare_row", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        build(videos, tmp_path / "shards")
-    assert not list((tmp_path / "shards").glob("train-*.parquet"))
+        build(found, tmp_path / "out", **options)
     monkeypatch.undo()
-    assert build(videos, tmp_path / "shards").num_clips == 9
+    assert list(contents(tmp_path / "out")) == ["train-00000-of-00004.parquet"]
+    # What SIGKILL leaves behind, in addition: a temporary file that is not a shard.
+    (tmp_path / "out/.train-00001-of-00004.parquet.123.tmp").write_bytes(b"half")
+    with pytest.raises(ValueError, match="lacks 3 shards"):
+        open_source(tmp_path / "out")
+    assert len(build(found, tmp_path / "out", **options).written) == 3
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_re_encoding_honours_its_options(videos: Path, tmp_path: Path) -> None:
-    options = TranscodeOptions(short_side=32, fps=12.5, keyframe_interval=3)
-    build(videos, tmp_path / "shards", transcode=options)
-    for row in rows(tmp_path / "shards"):
-        data = row["video"]["bytes"]
-        with open_video(data, backend="pyav") as video:
-            assert (video.height, video.fps, video.num_frames) == (32, 12.5, row["num_frames"])
-            assert row["num_frames"] in (6, 7)
-        with av.open(io.BytesIO(data)) as container:
-            keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
-        assert [index for index, key in enumerate(keys) if key][:2] == [0, 3]
+def test_other_plan_in_the_same_folder_is_refused(folder, tmp_path):
+    found = read_records(folder)
+    options = {"class_names": find_class_names(found), "clips_per_shard": 4}
+    build(found, tmp_path / "out", **options)
+    with pytest.raises(ValueError, match=r"another plan: short_side=None \(now 8\); choose an empty folder"):
+        build(found, tmp_path / "out", transcode=TranscodeOptions(short_side=8), **options)
+    with pytest.raises(ValueError, match=r"num_shards=3 \(now 11\)"):
+        build(found, tmp_path / "out", **{**options, "clips_per_shard": 1})
+    renamed = [dataclasses.replace(found[0], clip_id="other"), *found[1:]]
+    with pytest.raises(ValueError, match="other videos, labels or captions"):
+        build(renamed, tmp_path / "out", **options)
+    with pytest.raises(ValueError, match="other class names"):
+        build(found[:2], tmp_path / "out", split="val", class_names=["run", "jump"])
+    (tmp_path / "out/train-00000-of-00003.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="not a complete Parquet file"):
+        build(found, tmp_path / "out", **options)
 
 
-def test_captions_and_lists(videos: Path, tmp_path: Path) -> None:
-    lines = [f"{path.relative_to(videos)},a person moves {path.stem}" for path in sorted(videos.rglob("*.mp4"))]
-    (videos / "captions.csv").write_text("path,caption\n" + "\n".join(lines), encoding="utf-8")
-    records = read_records(videos / "captions.csv")
-    build_shards(records, tmp_path / "shards", progress=False)
-    found = rows(tmp_path / "shards")
-    assert {row["caption"] for row in found} == {f"a person moves {index}" for index in range(9)}
-    assert "label" not in found[0]
+def test_splits_share_a_folder(folder, tmp_path):
+    found = read_records(folder)
+    build(found[:6], tmp_path / "out", class_names=["jump", "run"], clips_per_shard=3)
+    build(found[6:], tmp_path / "out", class_names=["jump", "run"], split="val")
+    info = json.loads((tmp_path / "out/dataset_info.json").read_text())
+    assert {name: split["num_clips"] for name, split in info["splits"].items()} == {"train": 6, "val": 4}
+    assert len(rows_of(tmp_path / "out", "val")) == 4
+    # Finalizing again is harmless, and a split that is not complete is left out.
+    before = (tmp_path / "out/dataset_info.json").read_bytes()
+    assert finalize_shards(tmp_path / "out") == []
+    assert (tmp_path / "out/dataset_info.json").read_bytes() == before
+    (tmp_path / "out/train-00000-of-00002.parquet").unlink()
+    assert finalize_shards(tmp_path / "out") == ["train-00000-of-00002.parquet"]
+    assert list(json.loads((tmp_path / "out/dataset_info.json").read_text())["splits"]) == ["val"]
 
 
-def test_the_script_says_what_it_did(videos: Path, tmp_path: Path) -> None:
-    (videos / "walk" / "broken.mp4").write_text("no video")
-    command = [sys.executable, str(ROOT / "scripts/make_shards.py"), str(videos), str(tmp_path / "shards")]
-    result = subprocess.run([*command, "--short-side", "32"], capture_output=True, text=True, check=True)
-    assert "9 clips" in result.stdout
-    assert "left out" in result.stdout
-    assert "broken.mp4" in result.stdout
+def test_shards_of_two_sets_are_noticed():
+    with pytest.raises(ValueError, match=r"\[2, 3\]"):
+        missing_shards(["train-00000-of-00002.parquet", "train-00000-of-00003.parquet"])
 
 
-def test_a_folder_of_bad_files_fails(tmp_path: Path) -> None:
-    (tmp_path / "in" / "class").mkdir(parents=True)
-    (tmp_path / "in" / "class" / "a.mp4").write_text("no video")
-    command = [sys.executable, str(ROOT / "scripts/make_shards.py"), str(tmp_path / "in"), str(tmp_path / "shards")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("jobs", [{"num_workers": 0}, {"num_jobs": 2, "job_index": 2}])
+def test_numbers_of_jobs_are_checked(folder, tmp_path, jobs):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        build(read_records(folder), tmp_path / "out", class_names=["jump", "run"], **jobs)
+
+
+def test_shard_of_bad_files_only_can_be_read(tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"x")
+    (tmp_path / "good.mp4").write_bytes(video(0))
+    report = build(read_records(tmp_path), tmp_path / "out", clips_per_shard=1)
+    assert (report.num_shards, report.num_clips) == (2, 1)
+    assert [sample.clip_id for sample in rows_of(tmp_path / "out")] == ["good.mp4"]
+
+
+# --- re-encoding -------------------------------------------------------------------------------------------------
+
+
+def key_frames(data: bytes) -> list[int]:
+    with av.open(io.BytesIO(data)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    return [place for place, packet in enumerate(sorted(packets, key=lambda p: p.pts)) if packet.is_keyframe]
+
+
+def test_size_rate_and_key_frames_are_honoured():
+    original = make_video(30, 64, 98, fps=30, seed=1)
+    result = prepare_video(original, TranscodeOptions(short_side=32, fps=15, keyframe_interval=4))
+    assert (result.height, result.width, result.num_frames, result.fps) == (32, 48, 15, 15.0)
+    assert key_frames(result.data) == [0, 4, 8, 12]
+    with open_video(result.data) as reader:
+        assert frame_numbers(reader.get_frames(range(15))) == list(range(0, 30, 2))
+    with av.open(io.BytesIO(result.data)) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+    assert key_frames(prepare_video(original, TranscodeOptions(short_side=32)).data) == [0]
+
+
+def test_smaller_videos_are_not_enlarged_and_stay_alike():
+    original = make_video(8, 32, 48, seed=2)
+    result = prepare_video(original, TranscodeOptions(short_side=64, crf=10))
+    assert (result.height, result.width, result.num_frames) == (32, 48, 8)
+    with open_video(original) as before, open_video(result.data) as after:
+        difference = before.get_frames(range(8)).float() - after.get_frames(range(8)).float()
+    assert difference.abs().mean() < 4
+    assert abs(difference.mean()) < 0.5
+    rough = prepare_video(original, TranscodeOptions(short_side=64, crf=45))
+    assert len(rough.data) < len(result.data)
+
+
+def colour_bars(codec: str, pixel_format: str, **context: int) -> bytes:
+    """A matroska file of red and green; `context` are fields of the encoder, such as its colour tags."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    image[:, :16], image[:, 16:] = (230, 20, 60), (10, 200, 90)
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 32, 32, pixel_format
+        for name, value in context.items():
+            setattr(stream.codec_context, name, value)
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=pixel_format, dst_colorspace=context.get("colorspace"))))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixel_format", "context"),
+    [
+        ("libx264", "yuv420p", {}),
+        ("libx264", "yuv420p", {"colorspace": 1, "color_primaries": 1, "color_trc": 1}),
+        ("mjpeg", "yuvj420p", {}),
+    ],
+)
+def test_colours_survive(codec, pixel_format, context):
+    original = colour_bars(codec, pixel_format, **context)
+    copy = prepare_video(original, TranscodeOptions(keyframe_interval=2)).data
+    with open_video(original) as before, open_video(copy) as after:
+        difference = before.get_frames([1])[0, :, 16, [4, 28]].int() - after.get_frames([1])[0, :, 16, [4, 28]].int()
+    assert difference.abs().max() <= 3
+
+
+def test_rotation_is_baked_in():
+    plain = make_video(4, 32, 48, seed=3)
+    rotated = rotate(plain, 90)
+    result = prepare_video(rotated, TranscodeOptions(keyframe_interval=2, crf=5))
+    assert (result.height, result.width) == (48, 32)
+    with av.open(io.BytesIO(result.data)) as container:
+        assert next(container.decode(video=0)).rotation == 0
+    with open_video(plain) as before, open_video(result.data) as after:
+        # A quarter turn clockwise.
+        difference = before.get_frames([2]).rot90(-1, (2, 3)).float() - after.get_frames([2]).float()
+    assert difference.abs().mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0.04, "abcde"), (0.08, "ace"), (0.02, "aabbccddee"), (0.05, "abcd"), (1.0, "a")],
+)
+def test_time_grid(step, expected):
+    frames = [(5 + number * 0.04, 0.04, letter) for number, letter in enumerate("abcde")]
+    assert "".join(on_time_grid(frames, step)) == expected
+
+
+def test_time_grid_of_uneven_frames():
+    frames = [(0.0, 0.1, "a"), (0.1, 0.5, "b"), (0.6, 0.1, "c")]
+    assert "".join(on_time_grid(frames, 0.1)) == "abbbbbc"
+    assert list(on_time_grid([], 0.1)) == []
+
+
+@pytest.mark.parametrize(
+    "values", [{"short_side": 1}, {"fps": 0.0}, {"fps": float("nan")}, {"keyframe_interval": 0}, {"crf": 52}]
+)
+def test_options_are_checked(values):
+    with pytest.raises(ValueError, match=f"{next(iter(values))}="):
+        TranscodeOptions(**values)
+
+
+# --- script ------------------------------------------------------------------------------------------------------
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_script(folder, tmp_path):
+    result = run_script(folder, tmp_path / "out", "--short-side", 8, "--clips-per-shard", 6, "--no-progress")
+    assert result.returncode == 0, result.stderr
+    assert "10 clips in 2 shards" in result.stdout
+    assert "run/broken.mp4" in result.stdout
+    assert open_source(tmp_path / "out").num_samples == 10
+
+
+def test_script_selects_rows_by_split_and_finalizes(folder, tmp_path):
+    (tmp_path / "all.csv").write_text('"path","label","split"\nrun/0.mp4,run,val\njump/1.mp4,jump,train\n')
+    (tmp_path / "classes.txt").write_text("run\njump\n")
+    options = ("--root", folder, "--class-names", tmp_path / "classes.txt", "--no-progress")
+    result = run_script(tmp_path / "all.csv", tmp_path / "out", "--split", "val", *options)
+    assert result.returncode == 0, result.stderr
+    source = open_source(tmp_path / "out", "val")
+    assert [(sample.clip_id, sample.label) for sample in source.iterate_shard(0)] == [("run/0.mp4", 0)]
+    (tmp_path / "out/dataset_info.json").unlink()
+    assert run_script("--finalize", tmp_path / "out").returncode == 0
+    assert json.loads((tmp_path / "out/dataset_info.json").read_text())["class_names"] == ["run", "jump"]
+
+
+def test_script_fails_when_everything_fails(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.mp4").write_bytes(b"x")
+    result = run_script(tmp_path / "in", tmp_path / "out", "--no-progress")
     assert result.returncode == 1
-    assert "a.mp4" in result.stdout
-
-
-def test_missing_class_names_are_named(videos: Path, tmp_path: Path) -> None:
-    records = [VideoRecord(videos / "run" / "1.mp4", "run", None, "a")]
-    with pytest.raises(ValueError, match="run"):
-        build_shards(records, tmp_path / "shards", class_names=["walk"], progress=False)
+    assert "none of 1 videos" in result.stderr
+    missing = run_script(tmp_path / "nothing", tmp_path / "out")
+    assert missing.returncode == 2
+    assert "does not exist" in missing.stderr
+    assert "Traceback" not in missing.stderr

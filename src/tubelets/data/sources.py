@@ -12,6 +12,7 @@ import fsspec
 import pyarrow.parquet as pq
 from datasets import ClassLabel, DownloadConfig, IterableDataset, Video, load_dataset
 from datasets.utils.file_utils import xopen
+from torch.utils.data import get_worker_info
 
 from tubelets.data.decoding import BadVideoError
 from tubelets.data.shard_files import missing_shards, split_of
@@ -84,6 +85,7 @@ class VideoSource:
         num_shards: Number of shards.
         shard_names: A name for each shard, file names where they are known.
         class_names: Names of the classes in the order of their numbers, None when unknown.
+        annotations: Which of "label" and "caption" the rows have.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class VideoSource:
         self.shard_names = list(shard_names)
         label = None if columns.label is None else dataset.features[columns.label]
         self.class_names: list[str] | None = list(label.names) if isinstance(label, ClassLabel) else None
+        self.annotations = [name for name in ("label", "caption") if getattr(columns, name) is not None]
         self._columns = columns
         self._files = list(files)
         # A relative path in a row starts beside the shard that holds the row.
@@ -131,8 +134,9 @@ class VideoSource:
         """
         if not 0 <= index < self.num_shards:
             raise IndexError(f"shard {index} does not exist; the source has {self.num_shards} shards")
-        # A forked worker must not wait for the event-loop thread of its parent.
-        fsspec.asyn.reset_lock()
+        if get_worker_info() is not None:
+            # A forked worker must not wait for the event-loop thread of its parent.
+            fsspec.asyn.reset_lock()
         shard = self._dataset.shard(num_shards=self.num_shards, index=index)
         # `iter` with a batch size, unlike `__iter__`, does not split the rows among DataLoader workers.
         for row, batch in enumerate(shard.iter(batch_size=1)):

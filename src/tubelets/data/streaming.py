@@ -303,8 +303,7 @@ class ClipStream(IterableDataset):
                 "seed": seed,
                 "epoch": state.epoch,
             }
-            annotations = {"label": sample.label, "caption": sample.caption}
-            yield {**item, **{name: value for name, value in annotations.items() if value is not None}}
+            yield {**item, **{name: getattr(sample, name) for name in self.source.annotations}}
 
     def _skip(self, sample: RawSample, error: Exception, state: StreamState) -> dict[str, str]:
         """Count a bad video, or raise."""
