@@ -113,7 +113,7 @@ def measure(options: argparse.Namespace, videos: Path, shards: Path) -> list[dic
                 num_workers=workers,
                 generator=torch.Generator().manual_seed(epoch),
             )
-            sides = [("tubelets", ClipLoader(stream, workers)), ("plain", plain)]
+            sides: list[tuple[str, Iterable[Any]]] = [("tubelets", ClipLoader(stream, workers)), ("plain", plain)]
             for name, loader in sides if epoch % 2 == 0 else sides[::-1]:
                 speeds.setdefault((workers, name), []).append(clips_per_second(loader, len(files)))
     return [summarise(workers, speeds[workers, "tubelets"], speeds[workers, "plain"]) for workers in options.workers]

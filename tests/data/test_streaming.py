@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from clip_shards import CLASS_NAMES, NUM_FRAMES, clip_rows, video_bytes, write_parquet, write_tar
-from datasets import Dataset, Features, Value, Video
+from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
 
+from tubelets.data import sources
 from tubelets.data.decoding import BadVideoError
 from tubelets.data.sample_order import stable_seed
 from tubelets.data.shard_files import ShardWriter
@@ -105,6 +106,29 @@ def test_untyped_column_needs_its_name(tmp_path):
     with pytest.raises(ValueError, match="no column 'video'"):
         open_source(tmp_path, video_column="video")
     assert next(open_source(tmp_path, video_column="data").iterate_shard(0)).data == video_bytes(0)
+
+
+def test_hub_data_set(shards, monkeypatch):
+    calls = []
+
+    def local_load_dataset(repository, **options):
+        calls.append((repository, options))
+        files = [str(path) for path in sorted(shards.glob("*.parquet"))]
+        return load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
+
+    monkeypatch.setattr(sources, "load_dataset", local_load_dataset)
+    source = open_source("user/clips", split="train", name="small", revision="abc", token="secret")
+    options = {"name": "small", "split": "train", "revision": "abc", "token": "secret", "streaming": True}
+    assert calls == [("user/clips", options)]
+    assert (source.num_shards, source.shard_names[7], source.class_names) == (8, "user/clips[7]", CLASS_NAMES)
+    assert sorted(ids(ClipStream(source, SPEC))) == [f"clip-{n:03d}" for n in range(sum(SIZES))]
+
+
+def test_missing_labels_are_none_not_missing(tmp_path):
+    rows = clip_rows(3)
+    rows[1]["label"] = None
+    source = open_source(write_parquet(tmp_path, rows, [3]))
+    assert [item["label"] for item in ClipStream(source, SPEC, shuffle_window=0)] == [0, None, 2]
 
 
 def test_source_errors(shards, tmp_path):
@@ -344,7 +368,7 @@ def test_resume_reads_one_window_not_the_epoch(source):
     original = source.iterate_shard
 
     class Counting:
-        num_shards, shard_names = source.num_shards, source.shard_names
+        num_shards, shard_names, annotations = source.num_shards, source.shard_names, source.annotations
         read_bytes = staticmethod(source.read_bytes)
 
         @staticmethod
