@@ -114,7 +114,7 @@ def test_resume_is_exact(damaged, split, num_workers, repeat):
         reports.append(list(loader.bad_samples))
     whole, skipped = comparable(batches), loader.num_skipped
     assert {int(entry["clip_id"][5:]) for entry in loader.bad_samples} == {2, 3, 20, 40}
-    stops = range(0, len(whole) + 1, 4) if num_workers == 0 else (1, 5, len(whole) - 1)
+    stops = range(0, len(whole) + 1, 4) if num_workers == 0 else (1, len(whole) - 2)
     for stop in stops:
         resumed = make_loader(damaged, num_workers, **options)
         resumed.load_state_dict(json.loads(states[stop]))

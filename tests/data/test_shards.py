@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from datasets import ClassLabel, Video, load_dataset
 
 from tubelets.data import shards
 from tubelets.data.annotations import VideoRecord, find_class_names, read_records
+from tubelets.data.decoding import open_video
 from tubelets.data.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
 from tubelets.data.shard_plan import parse_size
 from tubelets.data.shards import ShardPlan, build_shards
@@ -148,9 +150,7 @@ def test_row_groups_are_small(tmp_path):
 
 def test_workers_and_jobs_give_the_same_bytes(folder, tmp_path):
     found = read_records(folder)
-    options = {
-        "class_names": find_class_names(found), "clips_per_shard": 3, "transcode": TranscodeOptions(keyframe_interval=3)
-    }  # fmt: skip
+    options = {"class_names": find_class_names(found), "clips_per_shard": 3}
     build(found, tmp_path / "one", **options)
     build(found, tmp_path / "pool", num_workers=2, **options)
     jobs = [build(found[::-1], tmp_path / "jobs", num_jobs=3, job_index=job, **options) for job in (2, 0, 1)]
@@ -158,6 +158,17 @@ def test_workers_and_jobs_give_the_same_bytes(folder, tmp_path):
     assert [len(report.missing) for report in jobs] == [3, 1, 0]
     assert contents(tmp_path / "one") == contents(tmp_path / "pool") == contents(tmp_path / "jobs")
     assert len(contents(tmp_path / "one")) == 5
+
+
+def test_shards_can_be_reencoded(folder, tmp_path):
+    found = read_records(folder)
+    build(found, tmp_path / "out", class_names=["jump", "run"], transcode=TranscodeOptions(short_side=8, fps=12.5))
+    samples = rows_of(tmp_path / "out")
+    assert sorted(sample.path for sample in samples) == [f"{number}.mp4" for number in range(10)]
+    for sample in samples:
+        assert sample.sha256 == hashlib.sha256(sample.data).hexdigest()
+        with open_video(sample.data) as reader:
+            assert (reader.num_frames, reader.height, reader.width) == (3, 8, 12)
 
 
 def test_only_missing_shards_are_built_again(folder, tmp_path):
@@ -257,39 +268,48 @@ def test_shard_of_bad_files_only_can_be_read(tmp_path):
 # --- script ------------------------------------------------------------------------------------------------------
 
 
-def run_script(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture
+def script(capsys):
+    """Calls the script's `main`; gives exit code, output and errors."""
+    spec = importlib.util.spec_from_file_location("make_shards", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = module.main([*map(str, arguments), "--no-progress"])
+        return (code, *capsys.readouterr())
+
+    return run
 
 
-def test_script(folder, tmp_path):
-    result = run_script(folder, tmp_path / "out", "--short-side", 8, "--clips-per-shard", 6, "--no-progress")
+def test_script_runs_as_a_program(folder, tmp_path):
+    command = [sys.executable, SCRIPT, folder, tmp_path / "out", "--short-side", "8", "--clips-per-shard", "6"]
+    result = subprocess.run([*map(str, command), "--num-workers", "2"], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "10 clips in 2 shards" in result.stdout
     assert "run/broken.mp4" in result.stdout
     assert open_source(tmp_path / "out").num_samples == 10
 
 
-def test_script_selects_rows_by_split_and_finalizes(folder, tmp_path):
+def test_script_selects_rows_by_split_and_finalizes(script, folder, tmp_path):
     (tmp_path / "all.csv").write_text('"path","label","split"\nrun/0.mp4,run,val\njump/1.mp4,jump,train\n')
     (tmp_path / "classes.txt").write_text("run\njump\n")
-    options = ("--root", folder, "--class-names", tmp_path / "classes.txt", "--no-progress")
-    result = run_script(tmp_path / "all.csv", tmp_path / "out", "--split", "val", *options)
-    assert result.returncode == 0, result.stderr
+    options = ("--root", folder, "--class-names", tmp_path / "classes.txt", "--split", "val")
+    code, _, errors = script(tmp_path / "all.csv", tmp_path / "out", *options)
+    assert code == 0, errors
     source = open_source(tmp_path / "out", "val")
     assert [(sample.clip_id, sample.label) for sample in source.iterate_shard(0)] == [("run/0.mp4", 0)]
     (tmp_path / "out/dataset_info.json").unlink()
-    assert run_script("--finalize", tmp_path / "out").returncode == 0
+    assert script("--finalize", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out/dataset_info.json").read_text())["class_names"] == ["run", "jump"]
 
 
-def test_script_fails_when_everything_fails(tmp_path):
+def test_script_fails_when_everything_fails(script, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.mp4").write_bytes(b"x")
-    result = run_script(tmp_path / "in", tmp_path / "out", "--no-progress")
-    assert result.returncode == 1
-    assert "none of 1 videos" in result.stderr
-    missing = run_script(tmp_path / "nothing", tmp_path / "out")
-    assert missing.returncode == 2
-    assert "does not exist" in missing.stderr
-    assert "Traceback" not in missing.stderr
+    code, _, errors = script(tmp_path / "in", tmp_path / "out")
+    assert code == 1
+    assert "none of 1 videos" in errors
+    code, _, errors = script(tmp_path / "nothing", tmp_path / "out")
+    assert code == 2
+    assert "does not exist" in errors

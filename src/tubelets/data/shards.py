@@ -1,4 +1,4 @@
-"""Building Parquet shards with embedded videos: in parallel, resumable, the same bytes for any number of workers."""
+"""Building Parquet shards with embedded videos: in parallel, resumable, the same rows for any number of workers."""
 
 import functools
 import hashlib
