@@ -149,7 +149,8 @@ class _PyAVReader(VideoReader):
         self._stream = stream
         stream.codec_context.thread_count = self._num_threads
         stream.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
-        self._reformatter = VideoReformatter()
+        self._reformatter: Any = VideoReformatter()
+        self._running: Iterator[av.VideoFrame] = iter(())
 
     @abstractmethod
     def _count(self) -> int:
@@ -213,6 +214,10 @@ class _PyAVReader(VideoReader):
 
     def close(self) -> None:
         super().close()
+        # The generator refers back to this reader. Left in that cycle, FFmpeg's threads would be waited for by the
+        # process collects it, and a forked worker waits for ever for threads it did not inherit.
+        self._running = iter(())
+        self._reformatter = None
         self._container.close()
 
 
