@@ -214,7 +214,7 @@ class _PyAVReader(VideoReader):
 
     def close(self) -> None:
         super().close()
-        # The generator refers back to this reader. Left in that cycle, FFmpeg's threads would be waited for by the
+        # The generator refers back to this reader. Left in that cycle, FFmpeg's threads would be waited for by whatever
         # process collects it, and a forked worker waits for ever for threads it did not inherit.
         self._running = iter(())
         self._reformatter = None
