@@ -6,6 +6,7 @@ transport streams, AVI, Ogg, ...) have no reliable index: torchcodec returns oth
 read with PyAV, from the first frame on.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import io
@@ -200,10 +201,8 @@ def open_video(
     if backend == "torchcodec" or (backend == "auto" and indexed and _problem("torchcodec") is None):
         return TorchcodecReader(source, name, num_threads)
     if indexed:
-        try:
+        with contextlib.suppress(NoIndexError):
             return IndexedPyAVReader(source, name, num_threads)
-        except NoIndexError:
-            pass
     return SequentialPyAVReader(source, name, num_threads)
 
 

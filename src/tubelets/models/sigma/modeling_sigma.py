@@ -22,9 +22,8 @@ from tubelets.models.videomae.modeling_videomae import (
     MaskedVideoOutput,
     TubeletsVideoMAEForVideoClassification,
     TubeletsVideoMAEModel,
-    normalize_pixels,
-    pixel_targets,
 )
+from tubelets.models.videomae.pixels import normalize_pixels, pixel_targets
 from tubelets.objectives import (
     PrototypeAssignment,
     assignment_statistics,

@@ -30,14 +30,13 @@ from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.masking import build_mask_generator
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
+from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
+from tubelets.models.videomae.pixels import normalize_pixels, pixel_targets
 from tubelets.models.videomae.tubes import check_video, count_masked, gather_tubes, sinusoid_table, split_tokens
-from tubelets.objectives import masked_regression_loss, standardize_tubes_
+from tubelets.objectives import masked_regression_loss
 
 # What a pretraining checkpoint holds besides the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
-
-# Added to the deviation of a tube's pixels on the scale [0, 1] (sigma.md, section 3).
-PIXEL_EPS = 1e-6
 
 # Longest sequence for which plain attention is used in bfloat16 on CPU; see scripts/benchmark_pretraining.py.
 SHORT_SEQUENCE = 512
@@ -475,99 +474,3 @@ def with_mean_pooling(config: TubeletsVideoMAEConfig, value: bool) -> TubeletsVi
     config = deepcopy(config)
     config.use_mean_pooling = value
     return config
-
-
-def mark_initialization(module: nn.Linear, scheme: Callable[..., Tensor], **kwargs: float) -> None:
-    """Say how a linear layer's weight is initialised; its bias becomes zero.
-
-    transformers initialises modules one by one, children first and without their names, so that the layer has to carry
-    the scheme itself.
-
-    Args:
-        module: the layer.
-        scheme: a function of `transformers.initialization`.
-        **kwargs: its arguments.
-    """
-
-    def initialize(weight: Tensor) -> None:
-        scheme(weight, **kwargs)
-
-    module._tubelets_init = initialize  # type: ignore[assignment]
-
-
-def mark_xavier(layers: nn.ModuleList) -> None:
-    """Xavier-uniform weights for transformer blocks (sigma.md, section 2.4).
-
-    The official code initialises query, key and value as one matrix of 3 x width rows, whose Xavier bound is
-    `sqrt(6 / (4 * width))`: `sqrt(1/2)` of the bound of a square matrix.
-
-    Args:
-        layers: blocks of the encoder or decoder.
-    """
-    for layer in layers:
-        for module in layer.modules():
-            if isinstance(module, nn.Linear):
-                mark_initialization(module, init.xavier_uniform_)
-        attention = layer.attention.attention
-        for module in (attention.query, attention.key, attention.value):
-            mark_initialization(module, init.xavier_uniform_, gain=math.sqrt(0.5))
-
-
-def mark_truncated_normal(layers: nn.ModuleList) -> None:
-    """Truncated-normal weights for the blocks of a classifier (sigma.md, section 7.1): std 0.02, bounds +-2.
-
-    Args:
-        layers: blocks of the encoder.
-    """
-    for module in layers.modules():
-        if isinstance(module, nn.Linear):
-            mark_initialization(module, init.trunc_normal_, std=0.02, a=-2.0, b=2.0)
-
-
-def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_dim: int) -> tuple[Tensor, Tensor]:
-    shape = [-1 if dim == channel_dim else 1 for dim in range(like.ndim)]
-    mean = torch.tensor(config.image_mean, dtype=torch.float32, device=like.device).view(shape)
-    std = torch.tensor(config.image_std, dtype=torch.float32, device=like.device).view(shape)
-    return mean, std
-
-
-def normalize_pixels(pixels: Tensor, config: TubeletsVideoMAEConfig, channel_dim: int) -> Tensor:
-    """Normalise raw uint8 pixels with the configured mean and standard deviation; float pixels pass as they are.
-
-    Args:
-        pixels: any shape, uint8 in [0, 255] or normalised float.
-        config: holds `image_mean` and `image_std`.
-        channel_dim: the dimension of the colour channels.
-
-    Returns:
-        float, same shape.
-    """
-    if pixels.dtype != torch.uint8:
-        return pixels
-    mean, std = _channel_statistics(config, pixels, channel_dim)
-    return (pixels - 255 * mean) / (255 * std)
-
-
-@torch.no_grad()
-def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVideoMAEConfig) -> Tensor:
-    """Pixels of the masked tubes, on the scale [0, 1], standardised per tube and channel if `norm_pix_loss`.
-
-    Args:
-        pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
-        masked_ids: int64 `(B, M)`.
-        config: the model's configuration.
-
-    Returns:
-        float32 `(B, M, pixels_per_tube)`, ordered frame, row, column, channel with the channel fastest.
-    """
-    # The gather keeps the video's order of dimensions in memory, frames before channels: statistics are taken in that
-    # layout and in place, because new memory of this size costs more than the arithmetic.
-    tubes = gather_tubes(pixel_values, masked_ids, config).float().flatten(4)  # (B, M, channels, frames, pixels)
-    raw = pixel_values.dtype == torch.uint8
-    mean, std = _channel_statistics(config, tubes, channel_dim=2)
-    if config.norm_pix_loss:
-        # Undoing the normalisation would only rescale the deviation: `eps` is rescaled instead of every pixel.
-        tubes = standardize_tubes_(tubes, PIXEL_EPS * 255 if raw else PIXEL_EPS / std)
-    else:
-        tubes = tubes / 255 if raw else tubes * std + mean
-    return tubes.permute(0, 1, 3, 4, 2).flatten(2)
