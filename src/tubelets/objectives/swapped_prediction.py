@@ -1,7 +1,7 @@
 """SIGMA's swapped prediction: each branch predicts the other branch's prototype assignment (sigma.md, sections 4-5).
 
 Scores of all masked tokens against all prototypes are large: at the paper's sizes several hundred megabytes for each
-process, and the official code holds about ten such matrices. Here they are made block by block and thrown away.
+process, and plain operations keep several of them for the backward pass. Here they are made block by block and dropped.
 """
 
 from dataclasses import dataclass
