@@ -7,7 +7,8 @@ Example:
         training/recipes/sigma_vit_b_k400.yaml --data.path /data/k400 --run.output_dir runs/k400
 
 Any field of the recipe can be overridden with `--section.field value`. An interrupted run continues exactly where its
-last checkpoint is when the same command is given again; SIGTERM and SIGINT save a checkpoint first.
+last checkpoint is when the same command is given again; SIGTERM and SIGINT save a checkpoint first. With
+`--evaluation.path SHARDS` the frozen features are measured on labelled shards along the way.
 """
 
 import itertools
@@ -19,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from accelerate.utils import ProjectConfiguration, set_seed
 
+from tubelets.evaluation.online import OnlineEvaluation
 from tubelets.hub.cards import render_run_card
 from tubelets.info import package_versions
 from tubelets.training.checkpointing import (
@@ -71,6 +73,19 @@ def find_checkpoint(recipe: Recipe) -> Path | None:
     return Path(recipe.run.resume)
 
 
+def build_evaluation(recipe: Recipe, model: Any, accelerator: Accelerator) -> OnlineEvaluation | None:
+    """What measures features along the way, if the recipe asks for it."""
+    if recipe.evaluation.path is None:
+        return None
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise ValueError(
+            "evaluation.path is set, but the main process alone cannot run a model that is sharded with FSDP; leave it "
+            "out and run scripts/evaluate_frozen.py on the saved model"
+        )
+    precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
+    return OnlineEvaluation(recipe.evaluation, model.config, precision)
+
+
 def main() -> None:
     """Run the recipe named on the command line."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
@@ -91,6 +106,7 @@ def main() -> None:
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "trackers")),
     )
     loader = build_loader(recipe, model.config, accelerator)
+    evaluation = build_evaluation(recipe, model, accelerator)
     plan = plan_run(optimization, clips_per_epoch(recipe, loader), run.batch_size, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
     set_seed(run.seed, device_specific=True)
@@ -159,8 +175,15 @@ def main() -> None:
         step += 1
         log.step()
         log.bad_samples(loader.bad_samples, loader.num_skipped)
-        if step % run.logging_steps == 0 or step == plan.total_steps:
-            log.write(step, {"epoch": step / plan.steps_per_epoch, "learning_rate": plan.schedule(step - 1)})
+        values = {"epoch": step / plan.steps_per_epoch, "learning_rate": plan.schedule(step - 1)}
+        evaluating = evaluation is not None and evaluation.is_due(step, plan.total_steps)
+        if evaluation is not None and evaluating:
+            with log.paused():
+                if accelerator.is_main_process:
+                    values |= evaluation(accelerator.unwrap_model(model))
+                accelerator.wait_for_everyone()
+        if evaluating or step % run.logging_steps == 0 or step == plan.total_steps:
+            log.write(step, values)
         stopping = stop.agreed(accelerator, step, run.logging_steps)
         if step % run.save_steps == 0 or stopping or step == plan.total_steps:
             save()

@@ -12,6 +12,8 @@ from cases_io import assert_close, case_paths, load_case
 from distributed import run_processes
 from fill import fill_state_dict
 from tubelets import SigmaForPreTraining, SigmaForVideoClassification
+from tubelets.evaluation.metrics import top_k_accuracy
+from tubelets.evaluation.neighbours import weighted_knn
 from tubelets.models.checkpoints import convert_to_official
 from tubelets.models.sigma.conversion_sigma import (
     SIGMA_PRETRAINING_TABLE,
@@ -37,6 +39,8 @@ def kind_of(case: Case) -> str:
         return "sinkhorn_distributed"
     if "scores" in tensors and all(isinstance(value, dict) for value in parameters.values()):
         return "sinkhorn"
+    if "bank" in tensors and "queries" in tensors:
+        return "knn"
     return "unknown"
 
 
@@ -166,12 +170,24 @@ def check_official_keys(case: Case, tensors: Tensors) -> None:
     assert all(torch.equal(back[name], weights[name]) for name in weights)
 
 
+def check_knn(case: Case, tensors: Tensors) -> None:
+    given, labels = case["hyper_parameters"], tensors["query_labels"].long()
+    inputs = (tensors["queries"], tensors["bank"], tensors["bank_labels"], given["num_classes"])
+    scores = weighted_knn(*inputs, k=given["k"], temperature=given["temperature"])
+    assert tensors.keys() == {"queries", "bank", "query_labels", "bank_labels", "scores", "pred_ranking"}
+    assert_close(scores, tensors["scores"], {"rel": 1e-4}, "scores")  # the case's note
+    assert torch.equal(scores.argmax(dim=1), tensors["pred_ranking"][:, 0].long())
+    for k in (1, 5):
+        assert 100 * top_k_accuracy(scores, labels, k) == pytest.approx(case[f"top{k}_percent"], abs=1e-4)
+
+
 CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "pretraining": check_pretraining,
     "classifier": check_classifier,
     "sinkhorn": check_sinkhorn,
     "sinkhorn_distributed": check_sinkhorn_distributed,
     "official_keys": check_official_keys,
+    "knn": check_knn,
 }
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from clip_shards import clip_rows, write_parquet
 from pretraining import ROOT, command, losses, make_clip_shards, train
 from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor
 
 from tubelets.training.checkpointing import list_checkpoints
+from tubelets.training.logging import read_log
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,23 @@ def test_final_folder_reloads_with_the_auto_classes(unbroken: Path) -> None:
     assert summary["versions"].keys() >= {"torch", "transformers", "tubelets"}
     assert {"recipe.yaml", "README.md", "model.safetensors"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in list_checkpoints(unbroken)] == ["checkpoint-4", "checkpoint-6"]
+
+
+def test_measuring_features_meanwhile_changes_no_loss(shards: Path, unbroken: Path, tmp_path: Path) -> None:
+    labelled = write_parquet(tmp_path / "labelled", clip_rows(6), [6])
+    evaluation = {
+        "evaluation__path": labelled,
+        "evaluation__test_split": "train",
+        "evaluation__every_steps": 4,
+        "evaluation__stride": 1,
+    }
+    train(*command(shards, tmp_path / "run", **evaluation))
+    assert_same_run(unbroken, tmp_path / "run")
+    lines = {line["step"]: line for line in read_log(tmp_path / "run" / "training_log.jsonl")}
+    measured = {step for step, line in lines.items() if "knn_top_1" in line}
+    assert measured == {4, 6}
+    assert 0.0 <= lines[6]["probe_top_1"] <= 1.0
+    assert lines[6]["effective_rank"] > 1.0
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked to stop"])

@@ -48,13 +48,14 @@ _INSTALL = {
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
 
-def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264") -> bytes:
+def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int | None = None) -> bytes:
     """Encode a clip as an MP4 in memory; made for examples, tests and synthetic data.
 
     Args:
         clip: uint8 RGB `(T, 3, H, W)` with even height and width. Encoding is lossy.
         fps: frames per second.
         codec: an encoder of the installed PyAV.
+        crf: quality for encoders that have it, 0 (best) to 51 (libx264); None leaves the choice to the encoder.
 
     Returns:
         The bytes of an MP4 file.
@@ -77,6 +78,8 @@ def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264") -> bytes:
         if not isinstance(stream, av.VideoStream):
             raise ValueError(f"codec must be a video encoder, got {codec!r}")
         stream.height, stream.width, stream.pix_fmt = clip.shape[2], clip.shape[3], "yuv420p"
+        if crf is not None:
+            stream.options = {"crf": str(crf)}
         for image in clip.permute(0, 2, 3, 1).contiguous().numpy():
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())

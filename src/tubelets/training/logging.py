@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,13 @@ class TrainingLog:
     def step(self) -> None:
         """Advance the progress bar by an optimiser step."""
         self._bar.update()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave what happens inside, e.g. an evaluation, out of the speed that is logged."""
+        started = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - started
 
     def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Write a line: means since the last one, over all processes; call it on all of them.

@@ -143,6 +143,35 @@ class RunSection:
 
 
 @dataclass
+class EvaluationSection:
+    """Frozen features measured during pretraining, on labelled shards; it changes nothing in what is learned.
+
+    Attributes:
+        path: folder of labelled shards, or a Hub data set; None switches it off.
+        train_split: split that neighbours and probe learn from.
+        test_split: split that is scored.
+        every_steps: optimiser steps between two evaluations; there is one after the last step, too.
+        sampling: which frames, see `tubelets.data.streaming.ClipSpec`: `dense_test` or `uniform`.
+        stride: distance between the frames of a dense clip, in video frames.
+        k: neighbours of the weighted kNN classifier.
+        linear_probe: fit a linear probe, too.
+        batch_size: clips in a forward pass.
+        num_workers: decoding processes.
+    """
+
+    path: str | None = None
+    train_split: str = "train"
+    test_split: str = "test"
+    every_steps: int = 1000
+    sampling: Literal["dense_test", "uniform"] = "dense_test"
+    stride: int = 4
+    k: int = 200
+    linear_probe: bool = True
+    batch_size: int = 32
+    num_workers: int = 2
+
+
+@dataclass
 class Recipe:
     """A pretraining run.
 
@@ -151,12 +180,14 @@ class Recipe:
         data: where clips come from.
         optimization: how it is trained.
         run: where and how the run takes place.
+        evaluation: what is measured meanwhile.
     """
 
     model: ModelSection
     data: DataSection
     optimization: OptimizationSection
     run: RunSection
+    evaluation: EvaluationSection = field(default_factory=EvaluationSection)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain containers, every default spelled out."""
@@ -186,7 +217,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise FileNotFoundError(f"no recipe at {path}; the package's own are in training/recipes")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise RecipeError(f"{path} must hold the sections model, data, optimization and run")
+        raise RecipeError(f"{path} must hold the sections model, data, optimization, run and, if wanted, evaluation")
     for name, value in parse_overrides(overrides).items():
         *sections, leaf = name.split(".")
         target = content

@@ -45,7 +45,9 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
     rows = -(-len(names) // columns)
     figure, axes = pyplot.subplots(rows, columns, figsize=(4 * columns, 2.4 * rows), squeeze=False)
     for axis, name in zip(axes.flat, names, strict=False):
-        axis.plot([line["step"] for line in lines], [line[name] for line in lines])
+        # Evaluations happen less often than lines are written.
+        points = [(line["step"], line[name]) for line in lines if name in line]
+        axis.plot(*zip(*points, strict=True))
         axis.set_title(name.replace("_", " "), fontsize=9)
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)

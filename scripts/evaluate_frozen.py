@@ -1,0 +1,114 @@
+"""Measure frozen features on a labelled data set: kNN, linear, attentive and few-shot probes, retrieval, rank.
+
+Features are cached below OUTPUT and an interrupted extraction continues. OUTPUT gets `frozen.json` with every number
+and `frozen.png` with the main ones. With --random-twin the same is measured for random weights of the same
+configuration: only the difference to them was learned.
+
+Examples:
+  python scripts/make_benchmarks.py camera-motion benchmarks/camera_motion
+  python scripts/evaluate_frozen.py runs/model/final benchmarks/camera_motion evaluation --sampling uniform
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from transformers import AutoModel, AutoVideoProcessor, PreTrainedModel, set_seed
+
+import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
+from tubelets.data.sources import open_source
+from tubelets.data.streaming import ClipSpec, Sampling
+from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
+from tubelets.evaluation.frozen import evaluate_frozen, headline
+from tubelets.info import package_versions
+from tubelets.visualization.evaluation import save_scores
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="folder or Hub id of a model")
+    parser.add_argument("data", help="folder of labelled shards, or a Hub data set")
+    parser.add_argument("output", type=Path, help="folder for features, frozen.json and frozen.png")
+    parser.add_argument("--train-split", default="train")
+    parser.add_argument("--test-split", default="test")
+    parser.add_argument("--sampling", choices=get_args(Sampling), default="dense_test", help="default: dense_test")
+    parser.add_argument("--stride", type=int, default=4, help="distance between frames, in video frames")
+    parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="tokens adds the attentive probe")
+    parser.add_argument("--k", type=int, default=200, help="neighbours of the kNN classifier")
+    parser.add_argument("--shots", type=int, nargs="*", default=[1, 4, 16], help="labelled clips a class")
+    parser.add_argument("--draws", type=int, default=5, help="draws of the few-shot probes")
+    parser.add_argument("--random-twin", action="store_true", help="also measure random weights")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--num-workers", type=int, default=2)
+    parser.add_argument("--bf16", action="store_true", help="compute features in bfloat16 (autocast)")
+    parser.add_argument("--seed", type=int, default=0, help="of draws, attentive probe and random weights")
+    return parser.parse_args(arguments)
+
+
+def features_of(model: PreTrainedModel, processor: Any, options: argparse.Namespace) -> tuple[FeatureSet, FeatureSet]:
+    """Features of both splits."""
+    size = processor.crop_size.height
+    clips = ClipSpec(model.config.num_frames, options.stride, sampling=options.sampling)
+    crop = Compose((ShortSideResize(size), CenterCrop(size)))
+    train, test = (
+        extract_features(
+            model,
+            open_source(options.data, split=split),
+            clips,
+            crop,
+            mean=processor.image_mean,
+            std=processor.image_std,
+            pooling=options.pooling,
+            batch_size=options.batch_size,
+            num_workers=options.num_workers,
+            precision=torch.bfloat16 if options.bf16 else torch.float32,
+            cache_dir=options.output / "features",
+        )
+        for split in (options.train_split, options.test_split)
+    )
+    return train, test
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    options = parse_arguments(arguments)
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    try:
+        processor = AutoVideoProcessor.from_pretrained(options.checkpoint)
+        models = {"checkpoint": AutoModel.from_pretrained(options.checkpoint)}
+        if options.random_twin:
+            set_seed(options.seed)
+            models["random weights"] = AutoModel.from_config(models["checkpoint"].config)
+        results = {}
+        for name, model in models.items():
+            train, test = features_of(model.to(device), processor, options)
+            results[name] = evaluate_frozen(
+                train, test, k=options.k, shots=options.shots, draws=options.draws, seed=options.seed
+            )
+    except (OSError, ValueError) as error:
+        print(f"evaluate_frozen: {error}", file=sys.stderr)
+        return 2
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
+    report = {"results": results, "settings": settings, "versions": package_versions()}
+    (options.output / "frozen.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    chance = results["checkpoint"]["chance"]
+    save_scores(
+        {name: headline(result) for name, result in results.items()},
+        chance,
+        options.output / "frozen.png",
+        f"frozen features on {Path(options.data).name}, {results['checkpoint']['num_test']} test clips",
+    )
+    for name, result in results.items():
+        numbers = ", ".join(f"{title} {value:.1%}" for title, value in headline(result).items())
+        print(f"{name}: {numbers}, effective rank {result['effective_rank']:.1f}")
+    print(f"chance {chance:.1%}; wrote {options.output / 'frozen.json'} and {options.output / 'frozen.png'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

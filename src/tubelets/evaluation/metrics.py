@@ -1,0 +1,253 @@
+"""Classification metrics as plain functions, and the same ones for people who use `evaluate`.
+
+All numbers are fractions in [0, 1]. Scores may be logits or probabilities: only their order counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+import torch
+from sklearn.metrics import average_precision_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
+from torch import Tensor
+
+
+def _check_scores(scores: Tensor, labels: Tensor, labels_ndim: int) -> None:
+    if scores.ndim != 2 or not len(scores):
+        raise ValueError(f"scores must be (N, classes) with N at least 1, got shape {tuple(scores.shape)}")
+    expected = (len(scores),) if labels_ndim == 1 else tuple(scores.shape)
+    if tuple(labels.shape) != expected:
+        raise ValueError(f"labels must have shape {expected}, got {tuple(labels.shape)}")
+    if labels_ndim == 1 and not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
+        raise ValueError(f"labels must lie in [0, {scores.shape[1]}), got {int(labels.min())} to {int(labels.max())}")
+
+
+def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
+    """Share of the videos whose class is among the k highest scores.
+
+    Args:
+        scores: floating point `(N, C)`.
+        labels: int64 `(N,)`, in [0, C).
+        k: at least 1; more than C counts as C.
+
+    Returns:
+        A fraction.
+
+    Raises:
+        ValueError: if shapes, labels or `k` do not fit.
+
+    Example:
+        >>> scores = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
+        >>> top_k_accuracy(scores, torch.tensor([2, 0])), top_k_accuracy(scores, torch.tensor([2, 0]), k=2)
+        (0.5, 1.0)
+    """
+    _check_scores(scores, labels, 1)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    best = scores.topk(min(k, scores.shape[1]), dim=1).indices
+    return float((best == labels[:, None]).any(dim=1).double().mean())
+
+
+def per_class_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
+    """Top-1 accuracy of each class on its own videos.
+
+    Args:
+        scores: floating point `(N, C)`.
+        labels: int64 `(N,)`, in [0, C).
+
+    Returns:
+        float64 `(C,)`; NaN for a class without a video.
+
+    Raises:
+        ValueError: if shapes or labels do not fit.
+
+    Example:
+        >>> per_class_accuracy(torch.eye(3)[[0, 1, 1]], torch.tensor([0, 0, 1]))
+        tensor([0.5000, 1.0000,    nan], dtype=torch.float64)
+    """
+    _check_scores(scores, labels, 1)
+    correct = (scores.argmax(dim=1) == labels).double()
+    counts = torch.bincount(labels, minlength=scores.shape[1]).double()
+    return torch.bincount(labels, weights=correct, minlength=scores.shape[1]).double() / counts
+
+
+def mean_class_accuracy(scores: Tensor, labels: Tensor, absent: str = "ignore") -> float:
+    """Mean of the accuracies of the classes, each class counting the same.
+
+    Args:
+        scores: floating point `(N, C)`.
+        labels: int64 `(N,)`, in [0, C).
+        absent: what a class without a video does: "ignore" leaves it out, "zero" counts it as 0, as the reference code
+            of the SEVERE benchmark does.
+
+    Returns:
+        A fraction.
+
+    Raises:
+        ValueError: if shapes, labels or `absent` do not fit.
+
+    Example:
+        >>> scores, labels = torch.eye(3)[[0, 1, 1]], torch.tensor([0, 0, 1])
+        >>> mean_class_accuracy(scores, labels), mean_class_accuracy(scores, labels, absent="zero")
+        (0.75, 0.5)
+
+    Source: severe_benchmark.md, section 2.3.
+    """
+    if absent not in ("ignore", "zero"):
+        raise ValueError(f"absent must be 'ignore' or 'zero', got {absent!r}")
+    accuracies = per_class_accuracy(scores, labels)
+    return float(accuracies.nanmean() if absent == "ignore" else accuracies.nan_to_num(0.0).mean())
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
+    """Average precision of each class over the videos, as scikit-learn computes it.
+
+    Args:
+        scores: floating point `(N, C)`.
+        labels: `(N, C)`, 1 where the class is present and 0 elsewhere.
+
+    Returns:
+        float64 `(C,)`; NaN for a class that is present nowhere.
+
+    Raises:
+        ValueError: if shapes do not fit or labels are not 0 and 1.
+
+    Example:
+        >>> average_precision(torch.tensor([[0.9, 0.1], [0.4, 0.2]]), torch.tensor([[0, 0], [1, 0]]))
+        tensor([0.5000,    nan], dtype=torch.float64)
+
+    Source: severe_benchmark.md, section 6.
+    """
+    _check_scores(scores, labels, 2)
+    truth = labels.cpu().numpy()
+    if not np.isin(truth, (0, 1)).all():
+        raise ValueError(f"labels must be 0 or 1, got values {np.unique(truth).tolist()[:5]}")
+    values = scores.double().cpu().numpy()
+    found = [
+        average_precision_score(truth[:, index], values[:, index]) if truth[:, index].any() else float("nan")
+        for index in range(truth.shape[1])
+    ]
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Mean of `average_precision` over the classes that are present somewhere.
+
+    Args:
+        scores: floating point `(N, C)`.
+        labels: `(N, C)`, 1 where the class is present and 0 elsewhere.
+
+    Returns:
+        A fraction.
+
+    Raises:
+        ValueError: if shapes do not fit, labels are not 0 and 1, or no class is present at all.
+
+    Example:
+        >>> mean_average_precision(torch.tensor([[0.9, 0.1], [0.4, 0.2]]), torch.tensor([[0, 0], [1, 0]]))
+        0.5
+    """
+    mean = float(average_precision(scores, labels).nanmean())
+    if np.isnan(mean):
+        raise ValueError(f"none of the {labels.shape[1]} classes is present in the {len(labels)} videos")
+    return mean
+
+
+def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
+    """How many videos of each class are taken for each class.
+
+    Args:
+        scores: floating point `(N, C)`.
+        labels: int64 `(N,)`, in [0, C).
+
+    Returns:
+        int64 `(C, C)`; rows are true classes, columns predicted ones.
+
+    Raises:
+        ValueError: if shapes or labels do not fit.
+
+    Example:
+        >>> confusion_matrix(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]))
+        tensor([[1, 1],
+                [0, 1]])
+    """
+    _check_scores(scores, labels, 1)
+    predictions = scores.argmax(dim=1).cpu().numpy()
+    return torch.from_numpy(
+        sklearn_confusion_matrix(labels.cpu().numpy(), predictions, labels=np.arange(scores.shape[1]))
+    )
+
+
+class _ScoreMetric(evaluate.Metric):
+    """A metric of `evaluate` over rows of scores.
+
+    Subclasses give a description, the type of a reference and the function.
+    """
+
+    description: str
+    reference: Any = datasets.Value("int64")
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = {"predictions": datasets.List(datasets.Value("float32")), "references": self.reference}
+        return evaluate.MetricInfo(
+            description=self.description,
+            citation="",
+            inputs_description="predictions: one score a class; references: what is true",
+            features=datasets.Features(features),
+        )
+
+    def _compute(self, predictions: Sequence[Any], references: Sequence[Any], **kwargs: Any) -> Mapping[str, float]:
+        return self.measure(torch.as_tensor(np.asarray(predictions)), torch.as_tensor(np.asarray(references)), **kwargs)
+
+    def measure(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
+        """Compute the metric of scores `(N, C)`."""
+        raise NotImplementedError
+
+
+class TopKAccuracy(_ScoreMetric):
+    """`top_k_accuracy` for several k, as a metric of `evaluate`.
+
+    Example:
+        >>> TopKAccuracy().compute(predictions=[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], references=[2, 0], ks=(1, 2))
+        {'top_1': 0.5, 'top_2': 1.0}
+    """
+
+    description = "Share of the videos whose class is among the k highest scores."
+
+    def measure(self, scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, float]:
+        """Compute top-k accuracies."""
+        return {f"top_{k}": top_k_accuracy(scores, labels, k) for k in ks}
+
+
+class MeanClassAccuracy(_ScoreMetric):
+    """`mean_class_accuracy` as a metric of `evaluate`.
+
+    Example:
+        >>> MeanClassAccuracy().compute(predictions=[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], references=[0, 0, 1])
+        {'mean_class_accuracy': 0.75}
+    """
+
+    description = "Mean of the accuracies of the classes, each class counting the same."
+
+    def measure(self, scores: Tensor, labels: Tensor, absent: str = "ignore") -> dict[str, float]:
+        """Compute the mean class accuracy."""
+        return {"mean_class_accuracy": mean_class_accuracy(scores, labels, absent)}
+
+
+class MeanAveragePrecision(_ScoreMetric):
+    """`mean_average_precision` as a metric of `evaluate`.
+
+    Example:
+        >>> MeanAveragePrecision().compute(predictions=[[0.9, 0.1], [0.4, 0.2]], references=[[0, 0], [1, 0]])
+        {'mean_average_precision': 0.5}
+    """
+
+    description = "Mean over the classes that are present of the average precision over the videos."
+    reference = datasets.List(datasets.Value("int64"))
+
+    def measure(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
+        """Compute the mean average precision."""
+        return {"mean_average_precision": mean_average_precision(scores, labels)}

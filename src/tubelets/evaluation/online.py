@@ -1,0 +1,75 @@
+"""Frozen evaluation in the middle of pretraining: whether features get better, not only the loss."""
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tubelets.data.sources import open_source
+from tubelets.data.streaming import ClipSpec
+from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.evaluation.features import FeatureSet, extract_features
+from tubelets.evaluation.frozen import effective_rank
+from tubelets.evaluation.metrics import top_k_accuracy
+from tubelets.evaluation.neighbours import weighted_knn
+from tubelets.evaluation.probes import linear_probe
+from tubelets.models.auto import inference_processor
+from tubelets.training.recipe import EvaluationSection
+
+
+class OnlineEvaluation:
+    """Measures the backbone of a model in training; draws no random number, so that training goes on as without it.
+
+    Args:
+        section: which data, how often, and what; its `path` is set.
+        config: the model's configuration.
+        precision: type that features are computed in.
+
+    Raises:
+        FileNotFoundError: if there are no such shards.
+        ValueError: if a split does not exist.
+    """
+
+    def __init__(self, section: EvaluationSection, config: PreTrainedConfig, precision: torch.dtype) -> None:
+        processor = inference_processor(config)
+        self._section, self._precision = section, precision
+        self._mean, self._std, size = processor.image_mean, processor.image_std, processor.crop_size["height"]
+        self._crop = Compose((ShortSideResize(size), CenterCrop(size)))
+        self._clips = ClipSpec(config.num_frames, section.stride, sampling=section.sampling)
+        path = str(section.path)
+        self._train, self._test = (
+            open_source(path, split=split) for split in (section.train_split, section.test_split)
+        )
+
+    def is_due(self, step: int, total_steps: int) -> bool:
+        """Whether to evaluate after this step: every few of them, and after the last."""
+        return step % self._section.every_steps == 0 or step == total_steps
+
+    def __call__(self, model: PreTrainedModel) -> dict[str, float]:
+        """Evaluate a model.
+
+        Args:
+            model: any model with a backbone (`base_model`).
+
+        Returns:
+            `knn_top_1`, `effective_rank` (of test features) and, if asked for, `probe_top_1`.
+        """
+        train, test = self._features(model, "train"), self._features(model, "test")
+        scores = weighted_knn(test.features, train.features, train.labels, train.num_classes, self._section.k)
+        found = {"knn_top_1": top_k_accuracy(scores, test.labels), "effective_rank": effective_rank(test.features)}
+        if self._section.linear_probe:
+            # A fixed penalty: choosing one each time costs more than it tells.
+            found["probe_top_1"] = top_k_accuracy(linear_probe(train, test, penalty=0.01), test.labels)
+        return found
+
+    def _features(self, model: PreTrainedModel, split: str) -> FeatureSet:
+        return extract_features(
+            model,
+            self._train if split == "train" else self._test,
+            self._clips,
+            self._crop,
+            mean=self._mean,
+            std=self._std,
+            batch_size=self._section.batch_size,
+            num_workers=self._section.num_workers,
+            precision=self._precision,
+            progress=False,
+        )

@@ -1,0 +1,213 @@
+"""Classifiers on frozen features: a linear one, one that attends to tokens, and either with few labels."""
+
+import math
+import statistics
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from tubelets.evaluation.features import FeatureSet
+from tubelets.evaluation.metrics import top_k_accuracy
+
+# Strengths of the penalty that cross-validation chooses from, as scikit-learn's C.
+PENALTIES = (0.001, 0.01, 0.1, 1.0)
+
+
+def linear_probe(
+    train: FeatureSet, test: FeatureSet, penalty: float | None = None, max_iterations: int = 500
+) -> Tensor:
+    """Scores of a logistic regression on standardised features: the fast linear probe.
+
+    The closed recipe of the papers (augmented clips, AdamW, 30 epochs) is fine-tuning with a frozen backbone instead,
+    see `training/run_video_classification.py`.
+
+    Args:
+        train: features and labels to learn from; every class should occur.
+        test: features to score.
+        penalty: scikit-learn's C; None chooses one of `PENALTIES` by three-fold cross-validation on the training
+            features, or 0.01 if a class has fewer than three clips.
+        max_iterations: of the L-BFGS solver.
+
+    Returns:
+        Log-probabilities float32 `(N, classes)`; minus infinity for classes that are not in `train`.
+
+    Raises:
+        ValueError: if fewer than two classes occur in `train`.
+    """
+    train, test = train.pooled(), test.pooled()
+    counts = torch.bincount(train.labels, minlength=train.num_classes)
+    if int((counts > 0).sum()) < 2:
+        raise ValueError(f"a probe needs clips of at least two classes, got counts {counts.tolist()}")
+    if penalty is None and int(counts[counts > 0].min()) < 3:
+        penalty = 0.01
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=penalty or 1.0, max_iter=max_iterations))
+    if penalty is None:
+        pipeline = GridSearchCV(pipeline, {"logisticregression__C": list(PENALTIES)}, cv=3)
+    with warnings.catch_warnings():
+        # A weak penalty converges slowly and is rarely the one chosen.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        pipeline.fit(train.features.numpy(), train.labels.numpy())
+    scores = torch.full((len(test.labels), train.num_classes), -math.inf)
+    known = torch.from_numpy(pipeline.classes_).long()
+    scores[:, known] = torch.from_numpy(pipeline.predict_log_proba(test.features.numpy())).float()
+    return scores
+
+
+class AttentiveProbe(nn.Module):
+    """One learned query attends to the tokens of a frozen model; a linear layer classifies what it sees.
+
+    Args:
+        hidden_size: width of the tokens.
+        num_classes: classes.
+        num_heads: heads of the attention; must divide the width.
+
+    Example:
+        >>> AttentiveProbe(8, 3, num_heads=2)(torch.zeros(4, 10, 8)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(self, hidden_size: int, num_classes: int, num_heads: int = 4) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.query = nn.Parameter(torch.zeros(1, 1, hidden_size))
+        self.attention = nn.MultiheadAttention(hidden_size, num_heads, batch_first=True)
+        self.classifier = nn.Linear(hidden_size, num_classes)
+        nn.init.trunc_normal_(self.query, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Class scores `(B, num_classes)` of tokens `(B, N, hidden_size)`."""
+        keys = self.norm(tokens)
+        seen, _ = self.attention(self.query.expand(len(keys), -1, -1), keys, keys, need_weights=False)
+        return self.classifier(seen[:, 0])
+
+
+def attentive_probe(
+    train: FeatureSet,
+    test: FeatureSet,
+    *,
+    steps: int = 500,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.05,
+    num_heads: int = 4,
+    seed: int = 0,
+) -> Tensor:
+    """Train an `AttentiveProbe` on token features and score the test clips.
+
+    Args:
+        train: token features `(N, tokens, D)` with labels.
+        test: token features to score.
+        steps: AdamW steps; the learning rate rises over 5 % of them and falls as a cosine.
+        batch_size: clips a step; all clips if there are fewer.
+        learning_rate: highest learning rate.
+        weight_decay: decoupled weight decay.
+        num_heads: heads of the attention.
+        seed: seed of initial weights and batches.
+
+    Returns:
+        Class scores float32 `(N, classes)`.
+
+    Raises:
+        ValueError: if the features are pooled ones.
+    """
+    if train.features.ndim != 3 or test.features.ndim != 3:
+        raise ValueError(
+            f"an attentive probe needs token features (N, tokens, D), got {tuple(train.features.shape)}; extract with "
+            "pooling='tokens'"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = AttentiveProbe(train.features.shape[2], train.num_classes, num_heads)
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    warmup = max(1, round(0.05 * steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+    )
+    for _ in range(steps):
+        chosen = torch.randint(len(train.labels), (min(batch_size, len(train.labels)),), generator=generator)
+        loss = F.cross_entropy(probe(train.features[chosen].float()), train.labels[chosen])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+    with torch.no_grad():
+        return torch.cat([probe(block.float()) for block in test.features.split(256)])
+
+
+def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor:
+    """Draw the same number of clips of each class.
+
+    Args:
+        labels: int64 `(N,)`.
+        shots: clips a class, at least 1.
+        generator: what is drawn from.
+
+    Returns:
+        Indices, int64 `(classes * shots,)`, sorted.
+
+    Raises:
+        ValueError: if a class that occurs has fewer clips.
+
+    Example:
+        >>> draw_shots(torch.tensor([0, 1, 0, 1]), 2, torch.Generator())
+        tensor([0, 1, 2, 3])
+    """
+    counts = torch.bincount(labels)
+    present = torch.nonzero(counts)[:, 0]
+    if shots < 1 or int(counts[present].min()) < shots:
+        raise ValueError(f"cannot draw {shots} clips a class: classes have {counts[present].tolist()} clips")
+    # A random order, sorted by class: the first `shots` of each class are a fair draw.
+    order = torch.randperm(len(labels), generator=generator)
+    by_class = order[labels[order].argsort(stable=True)]
+    offsets = counts.cumsum(0) - counts
+    chosen = by_class[(offsets[present, None] + torch.arange(shots)).flatten()]
+    return chosen.sort().values
+
+
+def few_shot(
+    train: FeatureSet,
+    test: FeatureSet,
+    shots: Sequence[int] = (1, 4, 16),
+    draws: int = 5,
+    seed: int = 0,
+    probe: Callable[[FeatureSet, FeatureSet], Tensor] = linear_probe,
+) -> dict[str, dict[str, float]]:
+    """Top-1 accuracy of a probe that sees few labelled clips a class, over several draws of them.
+
+    Args:
+        train: features that clips are drawn from.
+        test: all of them are scored, for each draw.
+        shots: clips a class.
+        draws: independent draws for each number of shots, at least 1.
+        seed: seed of the draws; the same for every model, so that models are compared on the same clips.
+        probe: `linear_probe`, `attentive_probe` or another function from both sets to scores.
+
+    Returns:
+        For each number of shots, as text, the `mean` and standard deviation `std` over draws.
+
+    Raises:
+        ValueError: if a class has too few clips, or `draws` is below 1.
+    """
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    result = {}
+    for count in shots:
+        found = []
+        for draw in range(draws):
+            generator = torch.Generator().manual_seed(seed * 1_000_003 + draw)
+            scores = probe(train.subset(draw_shots(train.labels, count, generator)), test)
+            found.append(top_k_accuracy(scores, test.labels))
+        result[str(count)] = {
+            "mean": statistics.fmean(found),
+            "std": statistics.stdev(found) if draws > 1 else 0.0,
+        }
+    return result

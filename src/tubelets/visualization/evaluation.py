@@ -1,0 +1,82 @@
+"""Pictures of what evaluations found."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tubelets.visualization.figures import _finish, _pyplot
+
+
+def save_scores(
+    scores: Mapping[str, Mapping[str, float | tuple[float, float]]], chance: float, path: str | Path, title: str = ""
+) -> Path:
+    """Draw groups of bars, one group a measure and one colour a model, with a line at chance.
+
+    Args:
+        scores: by model, then by measure: a fraction, or its mean and deviation (drawn as an error bar).
+        chance: what guessing reaches, a fraction.
+        path: PNG file to write.
+        title: heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there is nothing to draw.
+    """
+    measures: list[str] = list(dict.fromkeys(name for values in scores.values() for name in values))
+    if not measures:
+        raise ValueError("there is no score to draw")
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(max(6.0, 1.3 * len(measures) + 2), 3.6))
+    width = 0.8 / len(scores)
+    for number, (model, values) in enumerate(scores.items()):
+        pairs = [_pair(values.get(name, float("nan"))) for name in measures]
+        places = [index + (number - (len(scores) - 1) / 2) * width for index in range(len(measures))]
+        bars = axis.bar(
+            places,
+            [100 * mean for mean, _ in pairs],
+            width,
+            yerr=[100 * std for _, std in pairs],
+            label=model,
+            capsize=2,
+        )
+        axis.bar_label(bars, fmt="%.0f", fontsize=7)
+    axis.axhline(100 * chance, color="black", linestyle=":", linewidth=1, label=f"chance {chance:.1%}")
+    axis.set_xticks(range(len(measures)), measures, fontsize=8)
+    axis.set_ylabel("top-1 accuracy, %")
+    axis.legend(fontsize=8)
+    return _finish(figure, path, title)
+
+
+def save_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], path: str | Path, labels: tuple[str, str], title: str = ""
+) -> Path:
+    """Draw several lines into one picture.
+
+    Args:
+        curves: by name, the points (x, y).
+        path: PNG file to write.
+        labels: what x and y are.
+        title: heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there is nothing to draw.
+    """
+    if not any(curves.values()):
+        raise ValueError("there is no curve to draw")
+    pyplot = _pyplot()
+    figure, axis = pyplot.subplots(figsize=(7, 3.6))
+    for name, points in curves.items():
+        axis.plot([x for x, _ in points], [y for _, y in points], label=name)
+    axis.set_xlabel(labels[0])
+    axis.set_ylabel(labels[1])
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return _finish(figure, path, title)
+
+
+def _pair(value: float | tuple[float, float]) -> tuple[float, float]:
+    return value if isinstance(value, tuple) else (value, 0.0)

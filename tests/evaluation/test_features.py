@@ -1,0 +1,159 @@
+import json
+
+import pytest
+import torch
+from clip_shards import CLASS_NAMES, clip_rows, write_parquet
+
+from tubelets import TubeletsVideoMAEConfig
+from tubelets.data.sources import open_source
+from tubelets.data.streaming import ClipSpec
+from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.evaluation import features as module
+from tubelets.evaluation.features import FeatureSet, extract_features, output_features
+from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEForVideoClassification, TubeletsVideoMAEModel
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+CLIPS = ClipSpec(num_frames=4, stride=2, clips_per_video=2, sampling="dense_test")
+CROP = Compose((ShortSideResize(16), CenterCrop(16)))
+
+
+def tiny_model(kind=TubeletsVideoMAEModel):
+    torch.manual_seed(0)
+    return kind(
+        TubeletsVideoMAEConfig(
+            image_size=16, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=32, image_mean=MEAN, image_std=STD,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return open_source(write_parquet(tmp_path_factory.mktemp("shards"), clip_rows(10), [6, 4]))
+
+
+def extract(source, **changes):
+    options = {"mean": MEAN, "std": STD, "batch_size": 4, "progress": False, **changes}
+    return extract_features(tiny_model(), source, CLIPS, CROP, **options)
+
+
+def test_rows_are_the_means_of_the_models_tokens_and_sorted_by_name(source):
+    found = extract(source)
+    assert found.features.shape == (20, 32)
+    assert found.clip_ids == sorted(f"clip-{i:03d}#{k}" for i in range(10) for k in range(2))
+    assert found.labels.tolist() == [i % 3 for i in range(10) for _ in range(2)]
+    assert found.class_names == CLASS_NAMES
+    tokens = extract(source, pooling="tokens")
+    assert tokens.features.dtype == torch.float16
+    torch.testing.assert_close(tokens.pooled().features, found.features, atol=2e-3, rtol=2e-3)
+    # Raw clips are normalised with the given mean and deviation: the model does the same with its own.
+    from tubelets.data.decoding import open_video, read_clips
+
+    sample = next(iter(source.iterate_shard(0)))
+    with open_video(source.read_bytes(sample)) as video:
+        clip = read_clips(video, [CLIPS.indices(video.num_frames, 1, torch.Generator())])[0]
+    with torch.no_grad():
+        expected = tiny_model().eval()(CROP(clip, torch.Generator())[None]).pooler_output[0]
+    row = found.clip_ids.index(f"{sample.clip_id}#1")
+    torch.testing.assert_close(found.features[row], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_workers_and_batches_do_not_change_features(source):
+    reference = extract(source)
+    for changes in ({"num_workers": 2}, {"batch_size": 6}):
+        found = extract(source, **changes)
+        assert found.clip_ids == reference.clip_ids
+        torch.testing.assert_close(found.features, reference.features)
+
+
+def test_a_head_is_stripped_and_the_mode_restored(source):
+    model = tiny_model(TubeletsVideoMAEForVideoClassification).train()
+    found = extract_features(model, source, CLIPS, CROP, mean=MEAN, std=STD, progress=False)
+    assert found.features.shape == (20, 32)
+    assert model.base_model.training
+
+
+def test_an_interrupted_extraction_continues_and_gives_the_same(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_BATCHES_PER_PART", 2)
+    seen = []
+    forward = module._forward
+
+    def failing(backbone, clips, *rest):
+        seen.append(len(clips))
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return forward(backbone, clips, *rest)
+
+    monkeypatch.setattr(module, "_forward", failing)
+    with pytest.raises(KeyboardInterrupt):
+        extract(source, cache_dir=tmp_path)
+    resumed = extract(source, cache_dir=tmp_path)
+    assert sum(seen) == 20 + 8  # batches 3 and 4 were lost, the part of batches 1 and 2 was kept
+    before = len(seen)
+    cached = extract(source, cache_dir=tmp_path)
+    assert len(seen) == before
+    monkeypatch.undo()
+    plain = extract(source)
+    for found in (resumed, cached):
+        assert (found.clip_ids, found.class_names) == (plain.clip_ids, plain.class_names)
+        torch.testing.assert_close(found.features, plain.features)
+        assert torch.equal(found.labels, plain.labels)
+
+
+def test_the_cache_knows_weights_videos_sampling_and_transform(source, tmp_path):
+    def folders():
+        return {path.name for path in tmp_path.iterdir()}
+
+    extract(source, cache_dir=tmp_path)
+    assert len(folders()) == 1
+    changed = tiny_model()
+    with torch.no_grad():
+        changed.embeddings.patch_embeddings.projection.bias[0] += 1
+    extract_features(changed, source, CLIPS, CROP, mean=MEAN, std=STD, progress=False, cache_dir=tmp_path)
+    extract(source, cache_dir=tmp_path, pooling="tokens")
+    extract_features(
+        tiny_model(),
+        source,
+        ClipSpec(4, 1, 2, "dense_test"),
+        CROP,
+        mean=MEAN,
+        std=STD,
+        progress=False,
+        cache_dir=tmp_path,
+    )
+    extract_features(
+        tiny_model(), source, CLIPS, CenterCrop(16), mean=MEAN, std=STD, progress=False, cache_dir=tmp_path
+    )
+    assert len(folders()) == 5
+
+
+def test_saved_features_come_back_and_half_written_ones_are_refused(tmp_path):
+    features = FeatureSet(torch.rand(3, 2), torch.tensor([0, 1, 1]), ["a", "b", "c"], ["x", "y"])
+    features.save(tmp_path / "set")
+    loaded = FeatureSet.load(tmp_path / "set")
+    assert torch.equal(loaded.features, features.features)
+    assert (loaded.clip_ids, loaded.class_names) == (features.clip_ids, features.class_names)
+    assert json.loads((tmp_path / "set" / "features.json").read_text())["class_names"] == ["x", "y"]
+    (tmp_path / "set" / "features.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no complete features"):
+        FeatureSet.load(tmp_path / "set")
+
+
+def test_maps_of_convolutional_networks_are_pooled_over_cells():
+    from types import SimpleNamespace
+
+    maps = torch.rand(2, 5, 3, 4, 4)
+    torch.testing.assert_close(output_features(SimpleNamespace(last_hidden_state=maps)), maps.mean(dim=(2, 3, 4)))
+    with pytest.raises(ValueError, match="last_hidden_state"):
+        output_features(SimpleNamespace(logits=maps))
+    with pytest.raises(ValueError, match="pooling"):
+        output_features(SimpleNamespace(last_hidden_state=maps), "max")
+
+
+def test_unlabelled_videos_are_refused(source):
+    class Unlabelled:
+        annotations = ()
+        shard_names = source.shard_names
+
+    with pytest.raises(ValueError, match="no labels"):
+        extract(Unlabelled())
