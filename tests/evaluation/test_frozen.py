@@ -14,7 +14,9 @@ def tokens(count: int, seed: int) -> FeatureSet:
 
 
 def test_everything_is_measured_and_separable_classes_are_found():
-    result = evaluate_frozen(tokens(64, 0), tokens(32, 1), k=5, shots=(8, 1000), draws=2, attentive={"steps": 60})
+    result = evaluate_frozen(
+        tokens(64, 0), tokens(32, 1), k=5, shots=(8, 1000), draws=2, attentive={"steps": 60, "learning_rate": 1e-2}
+    )
     assert all(value > 0.8 for value in headline(result).values())
     assert list(headline(result)) == ["kNN", "linear probe", "attentive probe", "8-shot linear"]
     assert (result["chance"], result["num_train"], result["num_test"]) == (0.5, 64, 32)

@@ -48,10 +48,10 @@ def make_clip_shards(folder: Path, num_videos: int = 16, clips_per_shard: int = 
 
 
 def command(shards: Path, output: Path, recipe: Path = DEMO, **changes: Any) -> list[str]:
-    """Words of a run; `changes` replace entries of `TINY` (dots written as two underscores)."""
+    """Words of a run; `changes` replace entries of `TINY` (dots written as two underscores; None removes)."""
     options = {**TINY, **{name.replace("__", "."): value for name, value in changes.items()}}
     options |= {"data.path": shards, "run.output_dir": output}
-    return [str(SCRIPT), str(recipe), *(f"--{name}={value}" for name, value in options.items())]
+    return [str(SCRIPT), str(recipe), *(f"--{name}={value}" for name, value in options.items() if value is not None)]
 
 
 def train(*words: str, launcher: tuple[str, ...] = ()) -> str:

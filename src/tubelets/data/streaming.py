@@ -44,6 +44,8 @@ class ClipSpec:
         sampling: The function of `tubelets.data.sampling` that chooses frames. Drawn anew for each clip: "dense"
             (pretraining), "finetune", "segment". Fixed: "dense_test" and "segment_test" (clip k of `clips_per_video`)
             and "uniform" (one clip only).
+        same_frames: All clips of a video show the frames of its first one, only augmented differently: the repeated
+            augmentation of fine-tuning. False draws frames for each clip.
 
     Raises:
         ValueError: A number is below 1, or the sampling is unknown or gives a single clip while more are asked for.
@@ -57,6 +59,7 @@ class ClipSpec:
     stride: int = 4
     clips_per_video: int = 1
     sampling: Sampling = "dense"
+    same_frames: bool = False
 
     def __post_init__(self) -> None:
         _check_least(1, num_frames=self.num_frames, stride=self.stride, clips_per_video=self.clips_per_video)
@@ -278,9 +281,12 @@ class ClipStream(IterableDataset):
         wanted = range(state.clip, self.clips.clips_per_video)
         seeds = [stable_seed(self.seed, state.epoch, sample.clip_id, index) for index in wanted]
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        first = stable_seed(self.seed, state.epoch, sample.clip_id, 0)
         with open_video(data, backend=self.backend, name=sample.clip_id) as video:
             frames = [
-                self.clips.indices(video.num_frames, index, generator)
+                self.clips.indices(video.num_frames, 0, torch.Generator().manual_seed(first))
+                if self.clips.same_frames
+                else self.clips.indices(video.num_frames, index, generator)
                 for index, generator in zip(wanted, generators, strict=True)
             ]
             return list(zip(wanted, seeds, generators, read_clips(video, frames), strict=True))

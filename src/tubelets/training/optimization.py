@@ -1,12 +1,20 @@
 """Learning rates, schedules and parameter groups, each computed in one place."""
 
+import logging
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from tubelets.training.recipe import OptimizationSection
+
+logger = logging.getLogger("tubelets.training")
+
+# Parameters that are no weights of a layer: never decayed, whatever their shape.
+EXEMPT_NAMES = ("mask_token", "mask_tokens", "cls_token", "query_tokens", "position_embeddings", "time_embeddings")
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,16 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
     return Plan(steps_per_epoch, total_steps, optimization.global_batch_size // at_once, schedule)
 
 
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies: not to vectors, biases, mask and class tokens and learned positions.
+
+    Args:
+        name: full name of the parameter.
+        parameter: the parameter.
+    """
+    return parameter.ndim > 1 and not name.endswith((".bias", *EXEMPT_NAMES))
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters with and without weight decay (sigma.md, section 6).
 
@@ -110,6 +128,145 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     plain: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            exempt = parameter.ndim <= 1 or name.endswith((".bias", "mask_token"))
-            (plain if exempt else decayed).append(parameter)
+            (decayed if is_decayed(name, parameter) else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def find_blocks(model: nn.Module) -> tuple[str, int] | None:
+    """The stack of blocks of a transformer: its longest `nn.ModuleList`, the first of several.
+
+    Args:
+        model: a transformer, with or without a head.
+
+    Returns:
+        Its name and its number of blocks, None if there is none of at least two.
+    """
+    lists = {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    name = max(lists, key=lambda found: lists[found], default=None)
+    return None if name is None or lists[name] < 2 else (name, lists[name])
+
+
+def layer_numbers(model: nn.Module) -> dict[str, int] | None:
+    """The depth of every parameter: 0 for the embeddings, i + 1 for block i, L + 1 for what follows L blocks.
+
+    Parameters that come before the blocks (see `find_blocks`) are embeddings, all others are behind them.
+
+    Args:
+        model: a transformer, with or without a head.
+
+    Returns:
+        Names of all parameters to numbers, None if the model has no blocks.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(1, 1), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]), nn.Linear(1, 1))
+        >>> [number for name, number in layer_numbers(model).items() if name.endswith("weight")]
+        [0, 1, 2, 3]
+    """
+    blocks = find_blocks(model)
+    if blocks is None:
+        return None
+    numbers, before = {}, True
+    for name, _ in model.named_parameters():
+        found = re.match(rf"{re.escape(blocks[0])}\.(\d+)\.", name)
+        before = before and found is None
+        numbers[name] = int(found[1]) + 1 if found else 0 if before else blocks[1] + 1
+    return numbers
+
+
+def layer_decay_groups(
+    model: nn.Module, weight_decay: float, learning_rate: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Groups whose learning rate falls from the head to the embeddings (sigma.md, section 7.2).
+
+    Layer i of L blocks has the rate `learning_rate * layer_decay ** (L + 1 - i)`, see `layer_numbers`. A model without
+    a list of blocks gets one rate for all, with a warning.
+
+    Args:
+        model: the model; parameters without gradient are left out.
+        weight_decay: decay of matrices, see `is_decayed`.
+        learning_rate: rate of the head.
+        layer_decay: factor from one layer to the one before it, in (0, 1].
+
+    Returns:
+        Groups for an optimiser, the head's first, each with `lr`, `lr_scale`, `weight_decay` and `layer`.
+
+    Raises:
+        ValueError: if `layer_decay` is out of range or nothing is trained.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(1, 1), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]), nn.Linear(1, 1))
+        >>> [group["lr_scale"] for group in layer_decay_groups(model, 0.05, 1.0, layer_decay=0.5)[::2]]
+        [1.0, 0.5, 0.25, 0.125]
+    """
+    if not 0 < layer_decay <= 1:
+        raise ValueError(f"layer_decay must lie in (0, 1], got {layer_decay}")
+    blocks, numbers = find_blocks(model), layer_numbers(model)
+    if blocks is None and layer_decay != 1:
+        logger.warning(
+            "%s has no list of blocks: layer_decay=%g is not used, all layers learn at the same rate",
+            type(model).__name__,
+            layer_decay,
+        )
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    last = 0 if blocks is None else blocks[1] + 1
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        number, decayed = 0 if numbers is None else numbers[name], is_decayed(name, parameter)
+        scale = layer_decay ** (last - number)
+        group = {"lr": learning_rate * scale, "lr_scale": scale, "weight_decay": weight_decay if decayed else 0.0}
+        groups.setdefault((-number, not decayed), {"params": [], "layer": number, **group})["params"].append(parameter)
+    if not groups:
+        raise ValueError("no parameter of the model is trained; freeze less")
+    return [groups[key] for key in sorted(groups)]
+
+
+def freeze_backbone(model: nn.Module, trained: Sequence[str] = ("head", "fc_norm", "classifier", "pooler")) -> None:
+    """Train only the parameters whose name contains one of these words: the linear probe (sigma.md, section 7.3).
+
+    The model's mode is not touched: in training mode the frozen backbone keeps its stochastic depth, as in the official
+    recipe.
+
+    Args:
+        model: a classifier.
+        trained: parts of names.
+
+    Raises:
+        ValueError: if no parameter has such a name.
+
+    Example:
+        >>> model = nn.ModuleDict({"backbone": nn.Linear(1, 1), "fc_norm": nn.LayerNorm(1)})
+        >>> freeze_backbone(model)
+        >>> [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        ['fc_norm.weight', 'fc_norm.bias']
+    """
+    chosen = [any(word in name for word in trained) for name, _ in model.named_parameters()]
+    if not any(chosen):
+        raise ValueError(f"no parameter's name contains any of {list(trained)}; say what the head is called")
+    for parameter, train in zip(model.parameters(), chosen, strict=True):
+        parameter.requires_grad_(train)
+
+
+def freeze_layers(model: nn.Module, count: int) -> None:
+    """Freeze the embeddings and the first blocks of a model.
+
+    Args:
+        model: a transformer.
+        count: blocks to freeze besides the embeddings, at least 0.
+
+    Raises:
+        ValueError: if the model has no list of blocks, or not that many.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(1, 1), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]))
+        >>> freeze_layers(model, 1)
+        >>> [parameter.requires_grad for parameter in model.parameters()]
+        [False, False, False, False, True, True]
+    """
+    blocks, numbers = find_blocks(model), layer_numbers(model)
+    depth = 0 if blocks is None else blocks[1]
+    if numbers is None or not 0 <= count <= depth:
+        raise ValueError(f"{count} blocks of {type(model).__name__} cannot be frozen: it has {depth}")
+    for name, parameter in model.named_parameters():
+        if numbers[name] <= count:
+            parameter.requires_grad_(False)

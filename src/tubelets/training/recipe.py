@@ -40,7 +40,7 @@ class ModelSection:
         config_class = type(AutoConfig.for_model(self.model_type))
         known = {entry.name for entry in dataclasses.fields(config_class)}
         for name in self.config:
-            _known(f"model.config.{name}", name, known)
+            check_known_field(f"model.config.{name}", name, known)
         return config_class(**self.config)
 
 
@@ -259,7 +259,17 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def _known(where: str, name: str, known: set[str]) -> None:
+def check_known_field(where: str, name: str, known: set[str]) -> None:
+    """Refuse an unknown field.
+
+    Args:
+        where: its full dotted name, for the message.
+        name: its name.
+        known: the names that exist.
+
+    Raises:
+        RecipeError: with the nearest known name, if it is not known.
+    """
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(sorted(known))}"
@@ -271,7 +281,7 @@ def _build(cls: Any, content: Any, where: str) -> Any:
         raise RecipeError(f"{where or 'a recipe'} must be a mapping of fields, got {content!r}")
     hints, fields = typing.get_type_hints(cls), {entry.name: entry for entry in dataclasses.fields(cls)}
     for name in content:
-        _known(f"{where}{name}", name, set(fields))
+        check_known_field(f"{where}{name}", name, set(fields))
     values = {name: _convert(hints[name], value, f"{where}{name}") for name, value in content.items()}
     for name, entry in fields.items():
         required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
@@ -285,20 +295,30 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _build(hint, value, f"{where}.")
     if value is None and where in ("data.path", "run.output_dir"):
         return None  # reported as missing, with the way to set it
-    if not _fits(hint, value):
+    if not fits_type(hint, value):
         exponent = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) and "e" in value.lower() else ""
-        raise RecipeError(f"{where} must be {_describe(hint)}, got {value!r}{exponent}")
+        raise RecipeError(f"{where} must be {describe_type(hint)}, got {value!r}{exponent}")
     return float(value) if hint is float else value
 
 
-def _fits(hint: Any, value: Any) -> bool:
+def fits_type(hint: Any, value: Any) -> bool:
+    """Whether a value read from YAML has the type that a dataclass field asks for.
+
+    Args:
+        hint: a class, a union, a `Literal`, or a list or dict of those.
+        value: a plain YAML value; an integer fits where a float is asked for, a bool only where a bool is.
+
+    Example:
+        >>> fits_type(float | None, 3), fits_type(int, True), fits_type(list[str], ["a", 1])
+        (True, False, False)
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return any(_fits(option, value) for option in arguments)
+        return any(fits_type(option, value) for option in arguments)
     if origin is Literal:
         return value in arguments
     if origin is list:
-        return isinstance(value, list) and all(_fits(arguments[0], entry) for entry in value)
+        return isinstance(value, list) and all(fits_type(arguments[0], entry) for entry in value)
     if origin is dict:
         return isinstance(value, dict)
     if hint is float:
@@ -308,7 +328,13 @@ def _fits(hint: Any, value: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _describe(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
+    """A type in the words of an error message.
+
+    Example:
+        >>> describe_type(Literal["a", "b"]), describe_type(int)
+        ("one of 'a', 'b'", 'int')
+    """
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
     return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tubelets.visualization.figures import _finish, _pyplot
+from tubelets.visualization.figures import finish_figure, import_pyplot
 
 
 def save_scores(
@@ -26,7 +26,7 @@ def save_scores(
     measures: list[str] = list(dict.fromkeys(name for values in scores.values() for name in values))
     if not measures:
         raise ValueError("there is no score to draw")
-    pyplot = _pyplot()
+    pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(max(6.0, 1.3 * len(measures) + 2), 3.6))
     width = 0.8 / len(scores)
     for number, (model, values) in enumerate(scores.items()):
@@ -45,7 +45,7 @@ def save_scores(
     axis.set_xticks(range(len(measures)), measures, fontsize=8)
     axis.set_ylabel("top-1 accuracy, %")
     axis.legend(fontsize=8)
-    return _finish(figure, path, title)
+    return finish_figure(figure, path, title)
 
 
 def save_curves(
@@ -67,7 +67,7 @@ def save_curves(
     """
     if not any(curves.values()):
         raise ValueError("there is no curve to draw")
-    pyplot = _pyplot()
+    pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(7, 3.6))
     for name, points in curves.items():
         axis.plot([x for x, _ in points], [y for _, y in points], label=name)
@@ -75,7 +75,7 @@ def save_curves(
     axis.set_ylabel(labels[1])
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    return _finish(figure, path, title)
+    return finish_figure(figure, path, title)
 
 
 def _pair(value: float | tuple[float, float]) -> tuple[float, float]:

@@ -12,7 +12,12 @@ from torch import Tensor
 BOOKKEEPING = ("step", "epoch", "learning_rate", "clips_per_second", "skipped_videos")
 
 
-def _pyplot() -> Any:
+def import_pyplot() -> Any:
+    """Matplotlib's pyplot, drawing to files only.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:
@@ -39,7 +44,7 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
     """
     if not lines:
         raise ValueError("the training log has no lines; train for at least run.logging_steps steps")
-    pyplot = _pyplot()
+    pyplot = import_pyplot()
     names = [name for name in lines[-1] if name not in BOOKKEEPING] + ["learning_rate", "clips_per_second"]
     columns = 3
     rows = -(-len(names) // columns)
@@ -53,7 +58,7 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(names) :]:
         axis.axis("off")
-    return _finish(figure, path, title)
+    return finish_figure(figure, path, title)
 
 
 def save_masks(
@@ -130,7 +135,7 @@ def _upsample(values: Tensor, frames: Tensor) -> Tensor:
 
 
 def _save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str) -> Path:
-    pyplot = _pyplot()
+    pyplot = import_pyplot()
     count = max(len(strip) for strip in strips.values())
     figure, axes = pyplot.subplots(len(strips), count, figsize=(1.6 * count, 1.75 * len(strips)), squeeze=False)
     for row, (name, strip) in zip(axes, strips.items(), strict=True):
@@ -138,14 +143,24 @@ def _save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str) -> 
         for axis, frame in zip(row, strip, strict=True):
             axis.imshow(frame.permute(1, 2, 0).numpy())
             axis.axis("off")
-    return _finish(figure, path, title)
+    return finish_figure(figure, path, title)
 
 
-def _finish(figure: Any, path: str | Path, title: str) -> Path:
+def finish_figure(figure: Any, path: str | Path, title: str) -> Path:
+    """Give a figure its heading, write it and free its memory.
+
+    Args:
+        figure: a figure of matplotlib.
+        path: PNG file to write; its folder is made.
+        title: heading.
+
+    Returns:
+        The path.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.suptitle(title, fontsize=11)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    _pyplot().close(figure)
+    import_pyplot().close(figure)
     return path

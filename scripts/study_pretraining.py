@@ -1,0 +1,292 @@
+"""Does pretraining help? Pretrain from several seeds, measure on held-out footage, beside random weights.
+
+A study is a YAML file: a benchmark, pretraining recipes, seeds, and how the result is measured. For every method and
+seed it pretrains (`training/run_pretraining.py`), measures frozen features, and fine-tunes with few labels a class
+(`training/run_video_classification.py`). Each method is paired with its random twin: the same network, not pretrained,
+measured on the same labelled clips. OUTPUT gets `study.json`, `study.md` (one table), `study.png` (one picture) and
+`losses.png`. Everything that is complete is kept: the same command continues an interrupted study.
+
+Examples:
+  python scripts/study_pretraining.py training/studies/masked_pixels.yaml runs/study
+  python scripts/study_pretraining.py training/studies/masked_pixels.yaml runs/quick --seeds 0 --max-steps 200
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoVideoProcessor, set_seed
+
+import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
+from tubelets.data.assets import AssetError
+from tubelets.data.camera_motion import build_camera_motion
+from tubelets.data.sources import open_source
+from tubelets.data.streaming import ClipSpec
+from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.evaluation.features import extract_features
+from tubelets.evaluation.frozen import evaluate_frozen, headline
+from tubelets.info import package_versions
+from tubelets.training.logging import read_log
+from tubelets.training.recipe import RecipeError, load_recipe
+from tubelets.visualization.evaluation import save_curves, save_scores
+
+ROOT = Path(__file__).resolve().parent.parent
+BENCHMARKS: dict[str, Callable[..., Any]] = {"camera_motion": build_camera_motion}
+
+
+@dataclass
+class Study:
+    """What a study file states.
+
+    Attributes:
+        title: heading of table and picture.
+        benchmark: name in `BENCHMARKS`.
+        benchmark_options: arguments of its builder.
+        methods: by title, `recipe` (a path from the repository's root) and `overrides` (fields of the recipe).
+        seeds: of pretraining, random twins and fine-tuning.
+        frozen: arguments of `evaluate_frozen`.
+        finetuning: `recipe` and `overrides` for `training/run_video_classification.py`.
+        shots: labelled clips a class for fine-tuning.
+    """
+
+    title: str
+    benchmark: str
+    benchmark_options: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+    seeds: list[int]
+    frozen: dict[str, Any] = field(default_factory=dict)
+    finetuning: dict[str, Any] = field(default_factory=dict)
+    shots: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.benchmark not in BENCHMARKS:
+            raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {self.benchmark!r}")
+        if not self.methods or not self.seeds:
+            raise ValueError("a study needs at least one method and one seed")
+        if self.shots and "recipe" not in self.finetuning:
+            raise ValueError("shots are given but finetuning.recipe is not; name a recipe of run_video_classification")
+
+
+def run(words: list[str], done: Path) -> None:
+    """Run a script of this repository unless what it makes is there."""
+    if done.exists():
+        return
+    print(f"$ python {' '.join(words)}", flush=True)
+    subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
+
+
+def flags(overrides: Mapping[str, Any]) -> list[str]:
+    """Words of a command line, one for each field."""
+    return [f"--{name}={value}" for name, value in overrides.items()]
+
+
+def slug(title: str) -> str:
+    """A folder name."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+class Runner:
+    """Runs the parts of a study that are not there yet.
+
+    Args:
+        study: what to do.
+        output: folder of everything that is made.
+        max_steps: replaces the length of every pretraining; for a quick look.
+    """
+
+    def __init__(self, study: Study, output: Path, max_steps: int | None) -> None:
+        self.study, self.output, self.max_steps = study, output, max_steps
+        self.shards = output / "benchmark"
+
+    def build_benchmark(self) -> None:
+        """Make the labelled shards; pretraining sees those of the training split without their labels."""
+        BENCHMARKS[self.study.benchmark](self.shards, **self.study.benchmark_options)
+
+    def pretrain(self, method: str, seed: int) -> Path:
+        """The folder of a pretrained model."""
+        content = self.study.methods[method]
+        folder = self.output / "pretraining" / f"{slug(method)}-{seed}"
+        overrides = {"data.path": self.shards, "run.output_dir": folder, "run.seed": seed}
+        overrides |= content.get("overrides", {})
+        if self.max_steps is not None:
+            overrides["optimization.max_steps"] = self.max_steps
+        run(
+            ["training/run_pretraining.py", content["recipe"], *flags(overrides)],
+            folder / "final" / "training_summary.json",
+        )
+        return folder / "final"
+
+    def random_twin(self, method: str, seed: int, pretrained: Path) -> Path:
+        """The folder of a model of the same configuration with the random weights that pretraining starts from."""
+        folder = self.output / "random" / f"{slug(method)}-{seed}"
+        if not (folder / "model.safetensors").exists():
+            set_seed(seed)
+            config = AutoConfig.from_pretrained(pretrained)
+            AutoVideoProcessor.from_pretrained(pretrained).save_pretrained(folder)
+            AutoModelForPreTraining.from_config(config).save_pretrained(folder)
+        return folder
+
+    def measure_frozen(self, model_folder: Path, seed: int) -> dict[str, Any]:
+        """Numbers of `evaluate_frozen`, with an attentive probe on the tokens."""
+        path = self.output / "frozen" / f"{model_folder.parent.name}-{model_folder.name}.json"
+        if path.exists():
+            return json.loads(path.read_text(encoding="utf-8"))
+        model, processor = (auto.from_pretrained(model_folder) for auto in (AutoModel, AutoVideoProcessor))
+        size = processor.crop_size.height
+        train, test = (
+            extract_features(
+                model,
+                open_source(self.shards, split=split),
+                ClipSpec(model.config.num_frames, sampling="uniform"),
+                Compose((ShortSideResize(size), CenterCrop(size))),
+                mean=processor.image_mean,
+                std=processor.image_std,
+                pooling="tokens",
+                batch_size=64,
+                num_workers=1,
+                precision=torch.bfloat16,
+            )
+            for split in ("train", "test")
+        )
+        result = evaluate_frozen(train, test, seed=seed, **self.study.frozen)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        return result
+
+    def finetune(self, model_folder: Path, shots: int, seed: int) -> float:
+        """Top-1 accuracy on the test split after fine-tuning with few labels; the labels are those of the seed."""
+        folder = self.output / "finetuning" / f"{model_folder.parent.name}-{model_folder.name}-{shots}-{seed}"
+        overrides = {
+            "model_name_or_path": model_folder,
+            "dataset_name": self.shards,
+            "output_dir": folder,
+            "seed": seed,
+            "shots_per_class": shots,
+            "shots_seed": seed,
+            **self.study.finetuning.get("overrides", {}),
+        }
+        words = ["training/run_video_classification.py", self.study.finetuning["recipe"], *flags(overrides)]
+        run(words, folder / "all_results.json")
+        return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
+
+    def measure(self, method: str, seed: int) -> dict[str, Any]:
+        """Everything about one method and one seed: pretrained, and its random twin."""
+        started = time.perf_counter()
+        pretrained = self.pretrain(method, seed)
+        twin = self.random_twin(method, seed, pretrained)
+        result: dict[str, Any] = {"method": method, "seed": seed}
+        for name, folder in (("pretrained", pretrained), ("random", twin)):
+            frozen = self.measure_frozen(folder, seed)
+            tuned = {f"{shots}-shot fine-tuning": self.finetune(folder, shots, seed) for shots in self.study.shots}
+            result[name] = {"frozen": frozen, "scores": headline(frozen) | tuned}
+        result["log"] = [
+            {name: line[name] for name in ("step", "loss") if name in line}
+            for line in read_log(pretrained.parent / "training_log.jsonl")
+        ]
+        summary = json.loads((pretrained / "training_summary.json").read_text(encoding="utf-8"))
+        result["pretraining"] = {name: summary[name] for name in ("steps", "clips_seen", "seconds", "device")}
+        print(f"{method}, seed {seed}: {time.perf_counter() - started:.0f} s now", flush=True)
+        return result
+
+
+def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and standard deviation over seeds of every score, by model.
+
+    Example:
+        >>> runs = [{"method": "m", "random": {"scores": {"kNN": x}}, "pretrained": {"scores": {"kNN": 1.0}}}
+        ...         for x in (0.0, 0.5)]
+        >>> summarize(runs)["m, not pretrained"]["kNN"]
+        (0.25, 0.3535533905932738)
+    """
+    rows: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        for name, suffix in (("random", ", not pretrained"), ("pretrained", "")):
+            row = rows.setdefault(result["method"] + suffix, {})
+            for measure, value in result[name]["scores"].items():
+                row.setdefault(measure, []).append(value)
+    return {
+        model: {name: (statistics.fmean(x), statistics.stdev(x) if len(x) > 1 else 0.0) for name, x in row.items()}
+        for model, row in rows.items()
+    }
+
+
+def table(study: Study, results: list[dict[str, Any]], chance: float) -> str:
+    """The table as Markdown, with what it was made from."""
+    rows = summarize(results)
+    measures = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [f"| top-1, % | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
+    for model, row in rows.items():
+        cells = [f"{100 * row[name][0]:.1f} ± {100 * row[name][1]:.1f}" if name in row else "" for name in measures]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    seconds = sum(result["pretraining"]["seconds"] for result in results)
+    first = results[0]
+    lines += [
+        "",
+        f"{study.title}. Mean and standard deviation over {len(study.seeds)} seeds (initial weights, data order, "
+        f"masks, labelled clips). {first['random']['frozen']['num_train']} training and "
+        f"{first['random']['frozen']['num_test']} test clips from other source videos; chance {chance:.1%}. "
+        f"All pretraining together took {seconds / 60:.0f} minutes on {first['pretraining']['device']}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_report(study: Study, results: list[dict[str, Any]], output: Path) -> None:
+    """Table, pictures and all numbers."""
+    chance = results[0]["random"]["frozen"]["chance"]
+    report = {"title": study.title, "results": results, "versions": package_versions()}
+    (output / "study.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    text = table(study, results, chance)
+    (output / "study.md").write_text(text, encoding="utf-8")
+    save_scores(summarize(results), chance, output / "study.png", study.title)
+    losses = {
+        f"{result['method']}, seed {result['seed']}": [(line["step"], line["loss"]) for line in result["log"]]
+        for result in results
+    }
+    save_curves(losses, output / "losses.png", ("step", "pretraining loss"), study.title)
+    print(text)
+
+
+def load_study(path: str) -> Study:
+    """Read a study file and check the recipes it names."""
+    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    study = Study(**content)
+    for method in study.methods.values():
+        words = flags({"data.path": "shards", "run.output_dir": "runs", **method.get("overrides", {})})
+        load_recipe(ROOT / method["recipe"], words)
+    return study
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", help="YAML file, see training/studies")
+    parser.add_argument("output", type=Path, help="folder of everything that is made")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the study")
+    parser.add_argument("--max-steps", type=int, help="instead of the length of each pretraining, for a quick look")
+    options = parser.parse_args(arguments)
+    try:
+        study = load_study(options.study)
+        study.seeds = options.seeds or study.seeds
+        runner = Runner(study, options.output.resolve(), options.max_steps)
+        runner.build_benchmark()
+    except (AssetError, FileNotFoundError, RecipeError, TypeError, ValueError) as error:
+        print(f"study_pretraining: {error}", file=sys.stderr)
+        return 2
+    results = [runner.measure(method, seed) for seed in study.seeds for method in study.methods]
+    write_report(study, results, runner.output)
+    print(f"wrote {runner.output}/study.json, study.md, study.png and losses.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

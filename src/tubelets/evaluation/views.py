@@ -1,0 +1,161 @@
+"""Multi-view tests: several clips and crops of a video are scored, and their scores merged into one answer."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tubelets.data.transforms import normalize
+from tubelets.evaluation.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
+
+Merge = Literal["mean", "max"]
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Merged scores of videos, in the order of their ids.
+
+    Attributes:
+        clip_ids: ids of the N videos, sorted.
+        scores: float32 `(N, classes)`; probabilities, merged over the views.
+        labels: int64 `(N,)`, or float32 `(N, classes)` in {0, 1} for multi-label problems.
+        num_views: views that were scored of each video.
+    """
+
+    clip_ids: list[str]
+    scores: Tensor
+    labels: Tensor
+    num_views: int
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers that tables report, as fractions.
+
+        Returns:
+            `top_1`, `top_5`, `mean_class_accuracy` (over the classes that occur), or `mean_average_precision` for
+            multi-label problems; and `num_videos`, `num_views`.
+        """
+        counts = {"num_videos": float(len(self.clip_ids)), "num_views": float(self.num_views)}
+        if self.labels.ndim == 2:
+            return {"mean_average_precision": mean_average_precision(self.scores, self.labels), **counts}
+        return {
+            "top_1": top_k_accuracy(self.scores, self.labels, 1),
+            "top_5": top_k_accuracy(self.scores, self.labels, 5),
+            "mean_class_accuracy": mean_class_accuracy(self.scores, self.labels),
+            **counts,
+        }
+
+
+def merge_views(probabilities: Tensor, merge: Merge = "mean") -> Tensor:
+    """One score a class out of several views.
+
+    Args:
+        probabilities: floating point `(..., views, classes)`.
+        merge: "mean" (single-label tests) or "max" (Charades).
+
+    Returns:
+        `(..., classes)`.
+
+    Raises:
+        ValueError: if `merge` is unknown.
+
+    Example:
+        >>> merge_views(torch.tensor([[0.2, 0.8], [0.6, 0.4]]), "max")
+        tensor([0.6000, 0.8000])
+
+    Source: sigma.md, section 7.2; severe_benchmark.md, sections 2.3 and 6.
+    """
+    if merge not in ("mean", "max"):
+        raise ValueError(f"merge must be 'mean' or 'max', got {merge!r}")
+    return probabilities.mean(dim=-2) if merge == "mean" else probabilities.amax(dim=-2)
+
+
+@torch.no_grad()
+def score_videos(
+    model: PreTrainedModel,
+    batches: Iterable[dict[str, Any]],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    merge: Merge = "mean",
+    clips_per_forward: int = 8,
+) -> VideoScores:
+    """Score every view of every video and merge the views; the model is in evaluation mode meanwhile.
+
+    All processes call it, each with batches of its own videos; all get the scores of all videos.
+
+    Args:
+        model: a video classifier.
+        batches: mappings with `pixel_values`, uint8 `(B, T, C, H, W)` or `(B, views, T, C, H, W)`; `labels`, int64
+            `(B,)` or float `(B, classes)`; `clip_ids`, B names, the same for all clips of a video.
+        mean: of each colour channel, on the scale [0, 1].
+        std: of each colour channel, on the scale [0, 1].
+        merge: how views are merged, see `merge_views`.
+        clips_per_forward: views that the model sees at once, at least 1.
+
+    Returns:
+        The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.
+
+    Raises:
+        ValueError: if no video was scored, a video occurs with two labels, or videos have different numbers of views.
+    """
+    if clips_per_forward < 1:
+        raise ValueError(f"clips_per_forward must be at least 1, got {clips_per_forward}")
+    merge_views(torch.zeros(1, 1), merge)
+    was_training = model.training
+    model.eval()
+    videos: dict[str, _Video] = {}
+    for batch in batches:
+        views = batch["pixel_values"]
+        views = views[:, None] if views.ndim == 5 else views
+        clips = normalize(views.flatten(0, 1).to(model.device, non_blocking=True), mean, std)
+        parts = [model(**{model.main_input_name: part}).logits for part in clips.split(clips_per_forward)]
+        logits = torch.cat(parts).float()
+        multi_label = batch["labels"].ndim == 2
+        probabilities = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).cpu().unflatten(0, views.shape[:2])
+        for clip_id, scores, label in zip(batch["clip_ids"], probabilities, batch["labels"], strict=True):
+            videos.setdefault(clip_id, _Video(clip_id, label)).add(scores, label, merge)
+    model.train(was_training)
+    gathered = sorted(gather_object(list(videos.values())), key=lambda video: video.clip_id)
+    return _collect(gathered, merge)
+
+
+class _Video:
+    """What is known of one video so far; its views are merged as they come, so that few numbers are kept."""
+
+    def __init__(self, clip_id: str, label: Tensor) -> None:
+        self.clip_id, self.label = clip_id, label
+        self.scores: Tensor | None = None
+        self.num_views = 0
+
+    def add(self, scores: Tensor, label: Tensor, merge: Merge) -> None:
+        """Take in scores `(views, classes)` of one clip."""
+        if not torch.equal(label, self.label):
+            raise ValueError(f"video {self.clip_id!r} occurs with two labels; ids must be unique in the data set")
+        merged = scores.sum(dim=0) if merge == "mean" else scores.amax(dim=0)
+        if self.scores is None:
+            self.scores = merged
+        else:
+            self.scores = self.scores + merged if merge == "mean" else torch.maximum(self.scores, merged)
+        self.num_views += len(scores)
+
+
+def _collect(videos: Sequence[_Video], merge: Merge) -> VideoScores:
+    if not videos:
+        raise ValueError("no video was scored: the split is empty, or none of its videos could be read")
+    counts = sorted({video.num_views for video in videos})
+    if len(counts) > 1 or len({video.clip_id for video in videos}) < len(videos):
+        raise ValueError(
+            f"videos were scored with {counts} views; every video must be read once, by one process, with equal ids "
+            "for its own clips only"
+        )
+    sums = torch.stack([video.scores for video in videos if video.scores is not None])
+    return VideoScores(
+        clip_ids=[video.clip_id for video in videos],
+        scores=sums / counts[0] if merge == "mean" else sums,
+        labels=torch.stack([video.label for video in videos]),
+        num_views=counts[0],
+    )

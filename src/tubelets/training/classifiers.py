@@ -1,0 +1,218 @@
+"""Making a video classifier of any kind ready for training: weights, labels, input sizes, processor."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+from transformers import (
+    AutoConfig,
+    AutoModelForVideoClassification,
+    AutoVideoProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
+
+from tubelets.models.auto import MODELS, inference_processor
+from tubelets.training.finetuning_arguments import ModelArguments
+from tubelets.training.optimization import freeze_backbone, freeze_layers
+from tubelets.training.recipe import RecipeError, check_known_field
+
+# Parts of the names of parameters that start fresh when a pretrained encoder becomes a classifier.
+HEAD_NAMES = ("fc_norm", "classifier", "pooler", "head")
+
+
+class WrongCheckpointError(ValueError):
+    """A checkpoint does not hold the encoder that its configuration describes, or no video classifier at all."""
+
+
+@dataclass(frozen=True)
+class ClipShape:
+    """What a classifier takes.
+
+    Attributes:
+        num_frames: frames.
+        size: height and width in pixels.
+    """
+
+    num_frames: int
+    size: int
+
+
+def clip_shape(config: PreTrainedConfig) -> ClipShape:
+    """Frames and pixels of a model's input.
+
+    Args:
+        config: the configuration of a video model of this package or of transformers.
+
+    Returns:
+        Its clip shape.
+
+    Raises:
+        ValueError: if the configuration does not tell, or the frames are not square.
+
+    Example:
+        >>> clip_shape(transformers.VJEPA2Config())
+        ClipShape(num_frames=64, size=256)
+    """
+    fields = config.to_dict()
+    frames = next((fields[name] for name in ("num_frames", "frames_per_clip") if name in fields), None)
+    size = next((fields[name] for name in ("image_size", "crop_size") if name in fields), None)
+    if frames is None or size is None:
+        raise ValueError(
+            f"model type {config.model_type!r} does not tell how many frames and pixels it takes; it must have "
+            "num_frames or frames_per_clip, and image_size or crop_size"
+        )
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if sides[0] != sides[1]:
+        raise ValueError(f"the crops of fine-tuning are square, and the model takes {sides[0]} x {sides[1]} pixels")
+    return ClipShape(frames, sides[0])
+
+
+def build_config(arguments: ModelArguments, class_names: Sequence[str], multi_label: bool) -> PreTrainedConfig:
+    """The configuration of the classifier.
+
+    Args:
+        arguments: which model, and fields to change.
+        class_names: names of the classes.
+        multi_label: videos have any number of classes.
+
+    Returns:
+        A configuration with labels and problem type.
+
+    Raises:
+        RecipeError: if a field to change does not exist.
+        OSError: if there is no such model.
+        ValueError: if the model type is unknown, or there is one class only.
+    """
+    if len(class_names) < (1 if multi_label else 2):
+        raise ValueError(f"a classifier needs two or more classes, got {list(class_names)}; check the class names")
+    changes = dict(arguments.config_overrides or {})  # type: ignore[arg-type]
+    if arguments.model_name_or_path is None:
+        config = AutoConfig.for_model(str(arguments.model_type))
+    else:
+        config = AutoConfig.from_pretrained(
+            arguments.model_name_or_path, revision=arguments.model_revision, token=arguments.token
+        )
+    known = {entry.name for entry in dataclasses.fields(config)}
+    for name in changes:
+        check_known_field(f"config_overrides.{name}", name, known)
+    reserved = {"id2label", "label2id", "problem_type", "num_labels"} & set(changes)
+    if reserved:
+        raise RecipeError(f"config_overrides sets {sorted(reserved)}, which follow from the data; leave them out")
+    # Built anew, so that the configuration checks all fields together.
+    content = {name: value for name, value in config.to_dict().items() if name in known} | changes
+    content |= {
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: number for number, name in enumerate(class_names)},
+        "problem_type": "multi_label_classification" if multi_label else "single_label_classification",
+    }
+    content.pop("architectures", None)
+    return type(config)(**content)
+
+
+def build_classifier(
+    arguments: ModelArguments, class_names: Sequence[str], multi_label: bool = False
+) -> PreTrainedModel:
+    """A classifier with float32 weights, partly frozen if asked for; new parts are drawn from torch's global generator.
+
+    A head that has another number of classes than the data starts fresh, and so do heads that a pretraining checkpoint
+    does not have. Everything else must be in the checkpoint.
+
+    Args:
+        arguments: which model.
+        class_names: names of the classes.
+        multi_label: videos have any number of classes.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        WrongCheckpointError: if the model type has no video classifier, or the checkpoint lacks parts of the encoder
+            or has them in other sizes.
+        RecipeError: if a field to change does not exist.
+        OSError: if there is no such model.
+    """
+    config = build_config(arguments, class_names, multi_label)
+    where = arguments.model_name_or_path
+    if type(config) not in AutoModelForVideoClassification._model_mapping:
+        raise WrongCheckpointError(
+            f"{where or arguments.model_type} is of type {config.model_type!r}, which has no video classifier; choose "
+            "a video model of this package or one that AutoModelForVideoClassification knows"
+        )
+    if where is None:
+        model = AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
+    else:
+        model, info = AutoModelForVideoClassification.from_pretrained(
+            where,
+            config=config,
+            revision=arguments.model_revision,
+            token=arguments.token,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+        _check_loaded(where, config.model_type, info)
+    if arguments.freeze_backbone:
+        freeze_backbone(model, arguments.trained_parts)
+    if arguments.freeze_layers is not None:
+        freeze_layers(model, arguments.freeze_layers)
+    return model.train()
+
+
+def _check_loaded(where: str, model_type: str, info: Mapping[str, Any]) -> None:
+    """Refuse weights that leave a part of the encoder random."""
+    missing = sorted(name for name in info["missing_keys"] if not _is_head(name))
+    wrong = sorted(entry for entry in info["mismatched_keys"] if not _is_head(entry[0]))
+    if wrong:
+        name, found, expected = wrong[0]
+        raise WrongCheckpointError(
+            f"{where}: {name} has shape {tuple(found)} and the model needs {tuple(expected)} ({len(wrong)} such "
+            "weights); is this another method's or another size's checkpoint? See config_overrides"
+        )
+    if missing:
+        raise WrongCheckpointError(
+            f"{where} does not hold {len(missing)} weights of a {model_type!r} encoder, for example {missing[0]}; is "
+            "this another method's checkpoint?"
+        )
+
+
+def _is_head(name: str) -> bool:
+    return any(word in name for word in HEAD_NAMES)
+
+
+def classification_processor(arguments: ModelArguments, config: PreTrainedConfig) -> Any:
+    """The processor that belongs to a classifier and is saved beside it.
+
+    Args:
+        arguments: which model.
+        config: its configuration.
+
+    Returns:
+        The processor that is stored with the weights, for our own types one made from the configuration, otherwise the
+        stock processor of the type at the model's input size. It has `image_mean` and `image_std`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if config.model_type in MODELS:
+        return inference_processor(config)
+    if arguments.model_name_or_path is not None:
+        try:
+            return AutoVideoProcessor.from_pretrained(
+                arguments.model_name_or_path, revision=arguments.model_revision, token=arguments.token
+            )
+        except OSError:
+            pass  # the checkpoint came without one
+    # Some versions of transformers give the name alone, others one for each backend.
+    found: Any = VIDEO_PROCESSOR_MAPPING_NAMES.get(config.model_type)
+    name: str | None = found.get("torchvision") if isinstance(found, Mapping) else found
+    if name is None:
+        raise ValueError(f"no video processor is known for model type {config.model_type!r}; save one beside the model")
+    size = clip_shape(config).size
+    square = {"height": size, "width": size}
+    return getattr(transformers, name)(size={"shortest_edge": size}, crop_size=square)

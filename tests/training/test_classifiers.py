@@ -1,0 +1,185 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForPreTraining, PreTrainedModel, VideoMAEForPreTraining
+
+from tubelets.models.sigma.configuration_sigma import SigmaConfig
+from tubelets.training.classifiers import (
+    ClipShape,
+    WrongCheckpointError,
+    build_classifier,
+    build_config,
+    classification_processor,
+    clip_shape,
+)
+from tubelets.training.finetuning_arguments import ModelArguments
+from tubelets.training.recipe import RecipeError
+
+SIZES = {
+    "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32, "image_size": 16,
+    "patch_size": 8, "num_frames": 2,
+}  # fmt: skip
+DECODER = {
+    "decoder_hidden_size": 24, "decoder_num_attention_heads": 2, "decoder_num_hidden_layers": 1,
+    "decoder_intermediate_size": 32,
+}  # fmt: skip
+NAMES = ["jump", "run", "walk"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pretraining checkpoint of SIGMA."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    torch.manual_seed(0)
+    model = AutoModelForPreTraining.from_config(SigmaConfig(**SIZES, **DECODER, num_prototypes=4))
+    model.save_pretrained(folder)
+    return folder
+
+
+def built(where: Path, names: list[str] | None = None, **fields: Any) -> PreTrainedModel:
+    return build_classifier(ModelArguments(model_name_or_path=str(where), **fields), names or NAMES)
+
+
+def test_a_pretrained_encoder_becomes_a_classifier(pretrained: Path) -> None:
+    model = built(pretrained, config_overrides={"drop_path_rate": 0.2})
+    encoder = AutoModelForPreTraining.from_pretrained(pretrained).state_dict()
+    shared = [name for name in model.state_dict() if name in encoder]
+    assert len(shared) > 20
+    assert all(torch.equal(model.state_dict()[name], encoder[name]) for name in shared)
+    assert not [
+        name
+        for name in model.state_dict()
+        if name not in encoder and "classifier" not in name and "fc_norm" not in name
+    ]
+    assert model.config.id2label == dict(enumerate(NAMES))
+    assert model.config.label2id == {"jump": 0, "run": 1, "walk": 2}
+    assert model.config.problem_type == "single_label_classification"
+    assert model.config.drop_path_rate == 0.2
+    assert model.training
+    assert model.dtype == torch.float32
+
+
+def test_a_head_of_other_classes_starts_fresh(pretrained: Path, tmp_path: Path) -> None:
+    first = built(pretrained)
+    first.save_pretrained(tmp_path)
+    same, other = built(tmp_path), built(tmp_path, [*NAMES, "sit"])
+    assert torch.equal(same.classifier.weight, first.classifier.weight)
+    assert other.classifier.weight.shape[0] == 4
+    assert torch.isfinite(other.classifier.weight).all()
+    encoders = [model.videomae.state_dict() for model in (first, other)]
+    assert all(torch.equal(value, encoders[1][name]) for name, value in encoders[0].items())
+
+
+def test_a_bf16_checkpoint_is_trained_in_float32(pretrained: Path, tmp_path: Path) -> None:
+    built(pretrained).to(torch.bfloat16).save_pretrained(tmp_path)
+    assert built(tmp_path).dtype == torch.float32
+
+
+def test_stock_pretraining_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source = VideoMAEForPreTraining(transformers.VideoMAEConfig(**SIZES, **DECODER, use_mean_pooling=False))
+    source.save_pretrained(tmp_path)
+    # The stock classifier pools over tokens and has no final norm; the encoder's is not used.
+    model = built(tmp_path, config_overrides={"use_mean_pooling": True})
+    name = "videomae.encoder.layer.1.attention.attention.query.bias"
+    assert torch.equal(model.state_dict()[name], source.state_dict()[name])
+
+
+def test_another_methods_weights_are_refused(pretrained: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    other = transformers.TimesformerForVideoClassification(transformers.TimesformerConfig(**SIZES))
+    other.save_pretrained(tmp_path)
+    # The configuration says one method and the weights are another's.
+    shutil.copy(pretrained / "config.json", tmp_path / "config.json")
+    with pytest.raises(
+        WrongCheckpointError, match=r"does not hold \d+ weights of a 'sigma' encoder, for example videomae"
+    ):
+        built(tmp_path)
+
+
+def test_another_size_is_refused(pretrained: Path, tmp_path: Path) -> None:
+    shutil.copytree(pretrained, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_size": 48}))
+    with pytest.raises(WrongCheckpointError, match=r"has shape .* and the model needs .*another size's checkpoint"):
+        built(tmp_path)
+
+
+def test_a_model_that_classifies_no_videos_is_refused(tmp_path: Path) -> None:
+    transformers.ViTConfig(hidden_size=24, num_attention_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(WrongCheckpointError, match="is of type 'vit', which has no video classifier"):
+        built(tmp_path)
+
+
+def test_no_such_model(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        built(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="no_method"):
+        build_config(ModelArguments(model_type="no_method"), NAMES, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"drop_path": 0.1}, "did you mean 'drop_path_rate'"), ({"problem_type": "x"}, "which follow from the data")],
+)
+def test_bad_overrides_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        build_config(ModelArguments(model_type="sigma", config_overrides=changes), NAMES, False)
+
+
+def test_overrides_are_checked_by_the_configuration() -> None:
+    with pytest.raises(Exception, match="image_size=30 must be a multiple of patch_size=16"):
+        build_config(ModelArguments(model_type="sigma", config_overrides={"image_size": 30}), NAMES, False)
+
+
+def test_multi_label_heads() -> None:
+    config = build_config(ModelArguments(model_type="sigma"), NAMES, True)
+    assert config.problem_type == "multi_label_classification"
+
+
+def test_frozen_parts(pretrained: Path) -> None:
+    probe = built(pretrained, freeze_backbone=True)
+    trained = {name for name, parameter in probe.named_parameters() if parameter.requires_grad}
+    assert trained == {"fc_norm.weight", "fc_norm.bias", "classifier.weight", "classifier.bias"}
+    upper = built(pretrained, freeze_layers=1)
+    frozen = {name for name, parameter in upper.named_parameters() if not parameter.requires_grad}
+    assert frozen
+    assert all("embeddings" in name or "layer.0." in name for name in frozen)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (SigmaConfig(**SIZES), ClipShape(2, 16)),
+        (transformers.TimesformerConfig(), ClipShape(8, 224)),
+        (transformers.VJEPA2Config(frames_per_clip=4, crop_size=32), ClipShape(4, 32)),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)
+def test_clip_shapes_and_processors(config: Any, expected: ClipShape) -> None:
+    assert clip_shape(config) == expected
+    processor = classification_processor(ModelArguments(model_type=config.model_type), config)
+    frames = torch.zeros(expected.num_frames, 3, 300, 400, dtype=torch.uint8)
+    pixels = next(iter(processor(frames, return_tensors="pt").values()))
+    assert pixels.shape == (1, expected.num_frames, 3, expected.size, expected.size)
+    assert len(processor.image_mean) == len(processor.image_std) == 3
+
+
+def test_models_without_a_clip_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match="'bert' does not tell how many frames"):
+        clip_shape(transformers.BertConfig())
+    with pytest.raises(ValueError, match="takes 16 x 32 pixels"):
+        clip_shape(SigmaConfig(**{**SIZES, "image_size": (16, 32)}))
+
+
+def test_a_stored_processor_wins(tmp_path: Path) -> None:
+    stored = transformers.VideoMAEVideoProcessor(image_mean=[0.1, 0.2, 0.3])
+    stored.save_pretrained(tmp_path)
+    arguments = ModelArguments(model_name_or_path=str(tmp_path))
+    found = classification_processor(arguments, transformers.VideoMAEConfig())
+    assert list(found.image_mean) == [0.1, 0.2, 0.3]

@@ -1,0 +1,181 @@
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from finetuning import DEMO, RECIPES, words
+
+from tubelets.training.classifiers import build_config, clip_shape
+from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
+from tubelets.training.optimization import Schedule
+from tubelets.training.recipe import RecipeError
+
+PATHS = sorted([*RECIPES.glob("*_finetune_*.yaml"), *RECIPES.glob("*_linear_probe_*.yaml")])
+
+# sigma.md, sections 7.2 and 7.3; smile.md, section 6.2 for UCF-101 and HMDB-51.
+K400 = {
+    "learning_rate": 1.25e-4, "min_learning_rate": 1.25e-7, "videos_per_step": 32, "epochs": 100, "layer_decay": 0.75,
+    "flip": 0.5, "sampling": "finetune", "views": (5, 3), "repeats": 1, "drop_path": 0.1,
+}  # fmt: skip
+SSV2 = {**K400, "epochs": 40, "flip": 0.0, "sampling": "segment", "views": (2, 3)}
+PROBE = {
+    **SSV2,
+    "epochs": 30,
+    "learning_rate": 1.5e-3,
+    "min_learning_rate": 1.5e-6,
+    "videos_per_step": 384,
+    "repeats": 2,
+}
+HMDB = {**K400, "epochs": 50, "layer_decay": 0.7, "drop_path": 0.2}
+UCF = {**HMDB, "epochs": 100, "learning_rate": 6.25e-5}
+EXPECTED = {
+    f"sigma_{size}_{task}": numbers
+    for size in ("vit_s", "vit_b")
+    for task, numbers in {
+        "finetune_k400": K400,
+        "finetune_ssv2": SSV2,
+        "finetune_ucf101": UCF,
+        "finetune_hmdb51": HMDB,
+        "linear_probe_ssv2": PROBE,
+    }.items()
+}
+
+
+def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
+    given = {} if path == DEMO else {"model_name_or_path": "x", "dataset_name": "y", "use_cpu": True}
+    data = tmp_path if path == DEMO else None
+    return parse_finetuning_arguments(words(tmp_path / "run", data, path, **given, **changes))
+
+
+def test_every_recipe_of_the_papers_is_expected() -> None:
+    assert {path.stem for path in PATHS if path.stem.startswith("sigma_")} == {*EXPECTED, DEMO.stem}
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_recipe_loads(path: Path, tmp_path: Path) -> None:
+    arguments = parse_finetuning_arguments([str(path), "--use_cpu", "--output_dir", str(tmp_path), *missing(path)])
+    assert arguments[2].do_train
+    assert arguments[2].learning_rate > 0
+
+
+def missing(path: Path) -> list[str]:
+    """Flags for what a recipe leaves to the command line."""
+    content = yaml.safe_load(path.read_text())
+    model = [] if content.get("model_type") or content.get("model_name_or_path") else ["--model_name_or_path", "x"]
+    return [*model, "--dataset_name", "y"]
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path.stem in EXPECTED], ids=lambda path: path.stem)
+def test_effective_numbers_are_those_of_the_spec(path: Path, tmp_path: Path) -> None:
+    model, data, args = load(path, tmp_path)
+    found = {
+        "learning_rate": args.learning_rate,
+        "min_learning_rate": args.min_learning_rate,
+        "videos_per_step": args.videos_per_step,
+        "epochs": args.num_train_epochs,
+        "layer_decay": args.layer_decay,
+        "flip": data.horizontal_flip,
+        "sampling": data.train_sampling,
+        "views": (data.test_clips, data.test_crops),
+        "repeats": data.repeated_augmentation,
+        "drop_path": model.config_overrides["drop_path_rate"],
+    }
+    expected = EXPECTED[path.stem]
+    assert found == {
+        name: pytest.approx(value) if isinstance(value, float) else value for name, value in expected.items()
+    }
+    assert model.freeze_backbone == ("linear_probe" in path.stem)
+    assert (args.adam_beta1, args.adam_beta2, args.weight_decay, args.warmup_epochs) == (0.9, 0.999, 0.05, 5)
+    assert (args.label_smoothing_factor, args.max_grad_norm) == (0.1, 0.0)
+    assert (data.random_augment, data.random_erasing) == ("rand-m7-n4-mstd0.5-inc1", 0.25)
+    assert (data.mixup, data.cutmix, data.mix_probability, data.cutmix_share) == (0.8, 1.0, 1.0, 0.5)
+    assert (data.crop_scale, data.stride) == ([0.25, 1.0], 4)
+    # The official launch: 8 processes with the recipe's batch reach the global batch by whole accumulations.
+    assert args.global_batch_size % (8 * args.per_device_train_batch_size) == 0
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path.stem in EXPECTED], ids=lambda path: path.stem)
+def test_the_schedule_begins_at_0_and_ends_at_the_minimum(path: Path, tmp_path: Path) -> None:
+    _, _, args = load(path, tmp_path)
+    steps = 100
+    total = int(args.num_train_epochs * steps)
+    schedule = Schedule(args.learning_rate, args.min_learning_rate, int(args.warmup_epochs * steps), total)
+    assert schedule(0) == 0
+    assert schedule(int(args.warmup_epochs * steps)) == pytest.approx(EXPECTED[path.stem]["learning_rate"])
+    assert schedule(total) == pytest.approx(EXPECTED[path.stem]["min_learning_rate"])
+
+
+def test_the_demonstration_builds_its_model(tmp_path: Path) -> None:
+    model, _, args = load(DEMO, tmp_path)
+    config = build_config(model, ["a", "b"], False)
+    assert config.num_labels == 2
+    assert clip_shape(config).num_frames == 8
+    assert args.learning_rate == pytest.approx(1e-3)
+
+
+def test_any_argument_can_be_overridden(tmp_path: Path) -> None:
+    changes = {"mixup": 0, "random_augment": "", "layer_decay": 0.5, "crop_scale": [0.5, 1.0], "seed": 3}
+    _, data, args = load(DEMO, tmp_path, **changes)
+    assert (data.mixup, data.random_augment, data.crop_scale) == (0.0, None, [0.5, 1.0])
+    assert (args.layer_decay, args.seed) == (0.5, 3)
+
+
+def test_processes_and_accumulation_share_the_global_batch(tmp_path: Path) -> None:
+    path = RECIPES / "sigma_vit_b_finetune_k400.yaml"
+    _, _, args = load(path, tmp_path, per_device_train_batch_size=8)
+    assert (args.gradient_accumulation_steps, args.videos_per_step) == (4, 32)
+    assert args.learning_rate == pytest.approx(1.25e-4)
+    with pytest.raises(ValueError, match="global_batch_size=32 must be a multiple"):
+        load(path, tmp_path, per_device_train_batch_size=5)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"layer_deacy": 0.5}, "did you mean 'layer_decay'"),
+        ({"base_learning_rate": "1e-3"}, "write 1.0e-3"),
+        ({"stride": 1.5}, "stride must be int"),
+        ({"train_sampling": "random"}, "one of 'dense', 'finetune', 'segment', 'uniform'"),
+        ({"multi_label": "yes"}, "multi_label must be bool"),
+    ],
+)
+def test_bad_files_are_refused(content: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        parse_finetuning_arguments([str(file)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_name_or_path": "x"}, "give either model_name_or_path"),
+        ({"dataset_name": "x"}, "give either dataset_name"),
+        ({"learning_rate": 0.5}, "contradict each other"),
+        ({"warmup_steps": 10}, "warmup_steps=10.0 is not used"),
+        ({"lr_scheduler_type": "cosine"}, "is not used; set warmup_epochs"),
+        ({"crop_scale": [0.5]}, "crop_scale must be two numbers"),
+        ({"random_augment": "rand-m7"}, "must begin with 'rand-' and have 'inc1'"),
+        ({"repeated_augmentation": 0}, "repeated_augmentation must be at least 1"),
+        ({"freeze_backbone": True, "freeze_layers": 1}, "leave out freeze_layers"),
+        ({"base_learning_rate": -1}, "base_learning_rate must be positive"),
+    ],
+)
+def test_contradictions_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load(DEMO, tmp_path, **changes)
+
+
+def test_no_file() -> None:
+    with pytest.raises(FileNotFoundError, match="training/recipes"):
+        parse_finetuning_arguments(["nowhere.yaml"])
+
+
+def test_what_is_written_down_holds_no_token(tmp_path: Path) -> None:
+    arguments = run_arguments(*load(DEMO, tmp_path, token="secret", hub_token="secret"))
+    assert "secret" not in str(arguments)
+    assert arguments["training"]["videos_per_step"] == 4
+    assert yaml.safe_load(yaml.safe_dump(arguments)) == arguments
+    assert math.isclose(arguments["training"]["learning_rate"], 1e-3)

@@ -1,0 +1,388 @@
+"""The fine-tuning script as a user runs it: all kinds of models, interrupted and resumed, with bad input."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from finetuning import CLASSES, DEMO, SCRIPT, final_metrics, log_of, losses, make_class_folders, run, words
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+
+from tubelets.data.annotations import read_records
+from tubelets.data.shards import build_shards
+from tubelets.training.checkpointing import CheckpointError, list_checkpoints
+
+VIT = {
+    "image_size": 32, "patch_size": 8, "num_frames": 8, "hidden_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
+VJEPA2 = {
+    "crop_size": 32, "patch_size": 8, "frames_per_clip": 8, "hidden_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_pooler_layers": 1, "pred_hidden_size": 24, "pred_num_attention_heads": 2,
+    "pred_num_hidden_layers": 1, "drop_path_rate": 0.1,
+}  # fmt: skip
+STOCK = {
+    "videomae": {**VIT, "hidden_dropout_prob": 0.1},
+    "timesformer": {**VIT, "hidden_dropout_prob": 0.1},
+    "vjepa2": VJEPA2,
+}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    make_class_folders(folder / "train", per_class=4)
+    make_class_folders(folder / "validation", per_class=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demonstration recipe, 8 steps of 3 an epoch, with a checkpoint in the middle of an epoch."""
+    output = tmp_path_factory.mktemp("unbroken")
+    with pytest.MonkeyPatch.context() as patch:
+        run(patch, words(output, videos, save_steps=4))
+    return output
+
+
+def break_off(unbroken: Path, output: Path, step: int = 4) -> None:
+    """What is left of the run when it was killed some time after that step."""
+    output.mkdir(exist_ok=True)
+    shutil.copytree(unbroken / f"checkpoint-{step}", output / f"checkpoint-{step}")
+
+
+def test_the_demonstration_leaves_a_complete_folder(unbroken: Path) -> None:
+    names = {path.name for path in unbroken.iterdir()}
+    assert names >= {
+        "model.safetensors", "config.json", "video_preprocessor_config.json", "README.md", "run.yaml",
+        "test_results.json", "confusion_matrix.png", "per_class_accuracy.json", "trainer_state.json",
+    }  # fmt: skip
+    assert not list(unbroken.rglob("training_args.bin"))
+    assert [path.name for path in list_checkpoints(unbroken)] == ["checkpoint-4", "checkpoint-8"]
+    assert len(losses(unbroken)) == 8
+    evaluations = [line for line in log_of(unbroken) if "eval_top_1" in line]
+    assert [line["step"] for line in evaluations] == [3, 6, 8]
+    metrics = final_metrics(unbroken)
+    assert metrics["test_num_videos"] == 6
+    assert metrics["test_num_views"] == 6
+    assert metrics["test_top_1"] == pytest.approx(metrics["test_mean_class_accuracy"])
+    assert json.loads((unbroken / "per_class_accuracy.json").read_text()).keys() == set(CLASSES)
+    card = (unbroken / "README.md").read_text()
+    assert f"| top-1 accuracy | {100 * metrics['test_top_1']:.2f} % |" in card
+
+
+def test_the_model_reloads_with_its_processor_and_labels(unbroken: Path) -> None:
+    model = AutoModelForVideoClassification.from_pretrained(unbroken)
+    processor = AutoVideoProcessor.from_pretrained(unbroken)
+    inputs = processor(torch.zeros(8, 3, 48, 64, dtype=torch.uint8), return_tensors="pt")
+    assert model(**inputs).logits.shape == (1, 3)
+    assert list(model.config.id2label.values()) == CLASSES
+
+
+def test_a_killed_run_resumes_in_the_middle_of_an_epoch(
+    unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(unbroken, tmp_path)
+    # A checkpoint that was being written when the run was killed is passed over.
+    shutil.copytree(unbroken / "checkpoint-8", tmp_path / "checkpoint-7")
+    (tmp_path / "checkpoint-7" / "loader_0.json").unlink()
+    run(monkeypatch, words(tmp_path, videos, save_steps=4))
+    assert losses(tmp_path) == losses(unbroken)
+    epochs = [[line["epoch"] for line in log_of(output) if "loss" in line] for output in (tmp_path, unbroken)]
+    assert epochs[0] == pytest.approx(epochs[1])
+    expected, found = (AutoModelForVideoClassification.from_pretrained(output) for output in (unbroken, tmp_path))
+    assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.state_dict().items())
+    same = [{**final_metrics(output), "test_runtime": 0, "epoch": 0} for output in (unbroken, tmp_path)]
+    assert same[0] == same[1]
+
+
+def test_the_number_of_workers_changes_nothing(
+    unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(monkeypatch, words(tmp_path, videos, dataloader_num_workers=2))
+    assert losses(tmp_path) == losses(unbroken)
+
+
+def test_a_finished_run_is_only_tested_again(
+    unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    run(monkeypatch, words(tmp_path, videos, save_steps=4))
+    assert losses(tmp_path) == losses(unbroken)
+    assert final_metrics(tmp_path)["test_top_1"] == final_metrics(unbroken)["test_top_1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"seed": 1}, {"per_device_train_batch_size": 4}, {"data": "fewer"}],
+    ids=["seed", "batch size", "other videos"],
+)
+def test_another_run_is_not_resumed(
+    unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    break_off(unbroken, tmp_path / "run")
+    if changes.pop("data", None):
+        shutil.copytree(videos, tmp_path / "videos")
+        (tmp_path / "videos" / "train" / "run" / "0.mp4").unlink()
+        changes["train_dir"] = tmp_path / "videos" / "train"
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        run(monkeypatch, words(tmp_path / "run", videos, **changes))
+
+
+@pytest.mark.parametrize("model_type", STOCK)
+def test_stock_models_train_and_resume(
+    model_type: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {
+        "model_type": model_type,
+        "config_overrides": json.dumps(STOCK[model_type]),
+        "max_steps": 3,
+        "save_steps": 2,
+        "base_learning_rate": 0.6,
+    }
+    run(monkeypatch, words(tmp_path / "whole", videos, **changes))
+    break_off(tmp_path / "whole", tmp_path / "broken", 2)
+    run(monkeypatch, words(tmp_path / "broken", videos, **changes))
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    start, end = (
+        AutoModelForVideoClassification.from_pretrained(folder).state_dict()
+        for folder in (tmp_path / "whole" / "checkpoint-2", tmp_path / "whole")
+    )
+    assert any(not torch.equal(value, end[name]) for name, value in start.items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bf16": True, "activation_checkpointing": True},
+        {"repeated_augmentation": 2, "per_device_train_batch_size": 1, "freeze_backbone": True},
+        {"freeze_layers": 1, "mixup": 0, "cutmix": 0, "random_augment": "", "random_erasing": 0},
+    ],
+    ids=["bf16 and checkpointing", "linear probe, repeated augmentation", "frozen layers, no augmentation"],
+)
+def test_ways_of_training(
+    changes: dict[str, Any], unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"model_name_or_path": unbroken, "max_steps": 2, "base_learning_rate": 6.0, **changes}
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(DEMO.read_text().replace("model_type: sigma", "model_type: null"))
+    run(monkeypatch, words(tmp_path / "run", videos, recipe, warmup_epochs=0, **changes))
+    before, after = (
+        AutoModelForVideoClassification.from_pretrained(folder).state_dict() for folder in (unbroken, tmp_path / "run")
+    )
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert {"classifier.weight", "fc_norm.weight"} <= changed
+    if "freeze_backbone" in changes:
+        assert changed == {"classifier.weight", "classifier.bias", "fc_norm.weight", "fc_norm.bias"}
+    if "freeze_layers" in changes:
+        assert not [name for name in changed if "embeddings" in name or "layer.0." in name]
+
+
+def test_it_learns_the_classes(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The training videos themselves are told apart after a few epochs without augmentation."""
+    off = {"random_augment": "", "random_erasing": 0, "mixup": 0, "cutmix": 0, "crop_scale": [0.9, 1.0]}
+    changes = {
+        "max_steps": 60,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "base_learning_rate": 0.3,
+        "layer_decay": 1,
+    }
+    run(
+        monkeypatch,
+        words(tmp_path, videos, validation_dir=videos / "train", global_batch_size=12, **off, **changes,
+              per_device_train_batch_size=12, warmup_epochs=5),
+    )  # fmt: skip
+    assert losses(tmp_path)[-1] < 0.75 * losses(tmp_path)[0]
+    assert final_metrics(tmp_path)["test_top_1"] > 0.8
+
+
+def test_shards_and_an_early_stop(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "validation"):
+        build_shards(
+            read_records(videos / split),
+            tmp_path / "shards",
+            split=split,
+            class_names=CLASSES,
+            clips_per_shard=4,
+            progress=False,
+        )
+    changes = {
+        "dataset_name": tmp_path / "shards",
+        "train_sampling": "segment",
+        "test_sampling": "segment_test",
+        "base_learning_rate": 1e-9,
+        "max_steps": 30,
+        "early_stopping_patience": 2,
+        "save_strategy": "epoch",
+        "load_best_model_at_end": True,
+    }
+    run(monkeypatch, words(tmp_path / "run", **changes))
+    # Nothing is learned at that rate: the first validation is the best, and two more end the run.
+    assert len(losses(tmp_path / "run")) == 9
+    state = json.loads((tmp_path / "run" / "trainer_state.json").read_text())
+    assert state["best_global_step"] == 3
+    assert final_metrics(tmp_path / "run")["test_num_videos"] == 6
+
+
+def test_several_labels_a_video(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for split in ("train", "validation"):
+        records = read_records(videos / split)
+        lines = [
+            f"{record.path} {record.label};{'fast' if index % 2 else 'slow'}" for index, record in enumerate(records)
+        ]
+        (tmp_path / f"{split}.txt").write_text("\n".join(lines))
+    files = {"train_dir": tmp_path / "train.txt", "validation_dir": tmp_path / "validation.txt"}
+    changes = {"multi_label": True, "label_smoothing_factor": 0, "metric_for_best_model": "eval_mean_average_precision"}
+    run(monkeypatch, words(tmp_path / "run", **files, **changes, max_steps=3))
+    model = AutoModelForVideoClassification.from_pretrained(tmp_path / "run")
+    assert model.config.problem_type == "multi_label_classification"
+    assert list(model.config.id2label.values()) == ["fast", "jump", "run", "slow", "walk"]
+    # Five independent classes start at the entropy of a coin.
+    assert losses(tmp_path / "run")[0] == pytest.approx(0.693, abs=0.01)
+    metrics = final_metrics(tmp_path / "run")
+    assert 0 < metrics["test_mean_average_precision"] <= 1
+    assert not (tmp_path / "run" / "confusion_matrix.png").exists()
+
+
+def test_an_unreadable_video_is_skipped_and_counted(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(videos, tmp_path / "videos")
+    for split in ("train", "validation"):
+        (tmp_path / "videos" / split / "run" / "1.mp4").write_bytes(b"no video at all")
+    run(monkeypatch, words(tmp_path / "run", tmp_path / "videos", max_steps=6))
+    assert "skipped run/1.mp4" in caplog.text
+    assert [line["skipped_videos"] for line in log_of(tmp_path / "run") if "loss" in line][-1] >= 1
+    metrics = final_metrics(tmp_path / "run")
+    assert (metrics["test_num_videos"], metrics["test_skipped_videos"]) == (5, 1)
+    with pytest.raises(Exception, match=r"clip run/1\.mp4"):
+        run(monkeypatch, words(tmp_path / "strict", tmp_path / "videos", on_bad_sample="raise"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": "{}/few.txt"}, "label 'walk' of clip .* is not among the 2 class names"),
+        ({"class_names": "{}/none.txt"}, "no class names at"),
+        ({"train_dir": "{}/empty"}, "lists no video"),
+        ({"train_dir": "{}/nowhere"}, "does not exist"),
+        ({"validation_dir": "{}/other"}, "label 'sit' of clip 'sit/0.mp4' is not among the 3 class names"),
+        ({"validation_dir": None}, "there are no validation videos; set validation_dir"),
+        ({"global_batch_size": 16}, "an epoch has 12 videos, fewer than the 16 of a step"),
+        ({"per_device_train_batch_size": 1}, "mixup and cutmix pair the clips of a batch, and it has 1"),
+        ({"multi_label": True}, "label_smoothing_factor=0.1 does not fit multi_label"),
+        ({"do_train": False, "do_eval": False, "eval_strategy": "no"}, "nothing to do"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_input_is_refused(
+    changes: dict[str, Any], message: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "few.txt").write_text("jump\nrun\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "other" / "sit").mkdir(parents=True)
+    shutil.copy(videos / "train" / "run" / "0.mp4", tmp_path / "other" / "sit")
+    places = {name: value.format(tmp_path) if isinstance(value, str) else value for name, value in changes.items()}
+    with pytest.raises((ValueError, OSError), match=message):
+        run(monkeypatch, words(tmp_path / "run", videos, **places))
+
+
+def test_bad_shards_are_refused(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as parquet
+    from datasets import Dataset, Features, Value, Video
+
+    def write(folder: str, split: str, names: list[str] | None = CLASSES) -> None:
+        records = [record for record in read_records(videos / split) if names is None or record.label in names]
+        build_shards(
+            records, tmp_path / folder, split=split, class_names=names or CLASSES, clips_per_shard=50, progress=False
+        )
+
+    write("empty", "train")
+    write("empty", "validation")
+    (shard,) = (tmp_path / "empty").glob("validation-*.parquet")
+    parquet.write_table(parquet.read_table(shard).slice(0, 0), shard)
+    write("uneven", "train")
+    write("uneven_validation", "validation", CLASSES[:2])
+    shutil.copy(next((tmp_path / "uneven_validation").glob("*.parquet")), tmp_path / "uneven")
+    write("one", "train")
+    video = {"bytes": (videos / "train" / "run" / "0.mp4").read_bytes(), "path": None}
+    features = Features({"video": Video(), "label": Value("int64")})
+    (tmp_path / "nameless").mkdir()
+    for split in ("train", "validation"):
+        nameless = Dataset.from_list([{"video": video, "label": 0}] * 4, features=features)
+        nameless.to_parquet(tmp_path / "nameless" / f"{split}-00000-of-00001.parquet")
+    tables = [
+        ("empty", "split 'validation' of .* is empty"),
+        ("uneven", "the validation data has 2 classes and training has 3, which first differ in None and 'walk'"),
+        ("one", "has no split 'validation'"),
+        ("nameless", "the labels of the data have no names; give a file with one name a line as class_names"),
+    ]
+    for folder, message in tables:
+        with pytest.raises(ValueError, match=message):
+            run(monkeypatch, words(tmp_path / "run", dataset_name=tmp_path / folder))
+    (tmp_path / "names.txt").write_text("run\nwalk")
+    named = {"dataset_name": tmp_path / "nameless", "class_names": tmp_path / "names.txt"}
+    run(monkeypatch, words(tmp_path / "run", **named, max_steps=1))
+    assert final_metrics(tmp_path / "run")["test_top_1"] in (0.0, 1.0)
+    (tmp_path / "names.txt").write_text("run")
+    with pytest.raises(ValueError, match=r"two or more classes, got \['run'\]"):
+        run(monkeypatch, words(tmp_path / "one", **named))
+
+
+def test_help_lists_the_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(monkeypatch, ["--help"])
+    shown = capsys.readouterr().out
+    assert "--layer_decay" in shown
+    assert "--push_to_hub" in shown
+
+
+def wait_for_checkpoints(output: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(output.glob("checkpoint-*/loader_0.json"))) < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_real_interruptions(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked to stop, then killed, then resumed: the losses are those of an unbroken run."""
+    changes = {"max_steps": 40, "save_steps": 5, "save_total_limit": 10}
+    command = [sys.executable, str(SCRIPT), *words(tmp_path / "broken", videos, **changes)]
+    for number, name in enumerate((signal.SIGTERM, signal.SIGKILL)):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for_checkpoints(tmp_path / "broken", 1 + 2 * number, process)
+        process.send_signal(name)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == (0 if name is signal.SIGTERM else -signal.SIGKILL), errors[-2000:]
+    assert "resumed from" in errors
+    run(monkeypatch, words(tmp_path / "broken", videos, **changes))
+    run(monkeypatch, words(tmp_path / "whole", videos, **changes))
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Clips are mixed with those of their own process, so that mixing is off here, and so is stochastic depth.
+    changes = {"mixup": 0, "cutmix": 0, "config_overrides": json.dumps({**VIT, "drop_path_rate": 0.0}), "save_steps": 4}
+    run(monkeypatch, words(tmp_path / "one", videos, **changes))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29751"]
+    command = [*launcher, str(SCRIPT), *words(tmp_path / "two", videos, **changes)]
+    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    # What is left after an interruption behind step 4: each process goes on with its own videos.
+    break_off(tmp_path / "two", tmp_path / "resumed")
+    command = [*launcher, str(SCRIPT), *words(tmp_path / "resumed", videos, **changes)]
+    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "two")
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
+    first, second = final_metrics(tmp_path / "one"), final_metrics(tmp_path / "two")
+    assert first["test_top_1"] == second["test_top_1"]
+    assert second["test_num_videos"] == 6
