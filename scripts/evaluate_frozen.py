@@ -13,16 +13,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
-from transformers import AutoModel, AutoVideoProcessor, PreTrainedModel, set_seed
+from transformers import AutoModel, AutoVideoProcessor
 
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, Sampling
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
-from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
+from tubelets.data.streaming import Sampling
+from tubelets.evaluation.checkpoints import checkpoint_features, save_random_twin
+from tubelets.evaluation.features import Pooling
 from tubelets.evaluation.frozen import evaluate_frozen, headline
 from tubelets.info import package_versions
 from tubelets.visualization.evaluation import save_scores
@@ -50,30 +49,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def features_of(model: PreTrainedModel, processor: Any, options: argparse.Namespace) -> tuple[FeatureSet, FeatureSet]:
-    """Features of both splits."""
-    size = processor.crop_size.height
-    clips = ClipSpec(model.config.num_frames, options.stride, sampling=options.sampling)
-    crop = Compose((ShortSideResize(size), CenterCrop(size)))
-    train, test = (
-        extract_features(
-            model,
-            open_source(options.data, split=split),
-            clips,
-            crop,
-            mean=processor.image_mean,
-            std=processor.image_std,
-            pooling=options.pooling,
-            batch_size=options.batch_size,
-            num_workers=options.num_workers,
-            precision=torch.bfloat16 if options.bf16 else torch.float32,
-            cache_dir=options.output / "features",
-        )
-        for split in (options.train_split, options.test_split)
-    )
-    return train, test
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
@@ -82,11 +57,23 @@ def main(arguments: list[str] | None = None) -> int:
         processor = AutoVideoProcessor.from_pretrained(options.checkpoint)
         models = {"checkpoint": AutoModel.from_pretrained(options.checkpoint)}
         if options.random_twin:
-            set_seed(options.seed)
-            models["random weights"] = AutoModel.from_config(models["checkpoint"].config)
+            twin = save_random_twin(options.checkpoint, options.output / "random_twin", options.seed)
+            models["random weights"] = AutoModel.from_pretrained(twin)
         results = {}
         for name, model in models.items():
-            train, test = features_of(model.to(device), processor, options)
+            train, test = checkpoint_features(
+                model.to(device),
+                processor,
+                options.data,
+                (options.train_split, options.test_split),
+                sampling=options.sampling,
+                stride=options.stride,
+                pooling=options.pooling,
+                batch_size=options.batch_size,
+                num_workers=options.num_workers,
+                precision=torch.bfloat16 if options.bf16 else torch.float32,
+                cache_dir=options.output / "features",
+            )
             results[name] = evaluate_frozen(
                 train, test, k=options.k, shots=options.shots, draws=options.draws, seed=options.seed
             )

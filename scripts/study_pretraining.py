@@ -25,16 +25,12 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoVideoProcessor, set_seed
 
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
 from tubelets.data.assets import AssetError
 from tubelets.data.camera_motion import build_camera_motion
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
-from tubelets.evaluation.features import extract_features
-from tubelets.evaluation.frozen import evaluate_frozen, headline
+from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
+from tubelets.evaluation.frozen import headline
 from tubelets.info import package_versions
 from tubelets.training.logging import read_log
 from tubelets.training.recipe import RecipeError, load_recipe
@@ -126,42 +122,23 @@ class Runner:
         )
         return folder / "final"
 
-    def random_twin(self, method: str, seed: int, pretrained: Path) -> Path:
-        """The folder of a model of the same configuration with the random weights that pretraining starts from."""
-        folder = self.output / "random" / f"{slug(method)}-{seed}"
-        if not (folder / "model.safetensors").exists():
-            set_seed(seed)
-            config = AutoConfig.from_pretrained(pretrained)
-            AutoVideoProcessor.from_pretrained(pretrained).save_pretrained(folder)
-            AutoModelForPreTraining.from_config(config).save_pretrained(folder)
-        return folder
-
     def measure_frozen(self, model_folder: Path, seed: int) -> dict[str, Any]:
         """Numbers of `evaluate_frozen`, with an attentive probe on the tokens."""
         path = self.output / "frozen" / f"{model_folder.parent.name}-{model_folder.name}.json"
-        if path.exists():
-            return json.loads(path.read_text(encoding="utf-8"))
-        model, processor = (auto.from_pretrained(model_folder) for auto in (AutoModel, AutoVideoProcessor))
-        size = processor.crop_size.height
-        train, test = (
-            extract_features(
-                model,
-                open_source(self.shards, split=split),
-                ClipSpec(model.config.num_frames, sampling="uniform"),
-                Compose((ShortSideResize(size), CenterCrop(size))),
-                mean=processor.image_mean,
-                std=processor.image_std,
+        if not path.exists():
+            result = evaluate_checkpoint(
+                model_folder,
+                self.shards,
+                frozen={"seed": seed, **self.study.frozen},
+                sampling="uniform",
                 pooling="tokens",
                 batch_size=64,
                 num_workers=1,
                 precision=torch.bfloat16,
             )
-            for split in ("train", "test")
-        )
-        result = evaluate_frozen(train, test, seed=seed, **self.study.frozen)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2), encoding="utf-8")
-        return result
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def finetune(self, model_folder: Path, shots: int, seed: int) -> float:
         """Top-1 accuracy on the test split after fine-tuning with few labels; the labels are those of the seed."""
@@ -183,7 +160,7 @@ class Runner:
         """Everything about one method and one seed: pretrained, and its random twin."""
         started = time.perf_counter()
         pretrained = self.pretrain(method, seed)
-        twin = self.random_twin(method, seed, pretrained)
+        twin = save_random_twin(pretrained, self.output / "random" / f"{slug(method)}-{seed}", seed)
         result: dict[str, Any] = {"method": method, "seed": seed}
         for name, folder in (("pretrained", pretrained), ("random", twin)):
             frozen = self.measure_frozen(folder, seed)

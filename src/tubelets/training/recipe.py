@@ -215,7 +215,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no recipe at {path}; the package's own are in training/recipes")
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = read_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(content, dict):
         raise RecipeError(f"{path} must hold the sections model, data, optimization, run and, if wanted, evaluation")
     for name, value in parse_overrides(overrides).items():
@@ -227,6 +227,31 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
                 raise RecipeError(f"--{name}: {section!r} is a value, not a section")
         target[leaf] = value
     return _build(Recipe, content, "")
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """Read YAML of plain values; tags, which could name Python objects, are refused.
+
+    Args:
+        text: the YAML.
+        where: what an error message calls it.
+
+    Returns:
+        Mappings, lists and plain values.
+
+    Raises:
+        RecipeError: if it is no YAML, or has tags.
+
+    Example:
+        >>> read_yaml("!!python/object/apply:os.system [ls]", "--run.seed")
+        Traceback (most recent call last):
+        ...
+        tubelets.training.recipe.RecipeError: --run.seed is not YAML of plain values (could not determine ...
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not YAML of plain values ({error})") from error
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
@@ -255,7 +280,7 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             if not remaining:
                 raise RecipeError(f"--{name} needs a value")
             value = remaining.pop(0)
-        result[name] = yaml.safe_load(value)
+        result[name] = read_yaml(value, f"--{name}")
     return result
 
 

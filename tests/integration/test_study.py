@@ -1,0 +1,120 @@
+"""The study script on a benchmark of synthetic videos, with networks so small that a step takes no time."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tubelets.data.camera_motion import SourceVideo, build_camera_motion
+from tubelets.data.decoding import encode_video
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = "training/recipes/sigma_tiny_demo.yaml"
+STUDIES = sorted((ROOT / "training" / "studies").glob("*.yaml"))
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("study_pretraining", ROOT / "scripts" / "study_pretraining.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def script():
+    return load_script()
+
+
+def small_benchmark(output_dir, num_clips):
+    sources = {}
+    for number, split in enumerate(num_clips):
+        picture = torch.randint(256, (1, 3, 10, 14), generator=torch.Generator().manual_seed(number)).float()
+        clip = torch.nn.functional.interpolate(picture, scale_factor=8, mode="bilinear").to(torch.uint8)
+        path = Path(output_dir).parent / f"{split}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_video(clip.expand(20, -1, -1, -1).contiguous()))
+        sources[split] = [SourceVideo(split, path)]
+    return build_camera_motion(output_dir, sources, num_clips=num_clips, size=32, progress=False)
+
+
+def small_study(path):
+    """The published study with everything small."""
+    content = yaml.safe_load((ROOT / "training/studies/masked_pixels.yaml").read_text())
+    content["benchmark_options"] = {"num_clips": {"train": 32, "test": 16}}
+    content["methods"]["masked pixels"]["overrides"] = {
+        "model.config.hidden_size": 32, "model.config.num_attention_heads": 2, "model.config.num_hidden_layers": 1,
+        "model.config.intermediate_size": 32, "model.config.decoder_num_hidden_layers": 1,
+        "data.num_workers": 0, "run.logging_steps": 1, "run.batch_size": 8, "optimization.global_batch_size": 8,
+    }  # fmt: skip
+    content["seeds"], content["shots"] = [1], [1]
+    content["frozen"] = {"shots": [2], "draws": 1, "attentive": {"steps": 2, "num_heads": 2}}
+    content["finetuning"]["overrides"] = {
+        "max_steps": 1, "warmup_epochs": 0, "per_device_train_batch_size": 8, "dataloader_num_workers": 0,
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.slow
+def test_a_study_is_measured_cached_and_written(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(script.BENCHMARKS, "camera_motion", small_benchmark)
+    words = [str(small_study(tmp_path / "study.yaml")), str(tmp_path / "out"), "--max-steps", "2"]
+    assert script.main(words) == 0
+    report = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert [result["seed"] for result in report["results"]] == [1]
+    for result in report["results"]:
+        assert set(result["pretrained"]["scores"]) == set(result["random"]["scores"])
+        assert {"kNN", "linear probe", "attentive probe", "2-shot linear", "1-shot fine-tuning"} == set(
+            result["random"]["scores"]
+        )
+        assert [line["step"] for line in result["log"]] == [1, 2]
+    table = (tmp_path / "out" / "study.md").read_text()
+    assert "| masked pixels, not pretrained |" in table
+    assert "chance 12.5%" in table
+    assert (tmp_path / "out" / "study.png").stat().st_size > 0
+    # Nothing is done twice: with the cache, not a single script is run.
+    monkeypatch.setattr(script.subprocess, "run", None)
+    assert script.main(words) == 0
+    assert (tmp_path / "out" / "study.md").read_text() == table
+
+
+def test_summaries_are_means_and_deviations_over_seeds(script):
+    runs = [
+        {"method": "m", "random": {"scores": {"kNN": low}}, "pretrained": {"scores": {"kNN": 1.0}}} for low in (0, 0.5)
+    ]
+    assert script.summarize(runs) == {
+        "m, not pretrained": {"kNN": (0.25, pytest.approx(0.125**0.5))},
+        "m": {"kNN": (1.0, 0.0)},
+    }
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_published_studies_load(script, path):
+    study = script.load_study(str(path))
+    assert len(study.seeds) == 3
+    assert (ROOT / study.finetuning["recipe"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"benchmark": "charades"}, "benchmark must be one of"),
+        ({"seeds": []}, "at least one"),
+        ({"finetuning": {}}, "finetuning.recipe"),
+        ({"colour": "red"}, "colour"),
+        ({"methods": {"m": {"recipe": "training/recipes/none.yaml"}}}, "no recipe at"),
+        (
+            {"methods": {"m": {"recipe": "training/recipes/study_videomae_pixels.yaml", "overrides": {"run.sed": 1}}}},
+            "seed",
+        ),
+    ],
+)
+def test_bad_studies_are_refused_before_anything_is_built(script, tmp_path, monkeypatch, capsys, change, message):
+    monkeypatch.setitem(script.BENCHMARKS, "camera_motion", None)
+    content = yaml.safe_load(STUDIES[0].read_text()) | change
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
+    assert script.main([str(tmp_path / "study.yaml"), str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
