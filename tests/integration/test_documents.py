@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import VideoMAEForVideoClassification
 
 import tubelets
-from tubelets import SigmaConfig, SigmaForPreTraining
+from tubelets import SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.models.auto import inference_processor
 from tubelets.models.sigma.conversion_sigma import to_official
 from videos import make_video
@@ -58,13 +59,23 @@ def test_readme_feature_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert names["features"].shape == (1, config.num_tokens, config.hidden_size)
 
 
+def test_readme_stock_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(num_labels=3)
+    SigmaForVideoClassification(config).save_pretrained(tmp_path / "runs" / "mine-finetuned")
+    inference_processor(config).save_pretrained(tmp_path / "runs" / "mine-finetuned")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(blocks("python")[1], "README.md", "exec"), {})
+    stock = VideoMAEForVideoClassification.from_pretrained(tmp_path / "stock")
+    assert stock.config.num_labels == 3
+
+
 def test_readme_conversion_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     weights = to_official(SigmaForPreTraining(tiny_config(target_type="dino_v1", teacher_hidden_size=384)))
     arguments = __import__("argparse").Namespace(num_frames=4, input_size=32)
     torch.save({"model": weights, "args": arguments}, "kinetics_400_vit_b_sigma_with_dino.pth")
     names: dict[str, Any] = {}
-    exec(compile(blocks("python")[1], "README.md", "exec"), names)
+    exec(compile(blocks("python")[2], "README.md", "exec"), names)
     assert (tmp_path / "sigma-dino-vit-base-k400" / "model.safetensors").is_file()
     assert names["model"].config.target_type == "dino_v1"
 
@@ -88,7 +99,12 @@ def test_shell_scripts_parse(script: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *ROOT.glob("*.md"), *(ROOT / "src").rglob("README.md")]:
+    for page in [
+        ROOT / "README.md",
+        *ROOT.glob("*.md"),
+        *(ROOT / "src").rglob("README.md"),
+        *(ROOT / "training").rglob("README.md"),
+    ]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith(("http:", "https:", "mailto:")):
                 assert (page.parent / target).exists(), f"{target} in {page.name}"

@@ -16,6 +16,13 @@ from torch import Tensor
 if TYPE_CHECKING:
     import av
 
+# Formats that hold their frames themselves. Playlists, concatenation scripts and session descriptions, which FFmpeg
+# would follow to other files and to the network, are not among them.
+SELF_CONTAINED = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpegts,mpeg,mpegvideo,flv,live_flv,asf,rm,mxf,"
+    "nut,dv,wtv,swf,h263,h264,hevc,m4v,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,gif,apng"
+}
+
 
 class BadVideoError(ValueError):
     """A video that cannot be read; the message holds the reason and the file or name, when known.
@@ -138,7 +145,7 @@ class _PyAVReader(VideoReader):
         from av.video.reformatter import VideoReformatter
 
         file = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
-        self._container = av.open(file, "r", metadata_errors="ignore")
+        self._container = av.open(file, "r", metadata_errors="ignore", options=SELF_CONTAINED)
         stream = self._container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
             self._container.close()

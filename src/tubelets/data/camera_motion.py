@@ -20,9 +20,8 @@ from tubelets.data.annotations import VideoRecord
 from tubelets.data.assets import FOOTAGE, fetch
 from tubelets.data.decoding import encode_video, open_video
 from tubelets.data.sample_order import stable_seed
-from tubelets.data.shard_files import read_summary, shard_files
 from tubelets.data.shard_plan import ShardPlan
-from tubelets.data.shards import ShardReport, build_shards
+from tubelets.data.shards import ShardReport, build_shards, is_complete
 from tubelets.data.transforms import ShortSideResize
 
 CAMERA_MOTIONS: dict[str, str] = {
@@ -284,11 +283,11 @@ def _build_split(
         plan = ShardPlan.make(
             records, split=split, class_names=motions, clips_per_shard=_CLIPS_PER_SHARD, seed=draw.seed
         )
-        if not _is_complete(folder, plan):
+        if not is_complete(folder, plan):
             with tqdm(total=count, desc=f"CameraMotion-8 {split}", unit="clip", disable=not progress) as bar:
                 for number, video in enumerate(videos):
                     mine = [index for index in range(count) if owners[index] == number]
-                    frames, starts = _read_source(video, draw.span) if mine else (torch.empty(0), [])
+                    frames, starts = read_footage(video, draw.span, _SHORT_SIDE) if mine else (torch.empty(0), [])
                     for index in mine:
                         clip = draw.render(frames, starts, labels[index], split, index)
                         records[index].path.write_bytes(encode_video(clip, crf=_CRF))
@@ -304,22 +303,28 @@ def _build_split(
         )
 
 
-def _is_complete(folder: Path, plan: ShardPlan) -> bool:
-    """Whether all shards of this very plan are there."""
-    names = shard_files(folder).get(plan.split, [])
-    wanted = [plan.file_name(index) for index in range(len(plan.shards))]
-    return names == wanted and all(read_summary(folder / name).content["plan"] == plan.hash for name in names)
+def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor, list[int]]:
+    """All frames of a video, scaled, and where stretches within one shot begin.
 
+    Args:
+        video: the video.
+        span: frames of a stretch.
+        short_side: pixels of the shorter side.
 
-def _read_source(video: SourceVideo, span: int) -> tuple[Tensor, list[int]]:
-    """All frames, scaled to the short side that paths are measured in, and the starts of clips within one shot."""
-    resize = ShortSideResize(_SHORT_SIDE)
+    Returns:
+        uint8 `(F, 3, H, W)`, and the numbers of the frames from which `span` frames have no cut.
+
+    Raises:
+        ValueError: if there is no such stretch.
+        BadVideoError: if the video cannot be read.
+    """
+    resize = ShortSideResize(short_side)
     with open_video(video.path) as reader:
         # A few frames of full size at a time: a minute of full HD would not fit into memory.
         firsts = range(0, reader.num_frames, 32)
         parts = [resize(reader.get_frames(range(first, min(first + 32, reader.num_frames)))) for first in firsts]
     frames = torch.cat(parts)
-    small = F.avg_pool2d(frames.float(), 8)
+    small = F.adaptive_avg_pool2d(frames.float(), 20)
     cuts = (small[1:] - small[:-1]).abs().mean(dim=(1, 2, 3)) > _CUT
     shots = torch.cat((torch.zeros(1), cuts.float().cumsum(0))).int().tolist()
     starts = [start for start in range(len(frames) - span + 1) if shots[start] == shots[start + span - 1]]

@@ -138,6 +138,24 @@ def build_shards(
     return report
 
 
+def is_complete(output_dir: str | Path, plan: ShardPlan) -> bool:
+    """Whether a folder holds all shards of a plan, and of its split no other.
+
+    Builders of synthetic data ask before they render clips.
+
+    Args:
+        output_dir: Folder of the shards; need not exist.
+        plan: The plan.
+
+    Raises:
+        ValueError: A file is damaged or was not written by the shard builder.
+    """
+    folder = Path(output_dir)
+    names = shard_files(folder).get(plan.split, []) if folder.is_dir() else []
+    wanted = [plan.file_name(index) for index in range(len(plan.shards))]
+    return names == wanted and all(read_summary(folder / name).content["plan"] == plan.hash for name in names)
+
+
 def _check_jobs(num_workers: int, num_jobs: int, job_index: int) -> None:
     """Refuse impossible numbers of processes and jobs."""
     if num_workers < 1 or num_jobs < 1 or not 0 <= job_index < num_jobs:

@@ -25,6 +25,10 @@ _ID_COLUMNS = ("clip_id", "__key__")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
+class UnsafePathError(BadVideoError):
+    """A row of a shard names a file that it has no business with."""
+
+
 @dataclass(frozen=True)
 class RawSample:
     """One row of a source, nothing of it decoded.
@@ -151,14 +155,28 @@ class VideoSource:
 
         Raises:
             BadVideoError: The row holds neither bytes nor a path.
+            UnsafePathError: The path leads out of the folder of the shards, or to a local file from elsewhere.
             OSError: The path cannot be read.
         """
         if sample.data is not None:
             return sample.data
         if sample.path is None:
             raise BadVideoError("the row holds neither bytes nor a path")
+        self._check_path(sample.path)
         with xopen(sample.path, "rb", download_config=DownloadConfig(token=self._token)) as file:
             return file.read()
+
+    def _check_path(self, path: str) -> None:
+        """Refuse a path in a row that leads out of the folder of the shards; who wrote the row is not known."""
+        bases = [base for base in self._bases if path.startswith(f"{base}/")]
+        inside = min((path[len(base) + 1 :] for base in bases), key=len, default=path)
+        # The outermost part of a chained address, zip://clip.mp4::https://host/clips.zip, is what is opened first.
+        scheme = path.rpartition("::")[2].partition("://")[0] if "://" in path else None
+        local = scheme is None or scheme in ("file", "local")
+        if ".." in inside.replace("\\", "/").split("/") or (local and not bases):
+            raise UnsafePathError(
+                f"the row names the file {path}, which is not beside its shard; move it there, or store its bytes"
+            )
 
     def _sample(self, index: int, row: int, values: dict[str, Any]) -> RawSample:
         """Bring the values of a row into one form."""

@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from tubelets.data._readers import SELF_CONTAINED
 from tubelets.data.decoding import BadVideoError, open_video
 
 Frame = TypeVar("Frame")
@@ -136,7 +137,7 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
         av.FFmpegError: FFmpeg cannot read or decode the file.
     """
     buffer = io.BytesIO()
-    with av.open(io.BytesIO(data), "r") as source, av.open(buffer, "w", format="mp4") as target:
+    with av.open(io.BytesIO(data), "r", options=SELF_CONTAINED) as source, av.open(buffer, "w", format="mp4") as target:
         stream = source.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             raise BadVideoError(f"{name}: it has no video stream")

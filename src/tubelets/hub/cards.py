@@ -151,6 +151,28 @@ def _results(checkpoint: PublishedCheckpoint) -> str:
     )
 
 
+def pretraining_settings(
+    recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """The table of settings of a pretraining run.
+
+    Args:
+        recipe: the resolved recipe, as plain containers.
+        summary: what the run did: steps, clips, seconds, device, last loss.
+        versions: versions of the software by name.
+
+    Returns:
+        Names to values, in the order of the table.
+    """
+    return {
+        "model type": recipe["model"]["model_type"],
+        "started from": recipe["model"]["init_from"] or "random weights",
+        **{key.replace("_", " "): value for key, value in summary.items()},
+        "precision": recipe["run"]["precision"],
+        "versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
+    }
+
+
 def render_run_card(
     name: str, recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str], num_frames: int
 ) -> str:
@@ -186,13 +208,7 @@ def render_run_card(
         stride=recipe["data"]["stride"],
         outputs="`outputs.last_hidden_state` holds one vector for each token.",
         training="The whole recipe is in `recipe.yaml`, the losses in `training_log.jsonl` of the run.",
-        settings={
-            "model type": model_type,
-            "started from": recipe["model"]["init_from"] or "random weights",
-            **{key.replace("_", " "): value for key, value in summary.items()},
-            "precision": recipe["run"]["precision"],
-            "versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
-        },
+        settings=pretraining_settings(recipe, summary, versions),
         results="No evaluation has been run.",
         limits="Not evaluated. Short runs on little data, such as the demonstration recipe, give no useful features.",
         citation=CITATION if model_type == "sigma" else "See the method's README in the package.",

@@ -11,5 +11,18 @@ from tubelets.masking.generators import (
     TubeMaskGenerator,
     build_mask_generator,
 )
+from tubelets.masking.noise_masks import NOISE_TYPES, NoiseMaskGenerator
+from tubelets.masking.trajectory import TRAJECTORY_TYPES, TrajectoryMaskGenerator, trajectory_tokens
 
-__all__ = ["MASK_TYPES", "MaskGenerator", "RandomMaskGenerator", "TubeMaskGenerator", "build_mask_generator"]
+__all__ = [
+    "MASK_TYPES",
+    "NOISE_TYPES",
+    "TRAJECTORY_TYPES",
+    "MaskGenerator",
+    "NoiseMaskGenerator",
+    "RandomMaskGenerator",
+    "TrajectoryMaskGenerator",
+    "TubeMaskGenerator",
+    "build_mask_generator",
+    "trajectory_tokens",
+]

@@ -5,12 +5,16 @@ An encoder is named `library:name`, for instance `transformers:facebook/dino-vit
 transformers a local folder, for timm and open_clip `local-dir:FOLDER`.
 """
 
+import pickle
 from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tubelets.models.checkpoints import UnsafeCheckpointError
+from tubelets.models.loading import load_auto
 
 
 class FrozenImageEncoder(nn.Module, ABC):
@@ -157,9 +161,9 @@ class OpenClipImageEncoder(FrozenImageEncoder):
 def _load_transformers(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
     from transformers import AutoConfig, AutoModel, CLIPVisionModel, SiglipVisionModel
 
-    model_type = AutoConfig.from_pretrained(name).model_type
+    model_type = load_auto(AutoConfig, name).model_type
     towers: dict[str, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
-    return TransformersImageEncoder(towers.get(model_type, AutoModel).from_pretrained(name))
+    return TransformersImageEncoder(load_auto(towers.get(model_type, AutoModel), name))
 
 
 def _load_timm(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
@@ -197,6 +201,8 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
 
     Raises:
         ValueError: if the name has no known library in front.
+        tubelets.models.checkpoints.UnsafeCheckpointError: if the encoder's files hold code, or need code of their
+            repository.
 
     Example:
         >>> load_image_encoder("resnet18")
@@ -208,4 +214,9 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
     if library not in LIBRARIES or not rest:
         raise ValueError(f"{name!r} is not 'library:name' with library transformers, timm or open_clip")
     size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-    return LIBRARIES[library](rest, size)
+    try:
+        return LIBRARIES[library](rest, size)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "weights_only" not in str(error):
+            raise
+        raise UnsafeCheckpointError(f"{name} holds pickled objects that are not tensors, and is not read") from error

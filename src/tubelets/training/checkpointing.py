@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Mapping
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import load
+from accelerate.utils.constants import RNG_STATE_NAME
+from safetensors import SafetensorError
 
 STATE_FILE = "training_state.json"
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -87,7 +91,8 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
         The run's own state, and this process's position in the data.
 
     Raises:
-        CheckpointError: if a file is missing or has another size, or the number of processes differs.
+        CheckpointError: if a file is missing, damaged, has another size or holds code, or the number of processes
+            differs.
     """
     folder = Path(folder)
     state = read_state(folder)
@@ -96,7 +101,15 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
             f"{folder} was written by {state['num_processes']} processes and this run has "
             f"{accelerator.num_processes}; start that many, or begin anew with model.init_from"
         )
-    accelerator.load_state(str(folder))
+    try:
+        # Accelerate goes on without random states that it cannot read, and the run would not be the same.
+        load(folder / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl")
+        accelerator.load_state(str(folder))
+    except (pickle.UnpicklingError, EOFError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder} holds a file that is damaged or more than tensors and numbers, and is not read "
+            f"({str(error).splitlines()[0]}); remove the folder to resume from the one before it"
+        ) from error
     loader_state = json.loads((folder / f"loader_{accelerator.process_index}.json").read_text(encoding="utf-8"))
     return state, loader_state
 

@@ -1,5 +1,6 @@
 """Configuration of SIGMA (ECCV 2024, arXiv 2407.15447); the defaults are SIGMA-MLP with ViT-B on Kinetics-400."""
 
+import itertools
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -81,6 +82,13 @@ class SigmaConfig(TubeletsVideoMAEConfig):
             return self.pixels_per_tube
         return self.teacher_hidden_size if self.uses_teacher else self.projection_size
 
+    @property
+    def num_values(self) -> int:
+        """About how many values the largest model of this configuration holds."""
+        widths = [self.pixels_per_tube, *self.projection_hidden_sizes, self.projection_size]
+        projection = sum(before * after for before, after in itertools.pairwise(widths))
+        return super().num_values + projection + (self.num_prototypes + self.decoder_hidden_size) * self.prediction_size
+
     def validate_target(self) -> None:
         """Refuse combinations of target and loss that the method does not have."""
         if (self.target_type, self.loss_type) in (("mlp", "regression"), ("pixel", "prototypes")):
@@ -96,5 +104,5 @@ class SigmaConfig(TubeletsVideoMAEConfig):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if min(self.projection_hidden_sizes, default=1) <= 0:
             raise ValueError(f"projection_hidden_sizes must all be positive, got {self.projection_hidden_sizes}")
-        if self.sinkhorn_iterations < 0:
-            raise ValueError(f"sinkhorn_iterations must be at least 0, got {self.sinkhorn_iterations}")
+        if not 0 <= self.sinkhorn_iterations <= 1000:
+            raise ValueError(f"sinkhorn_iterations must lie in [0, 1000], got {self.sinkhorn_iterations}")

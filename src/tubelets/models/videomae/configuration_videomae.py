@@ -1,8 +1,10 @@
 """Configuration of the masked-video base: VideoMAE with the official constants (sigma.md, sections 2, 6 and 7)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from transformers.activations import ACT2FN
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -13,6 +15,11 @@ POSITIVE = (
     "intermediate_size", "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads",
     "decoder_intermediate_size",
 )  # fmt: skip
+
+# Limits that no published model comes near: a crafted file must be refused before memory is asked for.
+MAX_LABELS = 2**20
+MAX_DEPTH = 1024
+MAX_VALUES = 2**35
 
 
 @strict
@@ -66,8 +73,36 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
         # Imported here because the list of models names this module.
         from tubelets.models.auto import register_models
 
+        # The base class makes a name for each label, before any check of ours.
+        labels = kwargs.get("num_labels")
+        if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MAX_LABELS):
+            cause = ValueError(f"num_labels must be an integer in [0, {MAX_LABELS}], got {labels!r}")
+            raise StrictDataclassFieldValidationError(field="num_labels", cause=cause)
         super().__post_init__(**kwargs)
         register_models()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build the configuration from the content of a `config.json`, as `from_pretrained` does.
+
+        Args:
+            config_dict: the content.
+            **kwargs: fields that replace it, and `return_unused_kwargs`.
+
+        Returns:
+            The configuration, and the unused keywords if asked for.
+
+        Raises:
+            tubelets.models.checkpoints.CheckpointLayoutError: if the content is another method's.
+            tubelets.models.checkpoints.UnsafeCheckpointError: if it reaches past the fields of a configuration.
+            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or an absurd size.
+        """
+        from tubelets.models.auto import MODELS
+        from tubelets.models.loading import check_config_file
+
+        # Encoders are exchanged between the methods of the family and stock VideoMAE.
+        check_config_file(config_dict, cls, {*MODELS, cls.model_type, VideoMAEConfig.model_type})
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -122,11 +157,38 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
                 f"decoder_num_attention_heads={self.decoder_num_attention_heads}"
             )
 
+    @property
+    def num_values(self) -> int:
+        """About how many values the largest model of this configuration holds, position tables included."""
+        height, width = _pair(self.image_size)
+        patch_height, patch_width = _pair(self.patch_size)
+        tubes = (self.num_frames * height * width) // max(self.tubelet_size * patch_height * patch_width, 1)
+        encoder = _block_values(self.hidden_size, self.intermediate_size) * self.num_hidden_layers
+        decoder = (
+            _block_values(self.decoder_hidden_size, self.decoder_intermediate_size) * self.decoder_num_hidden_layers
+        )
+        ends = self.pixels_per_tube + self.num_labels + tubes
+        return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
+
+    def validate_limits(self) -> None:
+        """Refuse sizes of which no machine could hold a model; files of strangers are read."""
+        for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
+            if getattr(self, name) > MAX_DEPTH:
+                raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
+        if self.num_values > MAX_VALUES:
+            raise ValueError(
+                f"a model of these sizes would hold about {self.num_values:.3g} values, more than {MAX_VALUES:.3g}; "
+                f"check hidden_size={self.hidden_size}, intermediate_size={self.intermediate_size}, "
+                f"image_size={self.image_size}, num_frames={self.num_frames} and the decoder's sizes"
+            )
+
     def validate_ranges(self) -> None:
         """Refuse ratios and channel statistics outside their range."""
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act must be one of {', '.join(sorted(ACT2FN))}, got {self.hidden_act!r}")
         if min(self.image_std, default=1) <= 0:
             raise ValueError(f"image_std must be positive, got {self.image_std}")
         for name in ("image_mean", "image_std"):
@@ -140,3 +202,7 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
 
 def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:
     return (side, side) if isinstance(side, int) else tuple(side)  # type: ignore[return-value]
+
+
+def _block_values(width: int, intermediate: int) -> int:
+    return 4 * width**2 + 2 * width * intermediate

@@ -29,6 +29,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.masking import build_mask_generator
+from tubelets.models.loading import load_pretrained
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
 from tubelets.models.videomae.pixels import normalize_pixels, pixel_targets
@@ -211,8 +212,33 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
             _, tokens, width = module.position_embeddings.shape
             init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only and never with random encoders.
+
+        Args:
+            pretrained_model_name_or_path: a folder or a Hub id.
+            *model_args: passed on.
+            **kwargs: passed on.
+
+        Returns:
+            The model, and a report with `output_loading_info=True`.
+
+        Raises:
+            tubelets.models.checkpoints.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
+            tubelets.models.checkpoints.CheckpointLayoutError: if files are damaged, shapes do not fit (another number
+                of labels needs `ignore_mismatched_sizes=True`), or the checkpoint is another method's.
+            OSError: if there is no checkpoint.
+        """
+        return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)
+
     def save_pretrained(
-        self, save_directory: Any, *args: Any, save_original_format: bool = False, **kwargs: Any
+        self,
+        save_directory: Any,
+        *args: Any,
+        save_original_format: bool = False,
+        as_videomae: bool = False,
+        **kwargs: Any,
     ) -> None:
         """Save as `transformers.PreTrainedModel.save_pretrained`, with the names the modules have in memory.
 
@@ -220,8 +246,19 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
             save_directory: folder to write.
             *args: passed on.
             save_original_format: True would write the names of old checkpoints, which a Trainer cannot resume from.
+            as_videomae: write a stock VideoMAE checkpoint with its processors, which plain transformers loads without
+                this package; for classifiers and encoders, see `tubelets.models.videomae.stock`.
             **kwargs: passed on.
+
+        Raises:
+            tubelets.models.videomae.stock.StockExportError: if stock VideoMAE cannot express the model.
         """
+        if as_videomae:
+            # Imported here because the export builds on the models of this module.
+            from tubelets.models.videomae.stock import save_as_videomae
+
+            save_as_videomae(self, save_directory, *args, **kwargs)
+            return
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
 
     @classmethod

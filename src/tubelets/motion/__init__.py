@@ -1,0 +1,32 @@
+"""Synthetic motion: what moves, where it goes, and how it gets into a clip.
+
+One engine with three parameterisations (`MotionSettings.smile`, `.tubelet_contrast`, `.locomotion`):
+
+    motion = sample_motion(settings, clips, frames, (height, width), generator)   # what is random
+    patches = object_patches(objects, motion)                                     # or crop_patches(frames, motion)
+    frames = render(frames, motion, patches)                                      # uint8 in, uint8 out
+    motion.records()                                                              # plain, JSON-able, can be replayed
+"""
+
+from tubelets.motion.key_frames import MODES
+from tubelets.motion.patches import Patches, alpha_masks, crop_patches, object_patches
+from tubelets.motion.records import Motion, MotionRecord
+from tubelets.motion.rendering import object_masks, render, visible_masks
+from tubelets.motion.sampling import sample_motion
+from tubelets.motion.settings import ALPHA_SHAPES, MotionSettings
+
+__all__ = [
+    "ALPHA_SHAPES",
+    "MODES",
+    "Motion",
+    "MotionRecord",
+    "MotionSettings",
+    "Patches",
+    "alpha_masks",
+    "crop_patches",
+    "object_masks",
+    "object_patches",
+    "render",
+    "sample_motion",
+    "visible_masks",
+]

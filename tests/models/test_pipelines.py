@@ -1,0 +1,68 @@
+"""Our models where users of transformers meet them: Auto classes and the pipeline, on an encoded video."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_every_model import CLASSIFIERS, scattered
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
+
+import tubelets
+from tubelets.data.decoding import available_backends, open_video
+from videos import make_video
+
+NAMES = ["fall", "jump", "run", "sit", "walk"]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    path.write_bytes(make_video(16, 48, 64))
+    return path
+
+
+def save(name: str, folder: Path) -> None:
+    labels = {"id2label": dict(enumerate(NAMES)), "label2id": {label: number for number, label in enumerate(NAMES)}}
+    model = scattered(name, **labels)
+    model.save_pretrained(folder)
+    tubelets.video_processor(model.config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_pipeline_gives_the_scores_of_the_model(name: str, video: Path, tmp_path: Path) -> None:
+    save(name, tmp_path)
+    with open_video(video) as reader:
+        frames = reader.get_frames(range(reader.num_frames))
+    # Paths need a system-wide FFmpeg for torchcodec; decoded frames always work.
+    given = str(video) if available_backends()["torchcodec"][0].isdigit() else frames
+    answers = pipeline("video-classification", model=str(tmp_path))(given, top_k=5)
+    model = AutoModelForVideoClassification.from_pretrained(tmp_path)
+    assert type(model).__module__.startswith("tubelets.")
+    # The pipeline spreads the frames over the video.
+    clip = frames[[int(index * 16 / 4) for index in range(4)]]
+    processor = AutoVideoProcessor.from_pretrained(tmp_path)
+    with torch.no_grad():
+        scores = model(**processor(clip, return_tensors="pt")).logits.softmax(-1)[0]
+    found = {answer["label"]: answer["score"] for answer in answers}
+    assert found == pytest.approx(dict(zip(NAMES, scores.tolist(), strict=True)), abs=2e-3)
+
+
+def test_one_import_is_enough_in_a_new_process(video: Path, tmp_path: Path) -> None:
+    save("sigma-classifier", tmp_path)
+    code = (
+        "import sys, tubelets\n"
+        "from transformers import pipeline\n"
+        "frames = tubelets.read_clip(sys.argv[2], num_frames=4, stride=2)\n"
+        "print(sorted(answer['label'] for answer in pipeline('video-classification', model=sys.argv[1])(frames)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), str(video)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(NAMES)
