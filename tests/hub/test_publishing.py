@@ -86,6 +86,19 @@ def test_a_pretraining_run_becomes_a_complete_folder(tmp_path: Path, monkeypatch
     assert outputs.last_hidden_state.shape == (1, 32, 32)
 
 
+def test_the_card_says_what_a_run_really_did(tmp_path: Path) -> None:
+    finetuning_run(tmp_path / "run")
+    content = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
+    content["arguments"]["model"]["model_name_or_path"] = None
+    content["arguments"]["training"] |= {"max_steps": 8, "num_train_epochs": 100}
+    (tmp_path / "run" / "run.yaml").write_text(yaml.safe_dump(content))
+    card = build_publication(RunFolder.find(tmp_path / "run"), tmp_path / "out", "tester/x", DETAILS).card
+    assert "Trained from random weights with" in card
+    assert "Full fine-tuning" not in card
+    assert "| max steps | 8 |" in card
+    assert "train epochs" not in card
+
+
 def test_the_model_folder_alone_is_enough_and_the_card_says_so(tmp_path: Path) -> None:
     save_model(tmp_path / "model", "SigmaModel")
     publication = build_publication(RunFolder.find(tmp_path / "model"), tmp_path / "out", "tester/x", DETAILS)
