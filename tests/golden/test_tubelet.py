@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from cases_io import assert_close, case_paths, load_case
-from tubelets.motion import MODES
+from tubelets.motion import MODES, alpha_masks
 from tubelets.motion.colours import change_brightness, change_contrast, change_hue_saturation
-from tubelets.motion.exact import paste, warp
+from tubelets.motion.exact import paste, resize_bilinear, warp
 from tubelets.motion.geometry import place, warp_steps
 from tubelets.motion.key_frames import interpolate
 from tubelets.motion.paths import centred_boxes, grown_sizes, piecewise_paths, rounded_boxes, smooth_paths
@@ -27,6 +27,7 @@ def kind_of(tensors: Tensors) -> str:
         "linear": {"shift_0", "location_key_frames", "expected_boxes"},
         "colour": {"frames_bgr", "after_hue_saturation"},
         "paste": {"clip_1", "rois", "patch_0_0"},
+        "alpha": {"sizes", "crop_index", "mask0_smooth0_expected_0"},
     }.items():
         if names <= tensors.keys():
             return kind
@@ -144,12 +145,32 @@ def check_paste(case: Case, tensors: Tensors) -> None:
     assert checked == sum(name.startswith("expected_") for name in tensors)
 
 
+def check_alpha(case: Case, tensors: Tensors) -> None:
+    sizes, crop = tensors["sizes"], int(tensors["crop_index"])
+    checked = 0
+    for name in [name for name in tensors if name.endswith("_turning_point")]:
+        prefix = name.removesuffix("turning_point")
+        shape, smooth = torch.tensor([int(prefix[4])]), "smooth1" in prefix
+        edge = tensors[name] if smooth else torch.zeros(1)
+        drawn = alpha_masks(shape, edge, sizes[crop][None])[:, None]
+        values, keys = tensors[f"{prefix}key_alphas"][None], tensors[f"{prefix}key_frames"][None]
+        modes = torch.zeros(1, keys.shape[1] - 1, dtype=torch.long)
+        opacity = interpolate(values.double(), keys, modes, len(sizes))[0]
+        for frame, size in enumerate(sizes):
+            resized = resize_bilinear(drawn, sizes[crop][None], size[None])[0, 0]
+            expected = tensors[f"{prefix}expected_{frame}"]
+            assert_close(resized * opacity[frame].float(), expected, 1e-5, f"{prefix}expected_{frame}")
+            checked += 1
+    assert checked == sum("_expected_" in name for name in tensors)
+
+
 CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "interpolation": check_interpolation,
     "gaussian": check_gaussian,
     "linear": check_linear,
     "colour": check_colour,
     "paste": check_paste,
+    "alpha": check_alpha,
 }
 
 

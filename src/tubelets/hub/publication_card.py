@@ -127,6 +127,8 @@ def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     if arguments:
         probe = arguments.get("model", {}).get("freeze_backbone")
         kind = "A linear probe: only the head was trained" if probe else "Full fine-tuning"
+        if _started_from(recipe, arguments) is None:
+            kind = "Trained from random weights"
         return f"{kind} with `training/run_video_classification.py`; all arguments are in `run.yaml`."
     return "No recipe was published with this checkpoint."
 
@@ -149,7 +151,9 @@ def _settings(
         "started from": started_from or ("random weights" if arguments else "not recorded"),
         **{key.replace("_", " "): value for key, value in summary.items()},
     }
-    training = arguments.get("training", {})
+    training = dict(arguments.get("training", {}))
+    if training.get("max_steps", -1) > 0:
+        training.pop("num_train_epochs", None)  # the number of steps replaces it
     for key in ("num_train_epochs", "max_steps", "learning_rate", "videos_per_step", "layer_decay", "weight_decay"):
         if training.get(key) not in (None, -1):
             known[key.removeprefix("num_").replace("_", " ")] = training[key]
