@@ -24,6 +24,7 @@ from tubelets.evaluation.checkpoints import checkpoint_features, save_random_twi
 from tubelets.evaluation.features import Pooling
 from tubelets.evaluation.frozen import evaluate_frozen, headline
 from tubelets.info import package_versions
+from tubelets.models.loading import load_auto
 from tubelets.visualization.evaluation import save_scores
 
 
@@ -54,11 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
-        processor = AutoVideoProcessor.from_pretrained(options.checkpoint)
-        models = {"checkpoint": AutoModel.from_pretrained(options.checkpoint)}
+        processor = load_auto(AutoVideoProcessor, options.checkpoint)
+        models = {"checkpoint": load_auto(AutoModel, options.checkpoint)}
         if options.random_twin:
             twin = save_random_twin(options.checkpoint, options.output / "random_twin", options.seed)
-            models["random weights"] = AutoModel.from_pretrained(twin)
+            models["random weights"] = load_auto(AutoModel, twin)
         results = {}
         for name, model in models.items():
             train, test = checkpoint_features(

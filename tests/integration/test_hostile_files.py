@@ -32,10 +32,13 @@ from transformers import (
 import tubelets
 from tubelets.data.decoding import BadVideoError, available_backends, open_video
 from tubelets.data.sources import UnsafePathError, open_source
+from tubelets.evaluation.checkpoints import evaluate_checkpoint
 from tubelets.models.checkpoints import CheckpointLayoutError, UnsafeCheckpointError, read_checkpoint
 from tubelets.models.image_encoders import load_image_encoder
 from tubelets.models.loading import load_auto
 from tubelets.training.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
+from tubelets.training.classifiers import build_classifier
+from tubelets.training.finetuning_arguments import ModelArguments
 from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
 from videos import make_video
 
@@ -315,6 +318,22 @@ def test_another_number_of_labels_is_named(folder: Path) -> None:
     model = tubelets.SigmaForVideoClassification.from_pretrained(folder, num_labels=7, ignore_mismatched_sizes=True)
     assert model.classifier.weight.shape == (7, 32)
     assert model.classifier.weight.isfinite().all()
+
+
+USES = {
+    "fine-tuning": lambda folder: build_classifier(ModelArguments(model_name_or_path=str(folder)), ["a", "b", "c"]),
+    "evaluation": lambda folder: evaluate_checkpoint(folder, folder / "shards"),
+}
+
+
+@pytest.mark.parametrize("spoil", [only_pickle, pickled_shards, distributed_checkpoint])
+@pytest.mark.parametrize("use", USES)
+def test_what_stands_on_loading_refuses_the_same(
+    use: str, spoil: Callable[[Path, Path], None], folder: Path, trace: Path
+) -> None:
+    spoil(folder, trace)
+    with pytest.raises(UnsafeCheckpointError):
+        USES[use](folder)
 
 
 def test_another_size_is_named(folder: Path) -> None:

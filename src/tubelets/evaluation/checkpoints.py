@@ -12,6 +12,7 @@ from tubelets.data.streaming import ClipSpec, Sampling
 from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
+from tubelets.models.loading import load_auto
 
 
 def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) -> Path:
@@ -27,8 +28,8 @@ def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) 
     """
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
-        config = AutoConfig.from_pretrained(checkpoint)
-        AutoVideoProcessor.from_pretrained(checkpoint).save_pretrained(folder)
+        config = load_auto(AutoConfig, checkpoint)
+        load_auto(AutoVideoProcessor, checkpoint).save_pretrained(folder)
         auto_class = AutoModelForPreTraining if type(config) in AutoModelForPreTraining._model_mapping else AutoModel
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -92,6 +93,6 @@ def evaluate_checkpoint(
     Returns:
         What `evaluate_frozen` returns.
     """
-    model, processor = AutoModel.from_pretrained(checkpoint), AutoVideoProcessor.from_pretrained(checkpoint)
+    model, processor = load_auto(AutoModel, checkpoint), load_auto(AutoVideoProcessor, checkpoint)
     train, test = checkpoint_features(model, processor, data, **options)
     return evaluate_frozen(train, test, **(frozen or {}))

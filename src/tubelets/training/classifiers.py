@@ -17,6 +17,7 @@ from transformers import (
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 
 from tubelets.models.auto import MODELS, inference_processor
+from tubelets.models.loading import load_auto
 from tubelets.training.finetuning_arguments import ModelArguments
 from tubelets.training.optimization import freeze_backbone, freeze_layers
 from tubelets.training.recipe import RecipeError, check_known_field
@@ -94,8 +95,8 @@ def build_config(arguments: ModelArguments, class_names: Sequence[str], multi_la
     if arguments.model_name_or_path is None:
         config = AutoConfig.for_model(str(arguments.model_type))
     else:
-        config = AutoConfig.from_pretrained(
-            arguments.model_name_or_path, revision=arguments.model_revision, token=arguments.token
+        config = load_auto(
+            AutoConfig, arguments.model_name_or_path, revision=arguments.model_revision, token=arguments.token
         )
     known = {entry.name for entry in dataclasses.fields(config)}
     for name in changes:
@@ -146,7 +147,8 @@ def build_classifier(
     if where is None:
         model = AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
     else:
-        model, info = AutoModelForVideoClassification.from_pretrained(
+        model, info = load_auto(
+            AutoModelForVideoClassification,
             where,
             config=config,
             revision=arguments.model_revision,
@@ -203,8 +205,11 @@ def classification_processor(arguments: ModelArguments, config: PreTrainedConfig
         return inference_processor(config)
     if arguments.model_name_or_path is not None:
         try:
-            return AutoVideoProcessor.from_pretrained(
-                arguments.model_name_or_path, revision=arguments.model_revision, token=arguments.token
+            return load_auto(
+                AutoVideoProcessor,
+                arguments.model_name_or_path,
+                revision=arguments.model_revision,
+                token=arguments.token,
             )
         except OSError:
             pass  # the checkpoint came without one
