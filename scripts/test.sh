@@ -8,4 +8,6 @@ echo "== ruff"
 .venv/bin/ruff format --check .
 echo "== mypy"; .venv/bin/mypy
 echo "== import-linter"; .venv/bin/lint-imports
-echo "== pytest"; .venv/bin/python -m pytest "$@"
+# Two processes, a file each at a time; a test's own threads would only get in each other's way.
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+echo "== pytest"; .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
