@@ -27,13 +27,12 @@ def run(code: str) -> str:
 
 def test_import_is_light() -> None:
     found = run(
-        "import time, sys, torch, transformers; start = time.perf_counter(); import tubelets; "
-        f"print(time.perf_counter() - start, [name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    seconds, _, loaded = found.partition(" ")
-    assert loaded.strip() == "[]"
-    # Half a second is the aim; a loaded machine gets some slack.
-    assert float(seconds) < 1.5, f"importing took {seconds} s"
+        "import sys, torch, transformers; before = set(sys.modules); import tubelets; "
+        "print(*sorted(set(sys.modules) - before))"
+    ).split()
+    assert not set(HEAVY) & set(found)
+    # Seconds depend on the machine. What costs them is modules: their number may not creep up.
+    assert len(found) < 80, f"importing the package also imports {len(found)} modules: {found}"
 
 
 @pytest.mark.parametrize("model_type", MODELS)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tubelets.data.assets import EMOJI, OBJECT_ASSETS, fetch
 from tubelets.data.sample_order import stable_seed
+from tubelets.motion import weighted_by_alpha
 from tubelets.motion.shapes import COLOURS, SHAPES, draw_shapes
 
 # Boxes of the papers' settings are at most about this wide at 224 pixels; more detail would only cost memory.
@@ -46,6 +47,25 @@ class ObjectSet(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> Tensor:
         """Uint8 RGBA `(4, rows, columns)` of an object, at most `MAX_SIDE` long."""
+
+    def weighted(self, index: int) -> Tensor:
+        """An object as `tubelets.motion.object_patches` reads it fastest; the last ones are kept in memory.
+
+        Args:
+            index: which one.
+
+        Returns:
+            Uint8 `(4, rows, columns)`, see `tubelets.motion.weighted_by_alpha`.
+
+        Example:
+            >>> ShapeObjects().weighted(0)[:, 0, 0].tolist()
+            [0, 0, 0, 0]
+        """
+        return _remember(self._weighted, index, lambda: weighted_by_alpha(self[index]))
+
+    @functools.cached_property
+    def _weighted(self) -> dict[int, Tensor]:
+        return {}
 
     def index(self, object_id: str) -> int:
         """The place of an object.

@@ -9,7 +9,7 @@ One engine with three parameterisations (`MotionSettings.smile`, `.tubelet_contr
 """
 
 from tubelets.motion.key_frames import MODES
-from tubelets.motion.patches import Patches, alpha_masks, crop_patches, object_patches
+from tubelets.motion.patches import Patches, alpha_masks, crop_patches, object_patches, weighted_by_alpha
 from tubelets.motion.records import Motion, MotionRecord
 from tubelets.motion.rendering import object_masks, render, visible_masks
 from tubelets.motion.sampling import sample_motion
@@ -29,4 +29,5 @@ __all__ = [
     "render",
     "sample_motion",
     "visible_masks",
+    "weighted_by_alpha",
 ]

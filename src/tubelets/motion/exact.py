@@ -258,14 +258,12 @@ def _resized(
 
     Alphas are uint8 when `smooth`, else floats in [0, 1].
     """
-    length = boxes.shape[1]
-    colours = patches.colours[chosen].repeat_interleave(length, dim=0)
-    alphas = patches.alphas[chosen].repeat_interleave(length, dim=0)
-    sizes = patches.sizes[chosen].repeat_interleave(length, dim=0)
+    images = patches.padded()[chosen].repeat_interleave(boxes.shape[1], dim=0)
+    sizes = patches.sizes[chosen].repeat_interleave(boxes.shape[1], dim=0)
     new = (boxes[..., 2:] - boxes[..., :2]).flatten(0, 1)
     if smooth:
-        whole = (255 * alphas).round().to(torch.uint8)[:, None]
-        images = resize_rgba(torch.cat((colours, whole), dim=1), sizes, new)
-        return images[:, :3], images[:, 3:], new
-    resized = resize_bilinear(torch.cat((colours.float(), alphas[:, None]), dim=1), sizes, new)
+        images[:, 3] *= 255
+        whole = resize_rgba(images.round().to(torch.uint8), sizes, new)
+        return whole[:, :3], whole[:, 3:], new
+    resized = resize_bilinear(images, sizes, new)
     return resized[:, :3].round().to(torch.uint8), resized[:, 3:], new

@@ -12,27 +12,73 @@ from tubelets.motion.records import Motion
 
 @dataclass(frozen=True)
 class Patches:
-    """The patches of a batch of clips, each in the size of its box in its source frame; zero beyond that size.
+    """The patches of a batch of clips, each in the size of its box in its source frame.
+
+    They lie below each other in one image, so that a renderer can read all of them at once, and each has a transparent
+    border of a pixel.
 
     Attributes:
-        colours: uint8 `(B, N, 3, h, w)`.
-        alphas: float32 `(B, N, h, w)` in [0, 1].
+        atlas: float32 `(4, rows, columns)`: red, green, blue from 0 to 255, and alpha from 0 to 1.
+        tops: int64 `(B, N)`, row of the atlas in which a patch begins; all begin in column 1.
         sizes: int64 `(B, N, 2)` width and height of each.
 
     Example:
-        >>> colours = torch.zeros(1, 2, 3, 8, 9, dtype=torch.uint8)
-        >>> patches = Patches(colours, torch.ones(1, 2, 8, 9), torch.ones(1, 2, 2))
-        >>> patches.colours.shape
-        torch.Size([1, 2, 3, 8, 9])
+        >>> patches = Patches.empty(torch.tensor([[[3, 2], [5, 4]]]))
+        >>> patches.atlas.shape, patches.tops.tolist(), patches.image(0, 1).shape
+        (torch.Size([4, 10, 7]), [[1, 5]], torch.Size([4, 4, 5]))
     """
 
-    colours: Tensor
-    alphas: Tensor
+    atlas: Tensor
+    tops: Tensor
     sizes: Tensor
+
+    @classmethod
+    def empty(cls, sizes: Tensor) -> "Patches":
+        """Transparent patches of the sizes `(B, N, 2)`."""
+        heights = sizes[..., 1].flatten() + 2
+        ends = heights.cumsum(0)
+        atlas = torch.zeros(4, int(ends[-1]), int(sizes[..., 0].max()) + 2, device=sizes.device)
+        return cls(atlas, (ends - heights + 1).view(sizes.shape[:2]), sizes)
+
+    def image(self, clip: int, index: int) -> Tensor:
+        """One patch, a view `(4, height, width)` of the atlas."""
+        top, (width, height) = int(self.tops[clip, index]), self.sizes[clip, index].tolist()
+        return self.atlas[:, top : top + height, 1 : width + 1]
+
+    def padded(self) -> Tensor:
+        """All patches as `(B, N, 4, most rows, most columns)`, zero beyond each size."""
+        rows, columns, inside = _cells(self.sizes)
+        places = torch.where(inside, (self.tops[..., None, None] + rows) * self.atlas.shape[2] + columns + 1, 0)
+        return self.atlas.flatten(1)[:, places].movedim(0, 2) * inside[:, :, None]
+
+    def bounds(self) -> Tensor:
+        """An octagon around what is visible of each patch, float64 `(B, N, 4, 2)`.
+
+        Returns:
+            Least and largest x, y, x + y and x - y of pixels whose alpha is not zero; the least is infinite and the
+            largest minus infinity where there is none.
+        """
+        count = self.tops.numel()
+        rows = torch.arange(self.atlas.shape[1], device=self.atlas.device)
+        owner = torch.searchsorted(self.tops.flatten(), rows + 1, right=True) - 1
+        y = (rows - self.tops.flatten()[owner]).double()
+        columns = torch.arange(-1, self.atlas.shape[2] - 1, device=self.atlas.device, dtype=torch.float32)
+        visible = self.atlas[3] > 0
+        first = torch.where(visible, columns, torch.inf).amin(dim=1).double()
+        last = torch.where(visible, columns, -torch.inf).amax(dim=1).double()
+        empty = ~visible.any(dim=1)
+        low = torch.stack((first, y.masked_fill(empty, torch.inf), first + y, first - y), dim=1)
+        high = torch.stack((last, y.masked_fill(empty, -torch.inf), last + y, last - y), dim=1)
+        index = owner[:, None].expand(-1, 4)
+        least = torch.full((count, 4), torch.inf, device=low.device, dtype=low.dtype)
+        most = -least
+        least.scatter_reduce_(0, index, low, "amin")
+        most.scatter_reduce_(0, index, high, "amax")
+        return torch.stack((least, most), dim=-1).unflatten(0, self.tops.shape)
 
     def to(self, device: torch.device | str) -> "Patches":
         """The patches on another device."""
-        return Patches(self.colours.to(device), self.alphas.to(device), self.sizes.to(device))
+        return Patches(self.atlas.to(device), self.tops.to(device), self.sizes.to(device))
 
 
 def source_boxes(motion: Motion) -> Tensor:
@@ -48,7 +94,31 @@ def source_boxes(motion: Motion) -> Tensor:
     return motion.boxes.gather(2, index)[:, :, 0]
 
 
-def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion) -> Patches:
+def weighted_by_alpha(image: Tensor) -> Tensor:
+    """Multiply the colours of an object by its alpha, which has to be done only once for each object.
+
+    Args:
+        image: uint8 RGBA `(4, rows, columns)`.
+
+    Returns:
+        Uint8 of the same shape; the four values of a pixel lie together in memory, which resizing is fastest with.
+
+    Raises:
+        ValueError: if the image is not uint8 RGBA.
+
+    Example:
+        >>> weighted_by_alpha(torch.tensor([200, 100, 50, 128], dtype=torch.uint8).view(4, 1, 1)).flatten().tolist()
+        [100, 50, 25, 128]
+    """
+    if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 4 or 0 in image.shape:
+        raise ValueError(
+            f"objects must be uint8 RGBA images (4, rows, columns), got {image.dtype} {tuple(image.shape)}"
+        )
+    colours = (image[:3] * (image[3:] / 255) + 0.5).to(torch.uint8)
+    return torch.cat((colours, image[3:]))[None].contiguous(memory_format=torch.channels_last)[0]
+
+
+def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion, weighted: bool = False) -> Patches:
     """Patches from segmented objects, stretched to their boxes.
 
     Colours are averaged with their alphas as weights, so that what lies under transparent pixels does not shine
@@ -57,6 +127,7 @@ def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion) -> Patch
     Args:
         objects: for each clip and object a uint8 RGBA image `(4, rows, columns)`; sizes may differ.
         motion: the motions; gives the sizes.
+        weighted: the images went through `weighted_by_alpha` before.
 
     Returns:
         The patches, on the device of the motion.
@@ -69,21 +140,25 @@ def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion) -> Patch
         >>> motion = sample_motion(MotionSettings.smile(), 1, 8, (64, 64), torch.Generator().manual_seed(0))
         >>> white = torch.full((4, 20, 30), 255, dtype=torch.uint8)
         >>> patches = object_patches([[white, white]], motion)
-        >>> patches.alphas.sum().item() == patches.sizes.prod(dim=2).sum().item()
+        >>> patches.atlas[3].sum().item() == patches.sizes.prod(dim=2).sum().item()
         True
     """
     clips, count = motion.source_frames.shape
     if len(objects) != clips or any(len(images) != count for images in objects):
         raise ValueError(f"there must be {count} objects for each of {clips} clips, got {list(map(len, objects))}")
     boxes = source_boxes(motion)
-    sizes = boxes[..., 2:] - boxes[..., :2]
-    width, height = sizes.flatten(0, 1).amax(dim=0).tolist()
-    images = torch.zeros(clips * count, 4, height, width, device=sizes.device)
-    flat = [image for row in objects for image in row]
-    for slot, (image, (columns, rows)) in enumerate(zip(flat, sizes.flatten(0, 1).tolist(), strict=True)):
-        images[slot, :, :rows, :columns] = _resize(_checked(image).to(sizes.device), rows, columns)
-    images = images.view(clips, count, 4, height, width)
-    return Patches(images[:, :, :3].to(torch.uint8), images[:, :, 3] / 255, sizes)
+    patches = Patches.empty(boxes[..., 2:] - boxes[..., :2])
+    for clip, images in enumerate(objects):
+        for index, image in enumerate(images):
+            target = patches.image(clip, index)
+            source = (image if weighted else weighted_by_alpha(image)).to(target.device)
+            # Only processors resize whole numbers, several times faster than floats.
+            source = source.float() if source.is_cuda else source
+            target.copy_(F.interpolate(source[None], target.shape[1:], mode="bicubic", antialias=True)[0])
+    colours, alphas = patches.atlas[:3], patches.atlas[3]
+    colours.mul_(255 / alphas.clamp_min(1e-3)).round_().clamp_(0, 255)
+    alphas.round_().clamp_(0, 255).div_(255)
+    return patches
 
 
 def crop_patches(frames: Tensor, motion: Motion) -> Patches:
@@ -105,7 +180,7 @@ def crop_patches(frames: Tensor, motion: Motion) -> Patches:
         >>> settings = MotionSettings.tubelet_contrast()
         >>> motion = sample_motion(settings, 2, 8, (64, 64), torch.Generator().manual_seed(0))
         >>> patches, (x1, y1, _, _) = crop_patches(frames, motion), source_boxes(motion)[0, 0].tolist()
-        >>> bool((patches.colours[0, 0, :, 0, 0] == frames[0, motion.source_frames[0, 0], :, y1, x1]).all())
+        >>> bool((patches.image(0, 0)[:3, 0, 0] == frames[0, motion.source_frames[0, 0], :, y1, x1]).all())
         True
     """
     height, width = check_frames(frames, motion)
@@ -114,22 +189,28 @@ def crop_patches(frames: Tensor, motion: Motion) -> Patches:
     limits = torch.tensor([width, height], device=boxes.device)
     if bool((boxes[..., :2] < 0).any()) or bool((boxes[..., 2:] > limits).any()):
         raise ValueError("patches can only be cut from boxes inside the frame; draw motions with clip_boxes=True")
-    sizes = boxes[..., 2:] - boxes[..., :2]
-    most = sizes.flatten(0, 1).amax(dim=0)
-    columns = torch.arange(int(most[0]), device=boxes.device)
-    rows = torch.arange(int(most[1]), device=boxes.device)
-    inside = (rows < sizes[..., 1:])[..., :, None] & (columns < sizes[..., :1])[..., None, :]
-    pixel = (boxes[..., 1:2] + rows)[..., :, None] * width + (boxes[..., :1] + columns)[..., None, :]
+    patches = Patches.empty(boxes[..., 2:] - boxes[..., :2])
+    rows, columns, inside = _cells(patches.sizes)
     clip = torch.arange(len(frames), device=boxes.device)[:, None]
-    frame = clip * frames.shape[1] + motion.source_frames
-    start = (frame * 3 * height * width)[..., None, None] + torch.where(inside, pixel, 0)
-    planes = torch.arange(3, device=boxes.device)[:, None, None] * (height * width)
-    colours = torch.take(frames, start[:, :, None] + planes)
-    alphas = alpha_masks(motion.alpha_shapes, motion.alpha_edges, sizes, (len(rows), len(columns)))
-    return Patches(colours * inside[:, :, None], alphas, sizes)
+    image = (clip * frames.shape[1] + motion.source_frames)[..., None, None] * (3 * height * width)
+    source = image + (boxes[..., 1, None, None] + rows) * width + boxes[..., 0, None, None] + columns
+    target = (patches.tops[..., None, None] + rows) * patches.atlas.shape[2] + columns + 1
+    source, target = source.expand_as(inside)[inside], target.expand_as(inside)[inside]
+    planes = patches.atlas.flatten(1)
+    for channel in range(3):
+        planes[channel, target] = torch.take(frames, source + channel * height * width).float()
+    planes[3, target] = alpha_masks(motion.alpha_shapes, motion.alpha_edges, patches.sizes)[inside]
+    return patches
 
 
-def alpha_masks(shapes: Tensor, edges: Tensor, sizes: Tensor, canvas: tuple[int, int] | None = None) -> Tensor:
+def _cells(sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows `(rows, 1)` and columns `(columns)` up to the largest size, and which lie inside each `(..., rows, columns)`."""
+    width, height = sizes.reshape(-1, 2).amax(dim=0).tolist()
+    rows, columns = torch.arange(height, device=sizes.device)[:, None], torch.arange(width, device=sizes.device)
+    return rows, columns, (rows < sizes[..., 1, None, None]) & (columns < sizes[..., 0, None, None])
+
+
+def alpha_masks(shapes: Tensor, edges: Tensor, sizes: Tensor) -> Tensor:
     """Outlines of patches: rectangle, ellipse or rhombus, with a hard or a soft edge (tubelet_contrast.md 5.7).
 
     Args:
@@ -137,28 +218,24 @@ def alpha_masks(shapes: Tensor, edges: Tensor, sizes: Tensor, canvas: tuple[int,
         edges: `(...)`: share of the size, counted from the centre, at which a soft edge begins (0.5 is the border); 0
             for a hard edge.
         sizes: int64 `(..., 2)` width and height.
-        canvas: rows and columns of the result, by default the largest size.
 
     Returns:
-        Float32 `(..., rows, columns)` in [0, 1], zero beyond each size.
+        Float32 `(..., most rows, most columns)` in [0, 1], zero beyond each size.
 
     Example:
         >>> alpha_masks(torch.tensor(2), torch.tensor(0.0), torch.tensor([5, 5])).int().tolist()
         [[0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [1, 1, 1, 1, 1], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0]]
     """
-    rows, columns = canvas or tuple(sizes.reshape(-1, 2).amax(dim=0).flip(0).tolist())
-    width, height = sizes[..., 0, None], sizes[..., 1, None]
-    x, y = torch.arange(columns, device=sizes.device), torch.arange(rows, device=sizes.device)
+    y, x, inside = _cells(sizes)
+    width, height = sizes[..., 0, None, None], sizes[..., 1, None, None]
     # The centre is a whole pixel: even sizes are a little lopsided, as in the official code.
-    dx = ((x - (width - 1) // 2).abs() / width)[..., None, :]
-    dy = ((y - (height - 1) // 2).abs() / height)[..., :, None]
+    dx, dy = (x - (width - 1) // 2).abs() / width, (y - (height - 1) // 2).abs() / height
     kind = shapes[..., None, None]
     distance = torch.where(kind == 0, torch.maximum(dx, dy), torch.where(kind == 1, (dx**2 + dy**2).sqrt(), dx + dy))
     mask = ((kind == 0) | (distance < 0.5)).float()
     begin = edges[..., None, None].float()
     soft = ((0.5 - distance) / (0.5 - begin)).clamp(0, 1)
-    mask = torch.where(begin > 0, mask * soft, mask)
-    return mask * ((x < width)[..., None, :] & (y < height)[..., :, None])
+    return torch.where(begin > 0, mask * soft, mask) * inside
 
 
 def check_frames(frames: Tensor, motion: Motion) -> tuple[int, int]:
@@ -181,23 +258,3 @@ def check_frames(frames: Tensor, motion: Motion) -> tuple[int, int]:
             f"{tuple(frames.shape)}; draw a motion for these frames, or convert them"
         )
     return motion.frame_size
-
-
-def _checked(image: Tensor) -> Tensor:
-    if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 4 or 0 in image.shape:
-        raise ValueError(
-            f"objects must be uint8 RGBA images (4, rows, columns), got {image.dtype} {tuple(image.shape)}"
-        )
-    return image
-
-
-def _resize(image: Tensor, rows: int, columns: int) -> Tensor:
-    """Resize an RGBA image, colours weighted by alpha; float32 whole numbers `(4, rows, columns)`."""
-    weighted = image.float()
-    weighted[:3] *= weighted[3:] / 255
-    if not image.is_cuda:
-        # Whole numbers are resized several times faster, if the channels of a pixel lie together.
-        weighted = weighted.round_().to(torch.uint8)[None].contiguous(memory_format=torch.channels_last)[0]
-    values = F.interpolate(weighted[None], (rows, columns), mode="bicubic", antialias=True)[0].float()
-    values[:3] *= 255 / values[3:].clamp_min(1e-3)
-    return values.round_().clamp_(0, 255)

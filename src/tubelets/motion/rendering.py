@@ -20,7 +20,8 @@ from tubelets.motion.records import Motion
 
 # Pixels of a block: its temporary tensors (some 40 bytes a pixel) stay in a core's second-level cache.
 _BLOCK = 1 << 15
-GRAIN = 8
+# Rows whose lengths differ by less are left in the order in which they lie in memory.
+_GRAIN = 8
 
 
 def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = False) -> Tensor:
@@ -40,7 +41,7 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
         Uint8 `(B, T, 3, H, W)` on the device of the frames.
 
     Raises:
-        ValueError: if frames, motion and patches do not fit together.
+        ValueError: if frames, motion and patches do not fit together, or frames to write into are not contiguous.
 
     Example:
         >>> from tubelets.motion import MotionSettings, crop_patches, sample_motion
@@ -52,20 +53,22 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
         (torch.Size([2, 8, 3, 64, 64]), True)
     """
     height, width = check_frames(frames, motion)
-    if not frames.is_contiguous():
-        frames, inplace = frames.contiguous(), True
-    result = frames if inplace else frames.clone()
+    if inplace and not frames.is_contiguous():
+        raise ValueError("frames to write into must be contiguous; call .contiguous() on them, or leave inplace out")
+    result = frames if inplace else frames.clone(memory_format=torch.contiguous_format)
     pixels = result.view(-1)
     plane = height * width
     clips, objects, length, _ = motion.boxes.shape
     images = torch.arange(clips * length, device=frames.device).view(clips, 1, length) * (3 * plane)
     targets = images.expand(clips, objects, length)
     for positions, values in _blocks(motion.to(frames.device), patches.to(frames.device), targets):
-        for channel in range(3):
-            # The same positions, seen from the start of each colour plane.
-            colours = pixels[channel * plane :]
-            under = colours.index_select(0, positions).float()
-            colours.scatter_(0, positions, torch.lerp(under, values[channel], values[3]).to(torch.uint8))
+        # The same positions, seen from the start of each colour plane.
+        planes = [pixels[channel * plane :] for channel in range(3)]
+        for colours, over in zip(planes, values, strict=False):
+            under = colours.gather(0, positions).float()
+            # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
+            blended = torch.addcmul(under, over.round_().sub_(under), values[3])
+            colours.scatter_(0, positions, blended.to(torch.uint8))
     return result
 
 
@@ -89,7 +92,7 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
     """
     height, width = motion.frame_size
     clips, objects, frames, _ = motion.boxes.shape
-    masks = torch.zeros(clips, objects, frames, height, width, dtype=torch.uint8, device=patches.alphas.device)
+    masks = torch.zeros(clips, objects, frames, height, width, dtype=torch.uint8, device=patches.atlas.device)
     flat = masks.view(-1)
     tracks = torch.arange(clips * objects * frames, device=masks.device).view(clips, objects, frames)
     for positions, values in _blocks(motion.to(masks.device), patches, tracks * (height * width)):
@@ -141,20 +144,9 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor) -> Iterator[tuple
         raise ValueError(
             f"there must be patches for {clips} clips of {objects} objects, got {tuple(patches.sizes.shape[:2])}"
         )
-    atlas, slot_height = _atlas(patches)
-    order = paste_order(motion.boxes)
+    order, bounds = paste_order(motion.boxes), patches.bounds()
     for rank in range(objects):
-        yield from _Rows.of_rank(motion, patches, targets, order[:, rank]).sampled(atlas, slot_height)
-
-
-def _atlas(patches: Patches) -> tuple[Tensor, int]:
-    """All patches in one image `(1, 4, height, width)`, each with a transparent border, and the height of a slot."""
-    colours, alphas = patches.colours.flatten(0, 1), patches.alphas.flatten(0, 1)
-    count, _, height, width = colours.shape
-    atlas = colours.new_zeros((4, count, height + 2, width + 2), dtype=torch.float32)
-    atlas[:3, :, 1:-1, 1:-1] = colours.transpose(0, 1)
-    atlas[3, :, 1:-1, 1:-1] = alphas
-    return atlas.flatten(1, 2)[None], height + 2
+        yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank]).sampled(patches.atlas)
 
 
 @dataclass(frozen=True)
@@ -162,10 +154,9 @@ class _Rows:
     """Rows of pixels inside patches, one entry for each row of each patch; float64 unless said otherwise.
 
     Attributes:
-        start: `(R, 2)` point of the patch that the first pixel shows.
+        start: `(R, 2)` point of the atlas that the first pixel shows.
         step: `(R, 2)` how far one pixel to the right moves it.
         length: int64 `(R,)` pixels.
-        slot: int64 `(R,)` number of the patch in the atlas.
         opacity: float32 `(R,)`.
         place: int64 `(R,)`, where the first pixel goes in the flat result.
     """
@@ -173,14 +164,13 @@ class _Rows:
     start: Tensor
     step: Tensor
     length: Tensor
-    slot: Tensor
     opacity: Tensor
     place: Tensor
 
     @classmethod
-    def of_rank(cls, motion: Motion, patches: Patches, targets: Tensor, objects: Tensor) -> "_Rows":
+    def of_rank(cls, motion: Motion, patches: Patches, bounds: Tensor, targets: Tensor, objects: Tensor) -> "_Rows":
         """The rows of one object of each clip, given int64 `(B,)`, over all frames."""
-        clips, count, frames, _ = motion.boxes.shape
+        clips, _, frames, _ = motion.boxes.shape
         clip = torch.arange(clips, device=objects.device)
         boxes = motion.boxes[clip, objects].flatten(0, 1)
         angles, shears = motion.angles[clip, objects].flatten(), motion.shears[clip, objects].flatten(0, 1)
@@ -192,69 +182,77 @@ class _Rows:
         inverse[..., 2] += 0.5 * ratio - 0.5
 
         height, width = motion.frame_size
-        left, top = placed.origins.unbind(-1)
+        first = (-placed.origins).clamp_min(0)
+        last = torch.minimum(placed.sizes, torch.tensor([width, height], device=first.device) - placed.origins)
         opacity = motion.opacities[clip, objects].flatten()
-        first = (-top).clamp_min(0)
-        rows = (torch.minimum(placed.sizes[:, 1], height - top) - first).clamp_min(0) * (opacity > 0)
+        rows = (last[:, 1] - first[:, 1]).clamp_min(0) * (opacity > 0)
         box = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), rows)
-        y = torch.arange(len(box), device=rows.device) - (rows.cumsum(0) - rows)[box] + first[box]
-        origin = inverse[box, :, 1] * y[:, None] + inverse[box, :, 2]
-        step = inverse[box, :, 0]
-        begin, length = _columns(origin, step, limits[box])
-        begin_at = torch.maximum(begin, (-left).clamp_min(0)[box])
-        end = torch.minimum(begin + length, torch.minimum(placed.sizes[:, 0], width - left)[box])
+        y = torch.arange(len(box), device=rows.device) + (first[:, 1] - rows.cumsum(0) + rows).index_select(0, box)
+        # One row of a table for each box is read several times faster than its entries one by one.
+        octagons = bounds[clip, objects].flatten(1).repeat_interleave(frames, dim=0)
+        table = torch.cat((inverse.mT.flatten(1), octagons), dim=1).index_select(0, box)
+        step, down, base = table[:, :6].unflatten(1, (3, 2)).unbind(1)
+        origin = torch.addcmul(base, down, y[:, None].double())
+        begin, length = _columns(origin, step, table[:, 6:].unflatten(1, (4, 2)))
+        corner = targets[clip, objects].flatten() + placed.origins[:, 1] * width + placed.origins[:, 0]
+        whole = torch.stack((first[:, 0], last[:, 0], corner), dim=1)
+        left, right, corner = whole.index_select(0, box).unbind(1)
+        begin_at = torch.maximum(begin, left)
+        tops = patches.tops[clip, objects].repeat_interleave(frames).double()
+        shift = torch.stack((torch.ones_like(tops), tops), dim=1).index_select(0, box)
         return cls(
-            start=origin + step * begin_at[:, None],
+            start=torch.addcmul(origin + shift, step, begin_at[:, None].double()),
             step=step,
-            length=(end - begin_at).clamp_min(0),
-            slot=(clip * count + objects).repeat_interleave(frames)[box],
-            opacity=opacity[box],
-            place=targets[clip, objects].flatten()[box] + (top[box] + y) * width + left[box] + begin_at,
+            length=(torch.minimum(begin + length, right) - begin_at).clamp_min(0),
+            opacity=opacity.index_select(0, box),
+            place=corner + y * width + begin_at,
         )
 
-    def sampled(self, atlas: Tensor, slot_height: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def sampled(self, atlas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Read the patches along the rows, longest rows first so that the rows of a block are about equally long."""
         # Lengths within a few pixels count as equal: rows that lie near each other in memory then stay together.
-        order = (self.length // GRAIN).argsort(descending=True, stable=True)
+        order = (self.length // _GRAIN).argsort(descending=True, stable=True)
         order = order[self.length[order] > 0]
-        rows = dataclasses.replace(
-            self, **{field.name: getattr(self, field.name)[order] for field in dataclasses.fields(self)}
-        )
+        rows = _Rows(*(getattr(self, field.name).index_select(0, order) for field in dataclasses.fields(self)))
         opaque = bool((rows.opacity == 1).all())
-        # Pixel (x, y) of a patch is (x + 1, y + 1) of its slot; grid_sample counts from -1 to 1 over the whole atlas.
-        scale = 2 / torch.tensor([atlas.shape[3], atlas.shape[2]], dtype=torch.float64, device=atlas.device)
-        shift = torch.stack((torch.zeros_like(rows.slot), rows.slot * slot_height), dim=1) + 1.5
-        start = ((rows.start + shift) * scale - 1).float().t().contiguous()
+        # grid_sample counts from -1 to 1 over the whole atlas.
+        scale = 2 / torch.tensor([atlas.shape[2], atlas.shape[1]], dtype=torch.float64, device=atlas.device)
+        start = ((rows.start + 0.5) * scale - 1).float().t().contiguous()
         step = (rows.step * scale).float().t().contiguous()
-        lengths = rows.length.tolist()
+        lengths, last = rows.length.tolist(), (rows.length - 1).int()
         first = 0
         while first < len(lengths):
-            most = (lengths[first] // GRAIN + 1) * GRAIN - 1
-            part = slice(first, first + max(1, _BLOCK // most))
-            column = torch.arange(max(lengths[part]), device=atlas.device).minimum(rows.length[part, None] - 1)
+            part = slice(first, first + max(1, _BLOCK // (lengths[first] + _GRAIN)))
+            # Rows shorter than the block repeat their last pixel.
+            column = torch.arange(max(lengths[part]), device=atlas.device, dtype=torch.int32).minimum(last[part, None])
             # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
             grid = torch.addcmul(start[:, part, None], column.float(), step[:, part, None]).permute(1, 2, 0)
-            values = F.grid_sample(atlas, grid[None], padding_mode="zeros", align_corners=False)[0]
+            values = F.grid_sample(atlas[None], grid[None], padding_mode="zeros", align_corners=False)[0]
             if not opaque:
                 values[3] *= rows.opacity[part, None]
-            yield column.add_(rows.place[part, None]).view(-1), values.flatten(1)
+            yield (column + rows.place[part, None]).view(-1), values.flatten(1)
             first = part.stop
 
 
-def _columns(origin: Tensor, step: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
-    """First column and number of columns k for which `origin + k * step` lies inside `(-1, limits)` along both axes.
+def _columns(origin: Tensor, step: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """First column and number of columns k whose point `origin + k * step` can show something of a patch.
+
+    A point shows the pixels that are less than 1 away along x and along y, so that x + y and x - y are less than 2 away.
 
     Args:
         origin: float64 `(R, 2)`.
         step: float64 `(R, 2)`.
-        limits: int64 `(R, 2)` width and height of the patches.
+        bounds: float64 `(R, 4, 2)`, see `Patches.bounds`.
 
     Returns:
         Int64 `(R,)` each; the number may be negative.
     """
-    # A row along which one coordinate hardly changes meets that limit far away, with the right sign.
-    slope = torch.where(step.abs() < 1e-9, 1e-9, step)
-    one, other = (-1 - origin) / slope, (limits - origin) / slope
+    corners = torch.tensor([[1, 0, 1, 1], [0, 1, 1, -1]], device=origin.device, dtype=origin.dtype)
+    reach = corners.abs().sum(dim=0)
+    base, slope = origin @ corners, step @ corners
+    # A row along which a coordinate hardly changes meets that limit far away, with the right sign.
+    slope = torch.where(slope.abs() < 1e-9, 1e-9, slope)
+    one, other = (bounds[..., 0] - reach - base) / slope, (bounds[..., 1] + reach - base) / slope
     begin = torch.minimum(one, other).amax(dim=1).clamp(-1e6, 1e6).ceil().long()
     end = torch.maximum(one, other).amin(dim=1).clamp(-1e6, 1e6).floor().long()
     return begin, end - begin + 1

@@ -4,7 +4,6 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from transformers.activations import ACT2FN
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -183,7 +182,10 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
             )
 
     def validate_ranges(self) -> None:
-        """Refuse ratios and channel statistics outside their range."""
+        """Refuse ratios, activations and channel statistics outside their range."""
+        # Imports a thousand modules, which `import tubelets` should not wait for.
+        from transformers.activations import ACT2FN
+
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")

@@ -1,0 +1,191 @@
+"""Time the motion engine against a plain per-frame version with Pillow.
+
+Two settings: SMILE's (two objects on one clip of 16 frames of 224 x 224 pixels) and Tubelet-Contrast's (two patches on
+both of two clips of 112 x 112). Ours draws motions, prepares patches and pastes them for a batch at once, in place; the
+Pillow version gets the same motions and resizes, rotates and pastes each object in each frame. Rounds alternate between
+both, so that a busy machine disturbs them alike; times are medians in milliseconds a clip.
+
+Examples:
+  python scripts/benchmark_motion.py
+  python scripts/benchmark_motion.py --objects emoji --batch-size 32 --json motion.json
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tubelets.data.objects import ObjectSet, ShapeObjects, open_objects
+from tubelets.motion import (
+    Motion,
+    MotionSettings,
+    Patches,
+    crop_patches,
+    object_patches,
+    render,
+    sample_motion,
+)
+from tubelets.motion.exact import render_exactly
+from tubelets.motion.geometry import paste_order, place
+
+NUM_FRAMES = 16
+
+
+def draw_objects(objects: ObjectSet, motion: Motion, generator: torch.Generator) -> list[list[Tensor]]:
+    """Objects for every place of a motion, as an object set keeps them in memory."""
+    clips, count = motion.source_frames.shape
+    picks = torch.randint(len(objects), (clips, count), generator=generator).tolist()
+    return [[objects.weighted(pick) for pick in row] for row in picks]
+
+
+def paste_with_pillow(frames: Tensor, motion: Motion, patches: Sequence[Sequence[Image.Image]]) -> Tensor:
+    """What is usually written by hand: a loop over clips, frames and objects.
+
+    Args:
+        frames: uint8 `(B, T, 3, H, W)`.
+        motion: the motions.
+        patches: RGBA images of each clip.
+
+    Returns:
+        Uint8 `(B, T, H, W, 3)`.
+    """
+    boxes, angles, order = motion.boxes.tolist(), motion.angles.tolist(), paste_order(motion.boxes).tolist()
+    origins = place(
+        motion.boxes, motion.angles, motion.shears, motion.frame_size, motion.shift_clipped
+    ).origins.tolist()
+    result = []
+    for clip, images in enumerate(frames.permute(0, 1, 3, 4, 2).contiguous().numpy()):
+        for frame, pixels in enumerate(images):
+            image = Image.fromarray(pixels)
+            for index in order[clip]:
+                x1, y1, x2, y2 = boxes[clip][index][frame]
+                patch = patches[clip][index].resize((x2 - x1, y2 - y1))
+                patch = patch.rotate(-angles[clip][index][frame], Image.Resampling.BILINEAR, expand=True)
+                image.paste(patch, tuple(origins[clip][index][frame]), patch)
+            result.append(np.asarray(image))
+    return torch.from_numpy(np.stack(result)).view(*frames.shape[:2], *frames.shape[3:], 3)
+
+
+def pillow_patches(patches: Patches) -> list[list[Image.Image]]:
+    """The same patches as images."""
+    images = []
+    for clip in range(len(patches.tops)):
+        row = [patches.image(clip, index).clone() for index in range(patches.tops.shape[1])]
+        for image in row:
+            image[3] *= 255
+        images.append([Image.fromarray(image.round().byte().permute(1, 2, 0).contiguous().numpy()) for image in row])
+    return images
+
+
+def timed(function: Callable[[], object], clips: int) -> float:
+    """Milliseconds a clip."""
+    start = time.perf_counter()
+    function()
+    return 1000 * (time.perf_counter() - start) / clips
+
+
+def measure_smile(objects: ObjectSet, clips: int, rounds: int, exact: bool) -> dict[str, float]:
+    """Two objects on each clip of 224 x 224 pixels."""
+    settings, times = MotionSettings.smile(), {}
+    for step in range(rounds + 1):
+        generator = torch.Generator().manual_seed(step)
+        frames = torch.randint(256, (clips, NUM_FRAMES, 3, 224, 224), generator=generator, dtype=torch.uint8)
+        motion = sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator)
+        images = draw_objects(objects, motion, generator)
+        patches = object_patches(images, motion, weighted=True)
+        same = pillow_patches(patches)
+        parts = {
+            "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator),
+            "patches": lambda images=images, motion=motion: object_patches(images, motion, weighted=True),
+            "paste": lambda f=frames.clone(), m=motion, p=patches: render(f, m, p, inplace=True),
+            "pillow paste": lambda f=frames, m=motion, p=same: paste_with_pillow(f, m, p),
+        }
+        if exact:
+            parts["step by step"] = lambda f=frames, m=motion, p=patches: render_exactly(f, m, p)
+        record(times, parts, clips, step)
+    return summarise(times)
+
+
+def measure_tubelets(clips: int, rounds: int) -> dict[str, float]:
+    """Two patches of the first on both of two clips of 112 x 112 pixels; times are for a pair."""
+    settings, times = MotionSettings.tubelet_contrast(), {}
+    for step in range(rounds + 1):
+        generator = torch.Generator().manual_seed(step)
+        shape = (2, clips, NUM_FRAMES, 3, 112, 112)
+        first, second = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        motion = sample_motion(settings, clips, NUM_FRAMES, (112, 112), generator)
+        patches = crop_patches(first, motion)
+        same = pillow_patches(patches)
+
+        def paste(
+            function: Callable[..., Tensor], pair: Sequence[Tensor], motion: Motion, patches: object, **options: bool
+        ) -> None:
+            for frames in pair:
+                function(frames, motion, patches, **options)
+
+        parts = {
+            "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (112, 112), generator),
+            "patches": lambda f=first, m=motion: crop_patches(f, m),
+            "paste": lambda f=(first.clone(), second.clone()), m=motion, p=patches: paste(
+                render, f, m, p, inplace=True
+            ),
+            "pillow paste": lambda f=(first, second), m=motion, p=same: paste(paste_with_pillow, f, m, p),
+        }
+        record(times, parts, clips, step)
+    return summarise(times)
+
+
+def record(times: dict[str, list[float]], parts: dict[str, Callable[[], object]], clips: int, step: int) -> None:
+    """Time each part once; the first round warms up."""
+    for name, part in parts.items():
+        elapsed = timed(part, clips)
+        if step:
+            times.setdefault(name, []).append(elapsed)
+
+
+def summarise(times: dict[str, list[float]]) -> dict[str, float]:
+    """Medians, our sum and the ratio of the pasting."""
+    result = {name: statistics.median(values) for name, values in times.items()}
+    totals = zip(times["draw"], times["patches"], times["paste"], strict=True)
+    result["all of ours"] = statistics.median(map(sum, totals))
+    ratios = [slow / fast for slow, fast in zip(times["pillow paste"], times["paste"], strict=True)]
+    result["ratio"], result["ratio low"], result["ratio high"] = statistics.median(ratios), min(ratios), max(ratios)
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objects", help="'emoji', a folder of images with alpha or a Hub data set (default: shapes)")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips at once (default: 16)")
+    parser.add_argument("--rounds", type=int, default=9, help="batches of each (default: 9)")
+    parser.add_argument("--threads", type=int, default=1, help="processor cores (default: 1)")
+    parser.add_argument("--exact", action="store_true", help="also time the step-by-step version")
+    parser.add_argument("--json", type=Path, help="also write the numbers into this file")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    objects = ShapeObjects(size=256) if options.objects is None else open_objects(options.objects)
+    results = {
+        "SMILE, 16 x 224 x 224": measure_smile(objects, options.batch_size, options.rounds, options.exact),
+        "Tubelet-Contrast, 2 x 16 x 112 x 112": measure_tubelets(options.batch_size, options.rounds),
+    }
+    for name, numbers in results.items():
+        parts = ", ".join(f"{part} {value:.2f}" for part, value in numbers.items() if not part.startswith("ratio"))
+        print(f"{name} (ms a clip): {parts}")
+        print(
+            f"  Pillow takes {numbers['ratio']:.1f} x as long ({numbers['ratio low']:.1f}-{numbers['ratio high']:.1f})"
+        )
+    if options.json is not None:
+        settings = {"batch_size": options.batch_size, "threads": options.threads, "rounds": options.rounds}
+        options.json.write_text(json.dumps({**settings, "results": results}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
