@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tubelets.models.sigma.modeling_sigma import SigmaForPreTraining as SigmaForPreTraining
     from tubelets.models.sigma.modeling_sigma import SigmaForVideoClassification as SigmaForVideoClassification
     from tubelets.models.sigma.modeling_sigma import SigmaModel as SigmaModel
+    from tubelets.models.smile.configuration_smile import SmileConfig as SmileConfig
+    from tubelets.models.smile.modeling_smile import SmileForPreTraining as SmileForPreTraining
+    from tubelets.models.smile.modeling_smile import SmileForVideoClassification as SmileForVideoClassification
+    from tubelets.models.smile.modeling_smile import SmileModel as SmileModel
     from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig as TubeletsVideoMAEConfig
     from tubelets.models.videomae.modeling_videomae import (
         TubeletsVideoMAEForPreTraining as TubeletsVideoMAEForPreTraining,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import smile_networks as networks
 from cases_io import assert_close, case_paths, load_case
 from tubelets.data.sampling import (
     dense_clip,
@@ -238,6 +239,16 @@ KINDS: list[tuple[Callable[[Case], bool], Callable[[Case, Tensors], None]]] = [
     (named("shifts", "angles_used"), check_rotation),
     (named("trajectory_patches", "before_balance"), check_trajectory_mask),
     (named("composited", "paste_order"), check_overlay),
+    (lambda case: "keys" in case, networks.check_official_keys),
+    (lambda case: "configs" in case, networks.check_schedule),
+    (named("pred", "teacher_features"), networks.check_pretraining_features),
+    (lambda case: named("pred")(case) and not named("teacher_features")(case), networks.check_pretraining_pixels),
+    (named("video", "target", "target_raw"), networks.check_pixel_target),
+    (named("features", "target"), networks.check_feature_target),
+    (named("logits"), networks.check_classifier),
+    (lambda case: "pretrain_state_dict" in case, networks.check_transfer),
+    (lambda case: "activation" in case.get("config", {}), networks.check_teacher),
+    (named("video_embeddings", "text_embeddings"), networks.check_retrieval),
 ]
 
 

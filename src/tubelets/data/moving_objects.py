@@ -26,7 +26,7 @@ from tqdm import tqdm
 from tubelets.data.annotations import VideoRecord
 from tubelets.data.camera_motion import SourceVideo, footage_sources, read_footage
 from tubelets.data.decoding import encode_video
-from tubelets.data.objects import ObjectSet, emoji_objects
+from tubelets.data.objects import TEST_SHARE, ObjectSet, emoji_objects
 from tubelets.data.sample_order import stable_seed
 from tubelets.data.shard_files import replace_synced
 from tubelets.data.shard_plan import ShardPlan
@@ -241,7 +241,7 @@ def build_moving_objects(
     if sources is None:
         sources = {split: footage_sources(split) for split in num_clips}
     if not isinstance(objects, Mapping):
-        train, test = (emoji_objects() if objects is None else objects).split(0.25, seed)
+        train, test = (emoji_objects() if objects is None else objects).split(TEST_SHARE, seed)
         objects = {split: test if split == "test" else train for split in num_clips}
     _check(sources, objects, num_clips, size, num_workers)
     reports = {}

@@ -18,6 +18,9 @@ from tubelets.data.sample_order import stable_seed
 from tubelets.motion import weighted_by_alpha
 from tubelets.motion.shapes import COLOURS, SHAPES, draw_shapes
 
+TEST_SHARE = 0.25
+"""Share of the names of an object set that is kept for tests."""
+
 # Boxes of the papers' settings are at most about this wide at 224 pixels; more detail would only cost memory.
 MAX_SIDE = 256
 IMAGE_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff", ".gif"})
@@ -360,7 +363,8 @@ def open_objects(source: str | Path) -> ObjectSet:
 
     Args:
         source: "shapes", "emoji", a folder of images (see `folder_objects`), or the name of a Hub data set with a
-            column `image` and, if it has names, a column `label`.
+            column `image` and, if it has names, a column `label`. "shapes:train", "emoji:test" and so on are the
+            parts that `build_moving_objects` uses for its splits: no name is in both.
 
     Returns:
         The objects.
@@ -369,9 +373,12 @@ def open_objects(source: str | Path) -> ObjectSet:
         ValueError: if it is none of these, or holds no object.
 
     Example:
-        >>> len(open_objects("shapes"))
-        64
+        >>> len(open_objects("shapes")), len(open_objects("shapes:test"))
+        (64, 16)
     """
+    whole, _, part = str(source).partition(":")
+    if whole in ("shapes", "emoji") and part in ("train", "test"):
+        return open_objects(whole).split(TEST_SHARE)[part == "test"]
     if source == "shapes":
         return ShapeObjects()
     if source == "emoji":

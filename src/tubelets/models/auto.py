@@ -39,7 +39,9 @@ class AutoEntry:
         return getattr(importlib.import_module(f"tubelets.models.{self.folder}.{module}"), name)
 
 
-def _masked_video(folder: str, prefix: str) -> AutoEntry:
+def _masked_video(
+    folder: str, prefix: str, collator: str = "videomae.processing_videomae:MaskedVideoCollator"
+) -> AutoEntry:
     modeling = f"modeling_{folder}:{prefix}"
     return AutoEntry(
         folder,
@@ -51,13 +53,14 @@ def _masked_video(folder: str, prefix: str) -> AutoEntry:
         },
         video_processor="VideoMAEVideoProcessor",
         processor="tubelets.models.videomae.processing_videomae:video_processor",
-        collator="tubelets.models.videomae.processing_videomae:MaskedVideoCollator",
+        collator=f"tubelets.models.{collator}",
     )
 
 
 MODELS = {
     "tubelets_videomae": _masked_video("videomae", "TubeletsVideoMAE"),
     "sigma": _masked_video("sigma", "Sigma"),
+    "smile": _masked_video("smile", "Smile", "smile.processing_smile:SmileCollator"),
 }
 
 

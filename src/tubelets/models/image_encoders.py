@@ -5,12 +5,16 @@ An encoder is named `library:name`, for instance `transformers:facebook/dino-vit
 transformers a local folder, for timm and open_clip `local-dir:FOLDER`.
 """
 
+import hashlib
+import os
 import pickle
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tubelets.models.checkpoints import UnsafeCheckpointError
@@ -156,6 +160,66 @@ class OpenClipImageEncoder(FrozenImageEncoder):
     def feature_map(self, images: Tensor) -> Tensor:
         """Last features `(images, hidden_size, rows, columns)`."""
         return self._tokens(images)
+
+
+class CachedImageEncoder(FrozenImageEncoder):
+    """Keeps the features of every image it has seen in a folder, one safetensors file each.
+
+    Worth its disk where the same pixels come again: still images, fixed crops, evaluation clips. A clip that is
+    cropped anew or has new objects pasted into it in every epoch never comes again.
+
+    Args:
+        encoder: what computes features.
+        folder: where they are kept; made if needed.
+        name: what identifies the encoder; features of another name are not read.
+
+    Example:
+        >>> import tempfile, timm
+        >>> encoder = TimmImageEncoder(timm.create_model("resnet18", num_classes=0))
+        >>> images = torch.rand(2, 3, 32, 32)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cached = CachedImageEncoder(encoder, folder, "resnet18")
+        ...     first, second = cached(images, (2, 2)), cached(images, (2, 2))
+        ...     print(torch.equal(first, second), cached.num_computed)
+        True 2
+    """
+
+    def __init__(self, encoder: FrozenImageEncoder, folder: str | Path, name: str) -> None:
+        super().__init__()
+        self.encoder, self.folder, self.name = encoder, Path(folder), name
+        self.hidden_size = encoder.hidden_size
+        self.num_computed = 0
+        self.freeze()
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Features of the encoder behind, not cached."""
+        return self.encoder.feature_map(images)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Features on a token grid, `(images, rows * columns, hidden_size)`, in the encoder's own precision."""
+        paths = [self._path(image, grid) for image in images.detach().cpu()]
+        missing = [index for index, path in enumerate(paths) if not path.is_file()]
+        if missing:
+            computed = self.encoder(images[missing], grid).cpu()
+            self.num_computed += len(missing)
+            for index, features in zip(missing, computed, strict=True):
+                self._write(paths[index], features)
+        return torch.stack([load_file(path)["features"] for path in paths]).to(images.device)
+
+    def _path(self, image: Tensor, grid: tuple[int, int]) -> Path:
+        """Named by everything that decides the features."""
+        digest = hashlib.blake2b(f"{self.name} {grid} {image.dtype} {tuple(image.shape)}".encode(), digest_size=20)
+        digest.update(image.contiguous().view(torch.uint8).numpy().tobytes())
+        name = digest.hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def _write(self, path: Path, features: Tensor) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Another process may write the same features; whoever is last replaces a whole file by a whole file.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        save_file({"features": features.contiguous()}, temporary)
+        temporary.replace(path)
 
 
 def _load_transformers(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:

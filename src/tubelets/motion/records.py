@@ -159,6 +159,37 @@ class Motion:
         """The motions on another device."""
         return self._map(lambda values: values.to(device))
 
+    @classmethod
+    def concatenate(cls, motions: Sequence["Motion"]) -> "Motion":
+        """Put batches drawn from the same settings behind each other.
+
+        Args:
+            motions: at least one; they agree in frame size, objects, frames and settings.
+
+        Returns:
+            One batch.
+
+        Raises:
+            ValueError: if there is none, or they do not agree.
+
+        Example:
+            >>> from tubelets.motion import MotionSettings, sample_motion
+            >>> generators = [torch.Generator().manual_seed(seed) for seed in (1, 2, 3)]
+            >>> parts = [sample_motion(MotionSettings.smile(), 1, 8, (64, 64), each) for each in generators]
+            >>> len(Motion.concatenate(parts))
+            3
+        """
+        kinds = {(motion.frame_size, motion.boxes.shape[1:], motion.settings) for motion in motions}
+        if len(kinds) != 1:
+            raise ValueError(f"motions of one batch must agree in sizes and settings, got {len(kinds)} kinds of them")
+        names = [field.name for field in dataclasses.fields(cls)]
+        joined: dict[str, Any] = {
+            name: torch.cat([getattr(motion, name) for motion in motions])
+            for name in names
+            if isinstance(getattr(motions[0], name), Tensor)
+        }
+        return dataclasses.replace(motions[0], **joined)
+
     def at(self, frames: Sequence[int]) -> "Motion":
         """The motion as a model sees it that takes only some of the frames.
 

@@ -10,16 +10,19 @@ from tubelets.objectives.swapped_prediction import (
     prototype_cross_entropy,
     swapped_prediction_loss,
 )
+from tubelets.objectives.video_text import dual_softmax, video_text_contrastive_loss
 
 __all__ = [
     "PrototypeAssignment",
     "SwappedPrediction",
     "assign_prototypes",
     "assignment_statistics",
+    "dual_softmax",
     "masked_regression_loss",
     "prototype_cross_entropy",
     "sinkhorn",
     "standardize_features",
     "standardize_tubes_",
     "swapped_prediction_loss",
+    "video_text_contrastive_loss",
 ]

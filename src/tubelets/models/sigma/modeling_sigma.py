@@ -15,20 +15,17 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
-from tubelets.models.image_encoders import FrozenImageEncoder, load_image_encoder
 from tubelets.models.sigma.configuration_sigma import SigmaConfig
+from tubelets.models.videomae.feature_targets import FeatureTargetAutoencoder
 from tubelets.models.videomae.modeling_videomae import (
-    MaskedVideoAutoencoder,
     MaskedVideoOutput,
     TubeletsVideoMAEForVideoClassification,
     TubeletsVideoMAEModel,
 )
-from tubelets.models.videomae.pixels import normalize_pixels, pixel_targets
 from tubelets.objectives import (
     PrototypeAssignment,
     assignment_statistics,
     masked_regression_loss,
-    standardize_features,
     swapped_prediction_loss,
 )
 
@@ -97,19 +94,17 @@ class SigmaForVideoClassification(TubeletsVideoMAEForVideoClassification):
     config: SigmaConfig
 
 
-class SigmaForPreTraining(MaskedVideoAutoencoder):
+class SigmaForPreTraining(FeatureTargetAutoencoder):
     """SIGMA pretraining: masked video model, projection network and prototypes (sigma.md, sections 2 to 5).
 
-    A frozen image encoder, where the target needs one, is kept outside the weights: it is neither saved nor trained,
-    and `load_teacher` fetches it.
+    A frozen image encoder, where the target needs one, is kept beside the weights, see `FeatureTargetAutoencoder`.
 
     Args:
         config: sizes and constants.
 
     Example:
-        >>> from tubelets.masking import build_mask_generator
         >>> config = SigmaConfig(image_size=32, num_frames=4, num_hidden_layers=1, mask_ratio=0.5, num_prototypes=4)
-        >>> mask = build_mask_generator("tube", config.grid, config.mask_ratio)(2)
+        >>> mask = config.build_mask_generator()(2)
         >>> SigmaForPreTraining(config)(torch.rand(2, 4, 3, 32, 32), mask).projection_labels.shape
         torch.Size([2, 4])
     """
@@ -118,7 +113,6 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
 
     def __init__(self, config: SigmaConfig) -> None:
         super().__init__(config)
-        object.__setattr__(self, "teacher", None)
         if config.target_type == "mlp":
             self.projection = projection_network(config)
         if config.loss_type == "prototypes":
@@ -130,47 +124,6 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
         super()._init_weights(module)
         if module is self and self.config.loss_type == "prototypes":
             init.normal_(self.prototypes)
-
-    def prepare_for_pretraining(self) -> None:
-        """Load the frozen image encoder, if the target needs one."""
-        if self.teacher is None:
-            self.load_teacher()
-
-    def load_teacher(self, teacher: FrozenImageEncoder | None = None) -> "SigmaForPreTraining":
-        """Attach the frozen image encoder that makes the targets; it follows the model's device and dtype.
-
-        Args:
-            teacher: an encoder at hand; None loads `config.teacher`, from the Hub or a folder.
-
-        Returns:
-            The model itself. Nothing happens if the target needs no teacher.
-
-        Raises:
-            ValueError: if no encoder is known, or the encoder's width is not `config.teacher_hidden_size`.
-        """
-        if not self.config.uses_teacher:
-            return self
-        if teacher is None:
-            if self.config.teacher is None:
-                raise ValueError(
-                    f"no teacher is known for target_type={self.config.target_type!r} and teacher_hidden_size="
-                    f"{self.config.teacher_hidden_size}; set teacher='library:name'"
-                )
-            teacher = load_image_encoder(self.config.teacher, self.config.image_size)
-        if teacher.hidden_size != self.config.teacher_hidden_size:
-            raise ValueError(
-                f"the teacher's features have width {teacher.hidden_size}, but teacher_hidden_size="
-                f"{self.config.teacher_hidden_size}; set it to the teacher's width"
-            )
-        # Past nn.Module's registry, so that it enters neither the state dict nor the optimiser.
-        object.__setattr__(self, "teacher", teacher.to(self.device))
-        return self
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "SigmaForPreTraining":
-        super()._apply(fn, recurse)
-        if self.teacher is not None:
-            self.teacher._apply(fn, recurse)
-        return self
 
     @can_return_tuple
     def forward(
@@ -211,44 +164,6 @@ class SigmaForPreTraining(MaskedVideoAutoencoder):
             output.loss = masked_regression_loss(predictions, targets)
             return output
         return self.assign(output)
-
-    @torch.no_grad()
-    def targets(self, pixel_values: Tensor, masked_ids: Tensor, target_features: Tensor | None = None) -> Tensor:
-        """What the masked tokens are compared with, before the projection network.
-
-        Args:
-            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
-            masked_ids: int64 `(B, M)`.
-            target_features: `(B, tokens, teacher_hidden_size)`, or None to compute them.
-
-        Returns:
-            `(B, M, width)`: standardised pixels of the tubes, or standardised features of the teacher.
-
-        Raises:
-            ValueError: if features are needed and neither given nor computable.
-        """
-        if not self.config.uses_teacher:
-            return pixel_targets(pixel_values, masked_ids, self.config)
-        if target_features is None:
-            target_features = self.teacher_features(pixel_values)
-        expected = (len(pixel_values), self.config.num_tokens, self.config.teacher_hidden_size)
-        if tuple(target_features.shape) != expected:
-            raise ValueError(f"target_features must have shape {expected}, got {tuple(target_features.shape)}")
-        if self.config.normalize_target:
-            target_features = standardize_features(target_features)
-        return target_features.gather(1, masked_ids[..., None].expand(-1, -1, target_features.shape[-1]))
-
-    def teacher_features(self, pixel_values: Tensor) -> Tensor:
-        """Features of the frozen encoder for the first frame of each tube: `(B, tokens, teacher_hidden_size)`."""
-        if self.teacher is None:
-            raise ValueError(
-                f"target_type={self.config.target_type!r} needs the frozen encoder {self.config.teacher!r}: call "
-                "load_teacher() once, or pass target_features"
-            )
-        frames = normalize_pixels(pixel_values[:, :: self.config.tubelet_size], self.config, channel_dim=2)
-        _, rows, columns = self.config.grid
-        features = self.teacher(frames.flatten(0, 1), (rows, columns))
-        return features.unflatten(0, (len(pixel_values), -1)).flatten(1, 2)
 
     def assign(self, output: SigmaForPreTrainingOutput) -> SigmaForPreTrainingOutput:
         """Project the targets, score both branches against the prototypes and let each predict the other."""

@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
+from tubelets.masking import build_mask_generator
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -131,6 +133,10 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
     def prediction_size(self) -> int:
         """Width of the decoder's output: the pixels of a tube."""
         return self.pixels_per_tube
+
+    def build_mask_generator(self) -> Any:
+        """What draws the masks of pretraining; its `num_masked` is the count of every clip."""
+        return build_mask_generator(self.mask_type, self.grid, self.mask_ratio)
 
     def validate_geometry(self) -> None:
         """Refuse sizes that do not tile: frames by tubelets, pixels by patches, widths by attention heads."""

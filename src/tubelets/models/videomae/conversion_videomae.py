@@ -1,11 +1,19 @@
 """Official VideoMAE-family checkpoints and ours, in both directions (sigma.md, sections 7.1 and 10)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from tubelets.models.checkpoints import CheckpointLayoutError, Rename
+from tubelets.models.checkpoints import (
+    CheckpointLayoutError,
+    Rename,
+    convert_to_official,
+    convert_to_ours,
+    read_checkpoint,
+)
 
 BLOCK = {
     "norm1": "layernorm_before",
@@ -118,3 +126,109 @@ def _depth(state_dict: Mapping[str, Tensor], prefix: str) -> int:
     if not numbers:
         raise CheckpointLayoutError(f"there is no weight {prefix}0; is this another method's checkpoint?")
     return 1 + max(numbers)
+
+
+@dataclass(frozen=True)
+class OfficialLayout:
+    """How the official checkpoints of one method of the family become models of ours, and back.
+
+    Attributes:
+        config_class: configuration of the method.
+        pretraining_class: its pretraining model.
+        classifier_class: its classifier.
+        infer_target: fields that say what the decoder predicts, from the state dict, the fields of `infer_sizes` and
+            the training arguments.
+        pretraining_table: names of a pretraining network.
+    """
+
+    config_class: type
+    pretraining_class: type
+    classifier_class: type
+    infer_target: Callable[[Mapping[str, Tensor], Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
+    pretraining_table: Sequence[Rename] = tuple(PRETRAINING_TABLE)
+
+    def infer_config(
+        self, state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any] | None = None, **overrides: Any
+    ) -> Any:
+        """Read the variant and the sizes off official weights.
+
+        Args:
+            state_dict: official names to tensors.
+            arguments: training arguments stored beside them, which give what weights cannot show.
+            **overrides: fields of the configuration that are known better.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            CheckpointLayoutError: if the weights are not of this family.
+        """
+        arguments = arguments or {}
+        try:
+            fields = infer_sizes(state_dict, arguments)
+            if is_pretraining(state_dict):
+                fields |= self.infer_target(state_dict, fields, arguments)
+        except (KeyError, IndexError, ValueError) as error:
+            if isinstance(error, CheckpointLayoutError):
+                raise
+            raise CheckpointLayoutError(
+                f"the sizes cannot be read off these weights ({error!r}); is this another method's checkpoint?"
+            ) from error
+        return self.config_class(**{**fields, **overrides})
+
+    def from_official(
+        self, state_dict: Mapping[str, Tensor], config: Any = None, arguments: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Build our model from official weights, strictly: every weight is used and none is missing.
+
+        Args:
+            state_dict: official names to tensors, of a pretraining network or of a classifier.
+            config: the configuration, or None to infer it.
+            arguments: training arguments, for the inference.
+
+        Returns:
+            A pretraining model or a classifier.
+
+        Raises:
+            CheckpointLayoutError: if names or shapes do not fit.
+        """
+        pretraining = is_pretraining(state_dict)
+        model_class = self.pretraining_class if pretraining else self.classifier_class
+        model = model_class(config or self.infer_config(state_dict, arguments))
+        weights = convert_to_ours(state_dict, self.pretraining_table if pretraining else CLASSIFIER_TABLE)
+        try:
+            model.load_state_dict(weights, strict=True)
+        except RuntimeError as error:
+            raise CheckpointLayoutError(f"the weights do not fit {model_class.__name__}: {error}") from error
+        return model
+
+    def to_official(self, model: Any) -> dict[str, Tensor]:
+        """The official state dict of one of our models, with the names, shapes and values of the official code.
+
+        Args:
+            model: a pretraining model or a classifier.
+
+        Returns:
+            Official names to tensors.
+        """
+        pretraining = isinstance(model, self.pretraining_class)
+        return convert_to_official(model.state_dict(), self.pretraining_table if pretraining else CLASSIFIER_TABLE)
+
+    def load_official(self, path: str | Path, **overrides: Any) -> Any:
+        """Read an official checkpoint file.
+
+        Args:
+            path: the `.pth` file.
+            **overrides: fields of the configuration that the file cannot show, e.g. `id2label` or
+                `num_attention_heads`.
+
+        Returns:
+            A pretraining model or a classifier with the file's weights.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            tubelets.models.checkpoints.UnsafeCheckpointError: if the file would need unsafe loading.
+            CheckpointLayoutError: if the weights are not this method's.
+        """
+        state_dict, arguments = read_checkpoint(path)
+        return self.from_official(state_dict, self.infer_config(state_dict, arguments, **overrides))

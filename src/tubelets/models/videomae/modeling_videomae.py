@@ -28,7 +28,6 @@ from transformers.models.videomae.modeling_videomae import (
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from tubelets.masking import build_mask_generator
 from tubelets.models.loading import load_pretrained
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
@@ -335,7 +334,7 @@ class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """Indices `(B, N_vis)` of visible and `(B, M)` of masked tokens; see `tubes.count_masked` for the checks."""
         check_video(pixel_values, self.config)
-        default = build_mask_generator(self.config.mask_type, self.config.grid, self.config.mask_ratio).num_masked
+        default = self.config.build_mask_generator().num_masked
         count = count_masked(bool_masked_pos, num_masked, default, len(pixel_values), self.config.num_tokens)
         return split_tokens(bool_masked_pos, count)
 
@@ -396,7 +395,7 @@ class TubeletsVideoMAEForPreTraining(MaskedVideoAutoencoder):
     Example:
         >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4, num_hidden_layers=1, mask_ratio=0.5)
         >>> model = TubeletsVideoMAEForPreTraining(config)
-        >>> mask = build_mask_generator("tube", config.grid, 0.5)(2)
+        >>> mask = config.build_mask_generator()(2)
         >>> model(torch.zeros(2, 4, 3, 32, 32), mask).logits.shape
         torch.Size([2, 4, 1536])
     """

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from transformers import VideoMAEVideoProcessor
 
-from tubelets.masking import build_mask_generator
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 
 
@@ -54,7 +53,7 @@ class MaskedVideoCollator:
     """
 
     def __init__(self, config: TubeletsVideoMAEConfig) -> None:
-        self.mask_generator = build_mask_generator(config.mask_type, config.grid, config.mask_ratio)
+        self.mask_generator = config.build_mask_generator()
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Stack clips and draw their masks.

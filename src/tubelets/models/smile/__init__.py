@@ -1,0 +1,1 @@
+"""SMILE: masked video modelling of image-language features under synthetic motion."""
