@@ -23,7 +23,7 @@ import torch
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 from tubelets import SigmaConfig, SigmaForPreTraining, TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
-from tubelets.hub.checkpoints import SIZES
+from tubelets.models.published import SIZES
 from tubelets.masking import TubeMaskGenerator
 
 MODELS = ("transformers", "pixel", "sigma_mlp")

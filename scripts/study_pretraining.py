@@ -1,9 +1,10 @@
 """Does pretraining help? Pretrain from several seeds, measure on held-out footage, beside random weights.
 
-A study is a YAML file: a benchmark, pretraining recipes, seeds, and how the result is measured. For every method and
-seed it pretrains (`training/run_pretraining.py`), measures frozen features, and fine-tunes with few labels a class
-(`training/run_video_classification.py`). Each method is paired with its random twin: the same network, not pretrained,
-measured on the same labelled clips. OUTPUT gets `study.json`, `study.md` (one table), `study.png` (one picture) and
+A study is a YAML file: benchmarks, pretraining recipes, seeds, and how the result is measured. For every method and
+seed it pretrains (`training/run_pretraining.py`) on the unlabelled clips of the first benchmark, and on every benchmark
+measures frozen features and fine-tunes with few labels a class (`training/run_video_classification.py`). Each method is
+paired with its random twin: the same network, not pretrained, measured on the same labelled clips; methods whose twins
+are equal share one. OUTPUT gets `study.json`, `study.md` (a table for each benchmark), a picture for each benchmark and
 `losses.png`. Everything that is complete is kept: the same command continues an interrupted study.
 
 Examples:
@@ -25,14 +26,17 @@ from typing import Any
 
 import torch
 import yaml
+from transformers import AutoModel
 
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
 from tubelets.data.assets import AssetError
 from tubelets.data.camera_motion import build_camera_motion
 from tubelets.data.moving_objects import build_moving_objects
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
+from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.frozen import headline
 from tubelets.info import package_versions
+from tubelets.models.loading import load_auto
 from tubelets.training.logging import read_log
 from tubelets.training.recipe import RecipeError, load_recipe
 from tubelets.visualization.evaluation import save_curves, save_scores
@@ -50,8 +54,7 @@ class Study:
 
     Attributes:
         title: heading of table and picture.
-        benchmark: name in `BENCHMARKS`.
-        benchmark_options: arguments of its builder.
+        benchmarks: by name in `BENCHMARKS`, arguments of its builder; the first one's clips are pretrained on.
         methods: by title, `recipe` (a path from the repository's root) and `overrides` (fields of the recipe).
         seeds: of pretraining, random twins and fine-tuning.
         frozen: arguments of `evaluate_frozen`.
@@ -60,8 +63,7 @@ class Study:
     """
 
     title: str
-    benchmark: str
-    benchmark_options: dict[str, Any]
+    benchmarks: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     seeds: list[int]
     frozen: dict[str, Any] = field(default_factory=dict)
@@ -69,10 +71,11 @@ class Study:
     shots: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.benchmark not in BENCHMARKS:
-            raise ValueError(f"benchmark must be one of {', '.join(BENCHMARKS)}, got {self.benchmark!r}")
-        if not self.methods or not self.seeds:
-            raise ValueError("a study needs at least one method and one seed")
+        for name in self.benchmarks:
+            if name not in BENCHMARKS:
+                raise ValueError(f"benchmarks must be some of {', '.join(BENCHMARKS)}, got {name!r}")
+        if not self.benchmarks or not self.methods or not self.seeds:
+            raise ValueError("a study needs at least one benchmark, one method and one seed")
         if self.shots and "recipe" not in self.finetuning:
             raise ValueError("shots are given but finetuning.recipe is not; name a recipe of run_video_classification")
 
@@ -106,17 +109,19 @@ class Runner:
 
     def __init__(self, study: Study, output: Path, max_steps: int | None) -> None:
         self.study, self.output, self.max_steps = study, output, max_steps
-        self.shards = output / "benchmark"
+        self.shards = {name: output / "benchmarks" / name for name in study.benchmarks}
 
-    def build_benchmark(self) -> None:
-        """Make the labelled shards; pretraining sees those of the training split without their labels."""
-        BENCHMARKS[self.study.benchmark](self.shards, **self.study.benchmark_options)
+    def build_benchmarks(self) -> None:
+        """Make the labelled shards; pretraining sees those of a training split without their labels."""
+        for name, options in self.study.benchmarks.items():
+            BENCHMARKS[name](self.shards[name], **options)
 
     def pretrain(self, method: str, seed: int) -> Path:
         """The folder of a pretrained model."""
         content = self.study.methods[method]
         folder = self.output / "pretraining" / f"{slug(method)}-{seed}"
-        overrides = {"data.path": self.shards, "run.output_dir": folder, "run.seed": seed}
+        shards = next(iter(self.shards.values()))
+        overrides = {"data.path": shards, "run.output_dir": folder, "run.seed": seed}
         overrides |= content.get("overrides", {})
         if self.max_steps is not None:
             overrides["optimization.max_steps"] = self.max_steps
@@ -126,13 +131,13 @@ class Runner:
         )
         return folder / "final"
 
-    def measure_frozen(self, model_folder: Path, seed: int) -> dict[str, Any]:
+    def measure_frozen(self, model_folder: Path, name: str, benchmark: str, seed: int) -> dict[str, Any]:
         """Numbers of `evaluate_frozen`, with an attentive probe on the tokens."""
-        path = self.output / "frozen" / f"{model_folder.parent.name}-{model_folder.name}.json"
+        path = self.output / "frozen" / benchmark / f"{name}.json"
         if not path.exists():
             result = evaluate_checkpoint(
                 model_folder,
-                self.shards,
+                self.shards[benchmark],
                 frozen={"seed": seed, **self.study.frozen},
                 sampling="uniform",
                 pooling="tokens",
@@ -144,12 +149,12 @@ class Runner:
             path.write_text(json.dumps(result, indent=2), encoding="utf-8")
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def finetune(self, model_folder: Path, shots: int, seed: int) -> float:
+    def finetune(self, model_folder: Path, name: str, benchmark: str, shots: int, seed: int) -> float:
         """Top-1 accuracy on the test split after fine-tuning with few labels; the labels are those of the seed."""
-        folder = self.output / "finetuning" / f"{model_folder.parent.name}-{model_folder.name}-{shots}-{seed}"
+        folder = self.output / "finetuning" / benchmark / f"{name}-{shots}-shot"
         overrides = {
             "model_name_or_path": model_folder,
-            "dataset_name": self.shards,
+            "dataset_name": self.shards[benchmark],
             "output_dir": folder,
             "seed": seed,
             "shots_per_class": shots,
@@ -160,16 +165,31 @@ class Runner:
         run(words, folder / "all_results.json")
         return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
+    def scores(self, model_folder: Path, name: str, seed: int) -> dict[str, Any]:
+        """Everything measured of one model, by benchmark."""
+        result = {}
+        for benchmark in self.study.benchmarks:
+            frozen = self.measure_frozen(model_folder, name, benchmark, seed)
+            tuned = {
+                f"{shots}-shot fine-tuning": self.finetune(model_folder, name, benchmark, shots, seed)
+                for shots in self.study.shots
+            }
+            result[benchmark] = {"frozen": frozen, "scores": headline(frozen) | tuned}
+        return result
+
     def measure(self, method: str, seed: int) -> dict[str, Any]:
         """Everything about one method and one seed: pretrained, and its random twin."""
         started = time.perf_counter()
+        name = f"{slug(method)}-{seed}"
         pretrained = self.pretrain(method, seed)
-        twin = save_random_twin(pretrained, self.output / "random" / f"{slug(method)}-{seed}", seed)
-        result: dict[str, Any] = {"method": method, "seed": seed}
-        for name, folder in (("pretrained", pretrained), ("random", twin)):
-            frozen = self.measure_frozen(folder, seed)
-            tuned = {f"{shots}-shot fine-tuning": self.finetune(folder, shots, seed) for shots in self.study.shots}
-            result[name] = {"frozen": frozen, "scores": headline(frozen) | tuned}
+        twin = save_random_twin(pretrained, self.output / "random" / name, seed)
+        weights = model_fingerprint(load_auto(AutoModel, twin))
+        result: dict[str, Any] = {
+            "method": method,
+            "seed": seed,
+            "pretrained": self.scores(pretrained, name, seed),
+            "random": self.scores(twin, f"random-{weights[:12]}-{seed}", seed),
+        }
         result["log"] = [
             {name: line[name] for name in ("step", "loss") if name in line}
             for line in read_log(pretrained.parent / "training_log.jsonl")
@@ -180,20 +200,29 @@ class Runner:
         return result
 
 
-def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and standard deviation over seeds of every score, by model.
+def summarize(results: list[dict[str, Any]], benchmark: str) -> dict[str, dict[str, tuple[float, float]]]:
+    """Mean and standard deviation over seeds of every score on a benchmark, by model.
 
     Example:
-        >>> runs = [{"method": "m", "random": {"scores": {"kNN": x}}, "pretrained": {"scores": {"kNN": 1.0}}}
-        ...         for x in (0.0, 0.5)]
-        >>> summarize(runs)["m, not pretrained"]["kNN"]
+        >>> def scores(x):
+        ...     return {"b": {"scores": {"kNN": x}}}
+        >>> runs = [{"method": "m", "seed": 0, "random": scores(x), "pretrained": scores(1.0)} for x in (0.0, 0.5)]
+        >>> summarize(runs, "b")["m, not pretrained"]["kNN"]
         (0.25, 0.3535533905932738)
     """
     rows: dict[str, dict[str, list[float]]] = {}
+    twins = [
+        {r["seed"]: r["random"][benchmark] for r in results if r["method"] == method} for method in _methods(results)
+    ]
+    shared = len(twins) > 1 and all(twin == twins[0] for twin in twins)
     for result in results:
-        for name, suffix in (("random", ", not pretrained"), ("pretrained", "")):
-            row = rows.setdefault(result["method"] + suffix, {})
-            for measure, value in result[name]["scores"].items():
+        for kind, title in (("random", f"{result['method']}, not pretrained"), ("pretrained", result["method"])):
+            if kind == "random" and shared:
+                if result["method"] != results[0]["method"]:
+                    continue
+                title = "not pretrained"
+            row = rows.setdefault(title, {})
+            for measure, value in result[kind][benchmark]["scores"].items():
                 row.setdefault(measure, []).append(value)
     return {
         model: {name: (statistics.fmean(x), statistics.stdev(x) if len(x) > 1 else 0.0) for name, x in row.items()}
@@ -201,34 +230,41 @@ def summarize(results: list[dict[str, Any]]) -> dict[str, dict[str, tuple[float,
     }
 
 
-def table(study: Study, results: list[dict[str, Any]], chance: float) -> str:
-    """The table as Markdown, with what it was made from."""
-    rows = summarize(results)
+def _methods(results: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(result["method"] for result in results))
+
+
+def table(study: Study, results: list[dict[str, Any]], benchmark: str) -> str:
+    """The table of a benchmark as Markdown, with what it was made from."""
+    rows = summarize(results, benchmark)
     measures = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [f"| top-1, % | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
+    lines = [f"| top-1 on {benchmark}, % | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
     for model, row in rows.items():
         cells = [f"{100 * row[name][0]:.1f} ± {100 * row[name][1]:.1f}" if name in row else "" for name in measures]
         lines.append(f"| {model} | {' | '.join(cells)} |")
-    seconds = sum(result["pretraining"]["seconds"] for result in results)
-    first = results[0]
+    frozen = results[0]["random"][benchmark]["frozen"]
     lines += [
         "",
         f"{study.title}. Mean and standard deviation over {len(study.seeds)} seeds (initial weights, data order, "
-        f"masks, labelled clips). {first['random']['frozen']['num_train']} training and "
-        f"{first['random']['frozen']['num_test']} test clips from other source videos; chance {chance:.1%}. "
-        f"All pretraining together took {seconds / 60:.0f} minutes on {first['pretraining']['device']}.",
+        f"masks, labelled clips). {frozen['num_train']} training and {frozen['num_test']} test clips from other source "
+        f"videos; chance {frozen['chance']:.1%}.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def write_report(study: Study, results: list[dict[str, Any]], output: Path) -> None:
-    """Table, pictures and all numbers."""
-    chance = results[0]["random"]["frozen"]["chance"]
+    """Tables, pictures and all numbers."""
     report = {"title": study.title, "results": results, "versions": package_versions()}
     (output / "study.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    text = table(study, results, chance)
+    seconds = sum(result["pretraining"]["seconds"] for result in results)
+    device = results[0]["pretraining"]["device"]
+    text = "\n".join(table(study, results, benchmark) for benchmark in study.benchmarks)
+    text += f"\nAll pretraining together took {seconds / 60:.0f} minutes on {device}.\n"
     (output / "study.md").write_text(text, encoding="utf-8")
-    save_scores(summarize(results), chance, output / "study.png", study.title)
+    for benchmark in study.benchmarks:
+        chance = results[0]["random"][benchmark]["frozen"]["chance"]
+        path, title = output / f"{benchmark}.png", f"{study.title}: {benchmark}"
+        save_scores(summarize(results, benchmark), chance, path, title)
     losses = {
         f"{result['method']}, seed {result['seed']}": [(line["step"], line["loss"]) for line in result["log"]]
         for result in results
@@ -259,13 +295,13 @@ def main(arguments: list[str] | None = None) -> int:
         study = load_study(options.study)
         study.seeds = options.seeds or study.seeds
         runner = Runner(study, options.output.resolve(), options.max_steps)
-        runner.build_benchmark()
+        runner.build_benchmarks()
     except (AssetError, FileNotFoundError, RecipeError, TypeError, ValueError) as error:
         print(f"study_pretraining: {error}", file=sys.stderr)
         return 2
     results = [runner.measure(method, seed) for seed in study.seeds for method in study.methods]
     write_report(study, results, runner.output)
-    print(f"wrote {runner.output}/study.json, study.md, study.png and losses.png")
+    print(f"wrote study.json, study.md and pictures into {runner.output}")
     return 0
 
 

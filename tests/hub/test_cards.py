@@ -1,6 +1,7 @@
 """What a card says to do leads to what it says comes out."""
 
 import argparse
+import importlib
 import json
 import re
 import shutil
@@ -9,12 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForVideoClassification
 
-from tubelets import SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.hub.cards import render_card
 from tubelets.hub.checkpoints import CHECKPOINTS
-from tubelets.models.sigma.conversion_sigma import to_official
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     ("name", "output"),
-    [("sigma-dino-vit-small-ssv2", (1, 1568, 384)), ("sigma-dino-vit-small-ssv2-finetuned-ssv2", (1, 174))],
+    [
+        ("sigma-dino-vit-small-ssv2", (1, 1568, 384)),
+        ("sigma-dino-vit-small-ssv2-finetuned-ssv2", (1, 174)),
+        ("smile-vit-base-k400-600", (1, 1568, 768)),
+        ("smile-vit-base-k400-600-finetuned-ssv2", (1, 174)),
+    ],
 )
 def test_snippets_convert_without_losing_the_configuration_and_run(
     name: str, output: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -30,9 +34,10 @@ def test_snippets_convert_without_losing_the_configuration_and_run(
     shutil.copytree(ROOT / "hub_configs" / name, tmp_path / name)
     before = json.loads((tmp_path / name / "config.json").read_text(encoding="utf-8"))
     classifier = CHECKPOINTS[name].finetuning_data is not None
-    model_class = SigmaForVideoClassification if classifier else SigmaForPreTraining
-    model = model_class(AutoConfig.from_pretrained(tmp_path / name))
-    torch.save({"model": to_official(model), "args": argparse.Namespace()}, tmp_path / "official.pth")
+    auto = AutoModelForVideoClassification if classifier else AutoModelForPreTraining
+    model = auto.from_config(AutoConfig.from_pretrained(tmp_path / name))
+    official = importlib.import_module(CHECKPOINTS[name].converter).to_official(model)
+    torch.save({"model": official, "args": argparse.Namespace()}, tmp_path / "official.pth")
     (tmp_path / "clip.mp4").write_bytes(make_video(70, 48, 64))
     monkeypatch.chdir(tmp_path)
 
@@ -48,7 +53,7 @@ def test_snippets_convert_without_losing_the_configuration_and_run(
 
 def test_settings_of_runs_without_a_script_are_not_called_the_authors() -> None:
     unknown = {name for name, checkpoint in CHECKPOINTS.items() if "published no script" in render_card(checkpoint)}
-    assert unknown == {name for name in CHECKPOINTS if "mlp" in name or "small-k400" in name}
+    assert unknown == {name for name in CHECKPOINTS if "sigma-mlp" in name or "small-k400" in name}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

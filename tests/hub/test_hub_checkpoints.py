@@ -8,12 +8,13 @@ from huggingface_hub import metadata_load
 from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForVideoClassification, AutoVideoProcessor
 
 from tubelets.hub.cards import render_run_card
-from tubelets.hub.checkpoints import CHECKPOINTS, class_names
+from tubelets.hub.checkpoints import CHECKPOINTS
+from tubelets.models.published import class_names
 from tubelets.training.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
-# Millions of parameters, sigma.md section 10.
-PARAMETERS = {("base", "dino"): 96.22, ("base", "mlp"): 97.77, ("small", "dino"): 26.19}
+# Millions of parameters, sigma.md section 10 and smile.md section 11.
+PARAMETERS = {"sigma-dino-vit-base": 96.22, "sigma-mlp-vit-base": 97.77, "sigma-dino-vit-small": 26.19, "smile": 93.92}
 CLASSIFIERS = {("base", "k400"): 86.53, ("small", "k400"): 22.03, ("base", "ssv2"): 86.36, ("small", "ssv2"): 21.95}
 
 
@@ -41,9 +42,9 @@ def test_every_folder_loads_and_builds(name: str) -> None:
         model = auto.from_config(config)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     expected = (
-        CLASSIFIERS[checkpoint.size, checkpoint.finetuning_data]
+        CLASSIFIERS["small" if "small" in name else "base", checkpoint.finetuning_data]
         if classifier
-        else PARAMETERS[checkpoint.size, checkpoint.target]
+        else next(millions for prefix, millions in PARAMETERS.items() if name.startswith(prefix))
     )
     assert millions == pytest.approx(expected, abs=0.01)
     assert type(model).__name__ == config.architectures[0]
@@ -52,24 +53,25 @@ def test_every_folder_loads_and_builds(name: str) -> None:
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_cards_state_published_numbers_with_their_source(name: str) -> None:
     checkpoint, path = CHECKPOINTS[name], ROOT / "model_cards" / f"{name}.md"
-    metadata = metadata_load(path)
+    metadata, text = metadata_load(path), path.read_text(encoding="utf-8")
     assert metadata["library_name"] == "tubelets"
-    assert "arxiv:2407.15447" in metadata["tags"]
-    text = path.read_text(encoding="utf-8")
+    assert f"arxiv:{checkpoint.paper.arxiv}" in metadata["tags"]
+    assert f"`{checkpoint.source.split('`')[1]}`" in text
     assert "not converted here yet" in text.split("## Use")[0].replace("\n", " ")
     if checkpoint.finetuning_data is None:
         assert "model-index" not in metadata
         return
     result = metadata["model-index"][0]["results"][0]
     assert result["metrics"][0]["value"] == checkpoint.top1
-    assert result["source"] == {"name": "published by the authors", "url": "https://arxiv.org/abs/2407.15447"}
+    assert result["source"] == {"name": "published by the authors", "url": checkpoint.paper.url}
     assert f"{checkpoint.top1} %" in text
     assert metadata["base_model"] == checkpoint.pretrained_name
 
 
 def test_only_the_official_base_run_on_ssv2_is_sharper() -> None:
-    sharp = {name for name, checkpoint in CHECKPOINTS.items() if checkpoint.config().sinkhorn_epsilon == 0.03}
-    assert sharp == {name for name in CHECKPOINTS if "vit-base-ssv2" in name}
+    sigma = {name: checkpoint.config() for name, checkpoint in CHECKPOINTS.items() if name.startswith("sigma")}
+    sharp = {name for name, config in sigma.items() if config.sinkhorn_epsilon == 0.03}
+    assert sharp == {name for name in sigma if "vit-base-ssv2" in name}
 
 
 @pytest.mark.parametrize(("dataset", "count"), [("k400", 400), ("ssv2", 174)])

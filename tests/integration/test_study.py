@@ -43,12 +43,15 @@ def small_benchmark(output_dir, num_clips):
 def small_study(path):
     """The published study with everything small."""
     content = yaml.safe_load((ROOT / "training/studies/masked_pixels.yaml").read_text())
-    content["benchmark_options"] = {"num_clips": {"train": 32, "test": 16}}
-    content["methods"]["masked pixels"]["overrides"] = {
+    content["benchmarks"] = {"camera_motion": {"num_clips": {"train": 32, "test": 16}}}
+    content["methods"]["again"] = {"recipe": content["methods"]["masked pixels"]["recipe"]}
+    overrides = {
         "model.config.hidden_size": 32, "model.config.num_attention_heads": 2, "model.config.num_hidden_layers": 1,
         "model.config.intermediate_size": 32, "model.config.decoder_num_hidden_layers": 1,
         "data.num_workers": 0, "run.logging_steps": 1, "run.batch_size": 8, "optimization.global_batch_size": 8,
     }  # fmt: skip
+    content["methods"]["masked pixels"]["overrides"] = overrides
+    content["methods"]["again"]["overrides"] = overrides | {"model.config.mask_type": "tube"}
     content["seeds"], content["shots"] = [1], [1]
     content["frozen"] = {"shots": [2], "draws": 1, "attentive": {"steps": 2, "num_heads": 2}}
     content["finetuning"]["overrides"] = {
@@ -64,17 +67,22 @@ def test_a_study_is_measured_cached_and_written(script, tmp_path, monkeypatch, c
     words = [str(small_study(tmp_path / "study.yaml")), str(tmp_path / "out"), "--max-steps", "2"]
     assert script.main(words) == 0
     report = json.loads((tmp_path / "out" / "study.json").read_text())
-    assert [result["seed"] for result in report["results"]] == [1]
+    assert [result["method"] for result in report["results"]] == ["masked pixels", "again"]
     for result in report["results"]:
-        assert set(result["pretrained"]["scores"]) == set(result["random"]["scores"])
-        assert {"kNN", "linear probe", "attentive probe", "2-shot linear", "1-shot fine-tuning"} == set(
-            result["random"]["scores"]
-        )
+        pretrained, random = (result[name]["camera_motion"]["scores"] for name in ("pretrained", "random"))
+        assert set(pretrained) == set(random)
+        assert {"kNN", "linear probe", "attentive probe", "2-shot linear", "1-shot fine-tuning"} == set(random)
         assert [line["step"] for line in result["log"]] == [1, 2]
     table = (tmp_path / "out" / "study.md").read_text()
-    assert "| masked pixels, not pretrained |" in table
+    # Both methods have the same network, so there is one random twin.
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:5]] == [
+        "| not pretrained",
+        "| masked pixels",
+        "| again",
+    ]
+    assert len(list((tmp_path / "out" / "frozen" / "camera_motion").iterdir())) == 3
     assert "chance 12.5%" in table
-    assert (tmp_path / "out" / "study.png").stat().st_size > 0
+    assert (tmp_path / "out" / "camera_motion.png").stat().st_size > 0
     # Nothing is done twice: with the cache, not a single script is run.
     monkeypatch.setattr(script.subprocess, "run", None)
     assert script.main(words) == 0
@@ -83,9 +91,15 @@ def test_a_study_is_measured_cached_and_written(script, tmp_path, monkeypatch, c
 
 def test_summaries_are_means_and_deviations_over_seeds(script):
     runs = [
-        {"method": "m", "random": {"scores": {"kNN": low}}, "pretrained": {"scores": {"kNN": 1.0}}} for low in (0, 0.5)
+        {
+            "method": "m",
+            "seed": seed,
+            "random": {"b": {"scores": {"kNN": low}}},
+            "pretrained": {"b": {"scores": {"kNN": 1.0}}},
+        }
+        for seed, low in enumerate((0, 0.5))
     ]
-    assert script.summarize(runs) == {
+    assert script.summarize(runs, "b") == {
         "m, not pretrained": {"kNN": (0.25, pytest.approx(0.125**0.5))},
         "m": {"kNN": (1.0, 0.0)},
     }
@@ -101,7 +115,7 @@ def test_published_studies_load(script, path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"benchmark": "charades"}, "benchmark must be one of"),
+        ({"benchmarks": {"charades": {}}}, "benchmarks must be some of"),
         ({"seeds": []}, "at least one"),
         ({"finetuning": {}}, "finetuning.recipe"),
         ({"colour": "red"}, "colour"),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import av
 
 # Formats that hold their frames themselves. Playlists, concatenation scripts and session descriptions, which FFmpeg
-# would follow to other files and to the network, are not among them.
+# would follow to other files and to the network, are not among them. A still image is a video of one frame.
 SELF_CONTAINED = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpegts,mpeg,mpegvideo,flv,live_flv,asf,rm,mxf,"
-    "nut,dv,wtv,swf,h263,h264,hevc,m4v,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,gif,apng"
+    "nut,dv,wtv,swf,h263,h264,hevc,m4v,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe"
 }
 
 

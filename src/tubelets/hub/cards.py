@@ -6,10 +6,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from tubelets.hub.checkpoints import DATASETS, HUB_DATASETS, PublishedCheckpoint
-
-PAPER = "https://arxiv.org/abs/2407.15447"
-CITATION = f"Mohammadreza Salehi et al. SIGMA: Sinkhorn-Guided Masked Video Modeling. ECCV 2024. {PAPER}"
+from tubelets.models.auto import MODELS
+from tubelets.models.published import DATASETS, HUB_DATASETS, PublishedCheckpoint
 
 
 def _render(data: ModelCardData, **fields: Any) -> str:
@@ -29,21 +27,22 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
         Markdown with YAML metadata; published numbers carry their source.
 
     Example:
-        >>> from tubelets.hub.checkpoints import CHECKPOINTS
+        >>> from tubelets.models.auto import MODELS
         >>> "published by the authors" in render_card(CHECKPOINTS["sigma-dino-vit-base-k400-finetuned-k400"])
         True
     """
     config = checkpoint.config()
     classifier = checkpoint.finetuning_data is not None
     return _render(
-        _card_data(checkpoint),
+        _card_data(checkpoint, config),
         title=checkpoint.name,
         status=(
             "**This folder holds the configuration and the processor. The weights are the authors' and are not "
-            "converted here yet:** download their checkpoint (Hub repository `SMSD75/SIGMA`) and add its weights to "
-            "this folder as shown under Conversion. The licence of the weights is the authors'."
+            f"converted here yet:** download their checkpoint ({checkpoint.source}) and add its weights to this folder "
+            "as shown under Conversion. The licence of the weights is the authors'."
         ),
-        conversion=True,
+        conversion=checkpoint.converter,
+        not_in_file=checkpoint.not_in_file,
         repository=checkpoint.name,
         auto_class="AutoModelForVideoClassification" if classifier else "AutoModel",
         num_frames=config.num_frames,
@@ -56,14 +55,14 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
             else f"`outputs.last_hidden_state` is `(1, {config.num_tokens}, {config.hidden_size})`."
         ),
         training=_training(checkpoint),
-        settings=_settings(checkpoint),
+        settings=_settings(checkpoint, config),
         results=_results(checkpoint),
         limits=(
             "Nothing in this card was measured by this package. "
             + _classifier_limits(checkpoint)
             + "Features of a network trained on one data set can fail on others: see the SEVERE benchmark."
         ),
-        citation=CITATION,
+        citation=f"{checkpoint.paper.citation} {checkpoint.paper.url}",
     )
 
 
@@ -79,7 +78,7 @@ def _classifier_limits(checkpoint: PublishedCheckpoint) -> str:
     return text
 
 
-def _card_data(checkpoint: PublishedCheckpoint) -> ModelCardData:
+def _card_data(checkpoint: PublishedCheckpoint, config: Any) -> ModelCardData:
     data = {name for name in (checkpoint.pretraining_data, checkpoint.finetuning_data) if name is not None}
     results = None
     if checkpoint.finetuning_data is not None:
@@ -93,49 +92,32 @@ def _card_data(checkpoint: PublishedCheckpoint) -> ModelCardData:
                 metric_name="top-1 accuracy",
                 metric_value=checkpoint.top1,
                 source_name="published by the authors",
-                source_url=PAPER,
+                source_url=checkpoint.paper.url,
             )
         ]
     return ModelCardData(
         library_name="tubelets",
         pipeline_tag="video-classification",
         license="apache-2.0",
-        tags=["video", "sigma", "masked-video-modelling", "arxiv:2407.15447"],
+        tags=["video", config.model_type, "masked-video-modelling", f"arxiv:{checkpoint.paper.arxiv}"],
         datasets=sorted(HUB_DATASETS[name] for name in data),
-        base_model=checkpoint.pretrained_name if checkpoint.finetuning_data is not None else None,
+        base_model=checkpoint.pretrained_name,
         model_name=checkpoint.name,
         eval_results=results,
     )
 
 
 def _training(checkpoint: PublishedCheckpoint) -> str:
-    target = (
-        "features of a frozen DINO ViT-B/16"
-        if checkpoint.target == "dino"
-        else "a jointly trained projection of pixels"
-    )
-    text = (
-        f"SIGMA pretraining by the authors on {DATASETS[checkpoint.pretraining_data]}, {checkpoint.epochs} epochs: a "
-        f"ViT predicts to which of 3000 prototypes the masked tubes belong; the prototypes group {target}."
-    )
-    if not checkpoint.has_script:
-        text += (
-            " The authors published no script for this pretraining run: the number of prototypes, mask ratio, stride "
-            "and epsilon here are those of their scripts for other runs, not known of this one."
-        )
-    if checkpoint.finetuning_data is not None:
-        text += f" Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."
-    return text
+    if checkpoint.finetuning_data is None:
+        return checkpoint.training
+    return f"{checkpoint.training} Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."
 
 
-def _settings(checkpoint: PublishedCheckpoint) -> dict[str, Any]:
-    config = checkpoint.config()
+def _settings(checkpoint: PublishedCheckpoint, config: Any) -> dict[str, Any]:
     return {
-        "encoder": f"ViT-{checkpoint.size}, width {config.hidden_size}, 12 layers, {config.num_attention_heads} heads",
+        "encoder": f"width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads",
         "input": "16 frames of 224 x 224, tubes of 2 x 16 x 16",
-        "mask in pretraining": f"tube, {config.mask_ratio}",
-        "stride in pretraining": checkpoint.stride,
-        "Sinkhorn": f"epsilon {config.sinkhorn_epsilon}, {config.sinkhorn_iterations} iterations",
+        **checkpoint.settings,
         "mean, std": f"{tuple(config.image_mean)}, {tuple(config.image_std)}",
     }
 
@@ -143,11 +125,10 @@ def _settings(checkpoint: PublishedCheckpoint) -> dict[str, Any]:
 def _results(checkpoint: PublishedCheckpoint) -> str:
     if checkpoint.finetuning_data is None:
         return "A pretraining network has no accuracy of its own; see the cards of its fine-tuned classifiers."
-    views = "5 clips x 3 crops" if checkpoint.finetuning_data == "k400" else "2 clips x 3 crops"
     return (
         "| data | metric | value | source |\n|---|---|---|---|\n"
-        f"| {DATASETS[checkpoint.finetuning_data]}, validation, {views} | top-1 accuracy | {checkpoint.top1} % | "
-        f"published by the authors, [paper]({PAPER}); not measured by this package |"
+        f"| {DATASETS[checkpoint.finetuning_data]}, validation, {checkpoint.views} | top-1 accuracy | "
+        f"{checkpoint.top1} % | published by the authors, [paper]({checkpoint.paper.url}); not measured by this package |"
     )
 
 
@@ -211,5 +192,21 @@ def render_run_card(
         settings=pretraining_settings(recipe, summary, versions),
         results="No evaluation has been run.",
         limits="Not evaluated. Short runs on little data, such as the demonstration recipe, give no useful features.",
-        citation=CITATION if model_type == "sigma" else "See the method's README in the package.",
+        citation=citation_of(model_type),
     )
+
+
+def citation_of(model_type: str) -> str:
+    """The paper of a method, as the cards of its authors' checkpoints cite it.
+
+    Args:
+        model_type: type of a model.
+
+    Returns:
+        Authors, title, venue and address, or where to look.
+    """
+    entry = MODELS.get(model_type)
+    if entry is None or entry.published is None:
+        return "See the method's README in the package."
+    paper = entry.load(entry.published)[0].paper
+    return f"{paper.citation} {paper.url}"

@@ -5,7 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from tubelets.hub.cards import CITATION, _render
+from tubelets.hub.cards import _render, citation_of
 
 # Metrics that are results, and what a card calls them.
 METRICS = {
@@ -103,5 +103,5 @@ def render_finetuning_card(
             "The snippet looks at one clip, the measured numbers are means over views. A short run on little data "
             "gives no useful classifier."
         ),
-        citation=CITATION if model_type == "sigma" else "See the method's README in the package.",
+        citation=citation_of(model_type),
     )

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedConfig
 
-from tubelets.hub.cards import CITATION, _render, pretraining_settings
+from tubelets.hub.cards import _render, citation_of, pretraining_settings
 from tubelets.hub.results import EvaluationResult, results_table
 from tubelets.hub.runs import EXTRA_FILES, RunFolder
 from tubelets.info import package_versions
@@ -94,7 +94,7 @@ def render_publication_card(
         files={file: EXTRA_FILES[file] for file in run.files},
         results=results_table(results) if results else "No evaluation has been run.",
         limits=_limits(details, results, classifier),
-        citation=CITATION if config.model_type == "sigma" else "See the method's README in the package.",
+        citation=citation_of(config.model_type),
     )
 
 

@@ -24,6 +24,7 @@ class AutoEntry:
         video_processor: name of a video processor class of transformers, if inference uses one.
         processor: `package.module:function` that makes the inference processor of a configuration.
         collator: `package.module:class` of the pretraining collator, made from a configuration.
+        published: `module:list` of the authors' checkpoints, see `tubelets.models.published`.
     """
 
     folder: str
@@ -32,6 +33,7 @@ class AutoEntry:
     video_processor: str | None = None
     processor: str | None = None
     collator: str | None = None
+    published: str | None = None
 
     def load(self, reference: str) -> Any:
         """Import the class that `module:class` names."""
@@ -40,7 +42,10 @@ class AutoEntry:
 
 
 def _masked_video(
-    folder: str, prefix: str, collator: str = "videomae.processing_videomae:MaskedVideoCollator"
+    folder: str,
+    prefix: str,
+    collator: str = "videomae.processing_videomae:MaskedVideoCollator",
+    published: str | None = None,
 ) -> AutoEntry:
     modeling = f"modeling_{folder}:{prefix}"
     return AutoEntry(
@@ -54,13 +59,16 @@ def _masked_video(
         video_processor="VideoMAEVideoProcessor",
         processor="tubelets.models.videomae.processing_videomae:video_processor",
         collator=f"tubelets.models.{collator}",
+        published=published,
     )
 
 
 MODELS = {
     "tubelets_videomae": _masked_video("videomae", "TubeletsVideoMAE"),
-    "sigma": _masked_video("sigma", "Sigma"),
-    "smile": _masked_video("smile", "Smile", "smile.processing_smile:SmileCollator"),
+    "sigma": _masked_video("sigma", "Sigma", published="published_sigma:CHECKPOINTS"),
+    "smile": _masked_video(
+        "smile", "Smile", "smile.processing_smile:SmileCollator", published="published_smile:CHECKPOINTS"
+    ),
 }
 
 

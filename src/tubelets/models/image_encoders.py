@@ -2,7 +2,8 @@
 
 An encoder is named `library:name`, for instance `transformers:facebook/dino-vitb16`,
 `timm:vit_base_patch14_reg4_dinov2.lvd142m` or `open_clip:ViT-B-16-quickgelu/openai`. The name may be a Hub id or, for
-transformers a local folder, for timm and open_clip `local-dir:FOLDER`.
+transformers a local folder, for timm and open_clip `local-dir:FOLDER`. `stand_in:efficientnet_lite0` is a small encoder
+that needs no Hub, see `tubelets.models.stand_in_encoder`.
 """
 
 import hashlib
@@ -250,7 +251,18 @@ def _load_open_clip(name: str, image_size: tuple[int, int]) -> FrozenImageEncode
     return OpenClipImageEncoder(model.visual)
 
 
-LIBRARIES = {"transformers": _load_transformers, "timm": _load_timm, "open_clip": _load_open_clip}
+def _load_stand_in(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
+    from tubelets.models.stand_in_encoder import load_stand_in
+
+    return load_stand_in(name)
+
+
+LIBRARIES = {
+    "transformers": _load_transformers,
+    "timm": _load_timm,
+    "open_clip": _load_open_clip,
+    "stand_in": _load_stand_in,
+}
 
 
 def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] = 224) -> FrozenImageEncoder:
@@ -272,11 +284,11 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
         >>> load_image_encoder("resnet18")
         Traceback (most recent call last):
         ...
-        ValueError: 'resnet18' is not 'library:name' with library transformers, timm or open_clip
+        ValueError: 'resnet18' is not 'library:name' with a library of transformers, timm, open_clip, stand_in
     """
     library, _, rest = name.partition(":")
     if library not in LIBRARIES or not rest:
-        raise ValueError(f"{name!r} is not 'library:name' with library transformers, timm or open_clip")
+        raise ValueError(f"{name!r} is not 'library:name' with a library of {', '.join(LIBRARIES)}")
     size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
     try:
         return LIBRARIES[library](rest, size)
