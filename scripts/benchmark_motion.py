@@ -91,63 +91,59 @@ def timed(function: Callable[[], object], clips: int) -> float:
     return 1000 * (time.perf_counter() - start) / clips
 
 
-def measure_smile(objects: ObjectSet, clips: int, rounds: int, exact: bool) -> dict[str, float]:
-    """Two objects on each clip of 224 x 224 pixels."""
-    settings, times = MotionSettings.smile(), {}
-    for step in range(rounds + 1):
-        generator = torch.Generator().manual_seed(step)
-        frames = torch.randint(256, (clips, NUM_FRAMES, 3, 224, 224), generator=generator, dtype=torch.uint8)
-        motion = sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator)
-        images = draw_objects(objects, motion, generator)
-        patches = object_patches(images, motion, weighted=True)
-        same = pillow_patches(patches)
-        parts = {
-            "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator),
-            "patches": lambda images=images, motion=motion: object_patches(images, motion, weighted=True),
-            "paste": lambda f=frames.clone(), m=motion, p=patches: render(f, m, p, inplace=True),
-            "pillow paste": lambda f=frames, m=motion, p=same: paste_with_pillow(f, m, p),
-        }
-        if exact:
-            parts["step by step"] = lambda f=frames, m=motion, p=patches: render_exactly(f, m, p)
-        record(times, parts, clips, step)
+def smile_round(objects: ObjectSet, clips: int, seed: int, exact: bool) -> dict[str, Callable[[], object]]:
+    """Two objects on each clip of 224 x 224 pixels: what is timed, by name."""
+    settings, generator = MotionSettings.smile(), torch.Generator().manual_seed(seed)
+    frames = torch.randint(256, (clips, NUM_FRAMES, 3, 224, 224), generator=generator, dtype=torch.uint8)
+    motion = sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator)
+    images = draw_objects(objects, motion, generator)
+    patches = object_patches(images, motion, weighted=True)
+    pasted, same = frames.clone(), pillow_patches(patches)
+    parts: dict[str, Callable[[], object]] = {
+        "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator),
+        "patches": lambda: object_patches(images, motion, weighted=True),
+        "paste": lambda: render(pasted, motion, patches, inplace=True),
+        "pillow paste": lambda: paste_with_pillow(frames, motion, same),
+    }
+    if exact:
+        parts["step by step"] = lambda: render_exactly(frames, motion, patches)
+    return parts
+
+
+def tubelet_round(clips: int, seed: int) -> dict[str, Callable[[], object]]:
+    """Two patches of the first on both of two clips of 112 x 112 pixels: what is timed, by name, for a pair."""
+    settings, generator = MotionSettings.tubelet_contrast(), torch.Generator().manual_seed(seed)
+    shape = (2, clips, NUM_FRAMES, 3, 112, 112)
+    pair = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    motion = sample_motion(settings, clips, NUM_FRAMES, (112, 112), generator)
+    patches = crop_patches(pair[0], motion)
+    pasted, same = pair.clone(), pillow_patches(patches)
+    return {
+        "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (112, 112), generator),
+        "patches": lambda: crop_patches(pair[0], motion),
+        "paste": lambda: [render(frames, motion, patches, inplace=True) for frames in pasted],
+        "pillow paste": lambda: [paste_with_pillow(frames, motion, same) for frames in pair],
+    }
+
+
+def measure(make: Callable[[int], dict[str, Callable[[], object]]], clips: int, rounds: int) -> dict[str, float]:
+    """Time the parts of several rounds.
+
+    Args:
+        make: gives the parts of a round for its number.
+        clips: clips of a round.
+        rounds: how many count; one more warms up.
+
+    Returns:
+        Medians in milliseconds a clip, our sum, and the ratio of the pasting.
+    """
+    times: dict[str, list[float]] = {}
+    for number in range(rounds + 1):
+        for name, part in make(number).items():
+            elapsed = timed(part, clips)
+            if number:
+                times.setdefault(name, []).append(elapsed)
     return summarise(times)
-
-
-def measure_tubelets(clips: int, rounds: int) -> dict[str, float]:
-    """Two patches of the first on both of two clips of 112 x 112 pixels; times are for a pair."""
-    settings, times = MotionSettings.tubelet_contrast(), {}
-    for step in range(rounds + 1):
-        generator = torch.Generator().manual_seed(step)
-        shape = (2, clips, NUM_FRAMES, 3, 112, 112)
-        first, second = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
-        motion = sample_motion(settings, clips, NUM_FRAMES, (112, 112), generator)
-        patches = crop_patches(first, motion)
-        same = pillow_patches(patches)
-
-        def paste(
-            function: Callable[..., Tensor], pair: Sequence[Tensor], motion: Motion, patches: object, **options: bool
-        ) -> None:
-            for frames in pair:
-                function(frames, motion, patches, **options)
-
-        parts = {
-            "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (112, 112), generator),
-            "patches": lambda f=first, m=motion: crop_patches(f, m),
-            "paste": lambda f=(first.clone(), second.clone()), m=motion, p=patches: paste(
-                render, f, m, p, inplace=True
-            ),
-            "pillow paste": lambda f=(first, second), m=motion, p=same: paste(paste_with_pillow, f, m, p),
-        }
-        record(times, parts, clips, step)
-    return summarise(times)
-
-
-def record(times: dict[str, list[float]], parts: dict[str, Callable[[], object]], clips: int, step: int) -> None:
-    """Time each part once; the first round warms up."""
-    for name, part in parts.items():
-        elapsed = timed(part, clips)
-        if step:
-            times.setdefault(name, []).append(elapsed)
 
 
 def summarise(times: dict[str, list[float]]) -> dict[str, float]:
@@ -172,9 +168,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     objects = ShapeObjects(size=256) if options.objects is None else open_objects(options.objects)
+    clips, rounds = options.batch_size, options.rounds
     results = {
-        "SMILE, 16 x 224 x 224": measure_smile(objects, options.batch_size, options.rounds, options.exact),
-        "Tubelet-Contrast, 2 x 16 x 112 x 112": measure_tubelets(options.batch_size, options.rounds),
+        "SMILE, 16 x 224 x 224": measure(lambda seed: smile_round(objects, clips, seed, options.exact), clips, rounds),
+        "Tubelet-Contrast, 2 x 16 x 112 x 112": measure(lambda seed: tubelet_round(clips, seed), clips, rounds),
     }
     for name, numbers in results.items():
         parts = ", ".join(f"{part} {value:.2f}" for part, value in numbers.items() if not part.startswith("ratio"))
@@ -183,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"  Pillow takes {numbers['ratio']:.1f} x as long ({numbers['ratio low']:.1f}-{numbers['ratio high']:.1f})"
         )
     if options.json is not None:
-        settings = {"batch_size": options.batch_size, "threads": options.threads, "rounds": options.rounds}
+        settings = {"batch_size": clips, "threads": options.threads, "rounds": rounds}
         options.json.write_text(json.dumps({**settings, "results": results}, indent=2) + "\n", encoding="utf-8")
 
 

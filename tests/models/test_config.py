@@ -13,12 +13,14 @@ from tubelets import (
     SigmaConfig,
     SigmaForPreTraining,
     SigmaForVideoClassification,
+    SmileConfig,
     TubeletsVideoMAEConfig,
     TubeletsVideoMAEForPreTraining,
 )
 from tubelets.masking import build_mask_generator
+from tubelets.motion import MotionSettings
 
-CONFIGS = [TubeletsVideoMAEConfig, SigmaConfig]
+CONFIGS = [TubeletsVideoMAEConfig, SigmaConfig, SmileConfig]
 SIZES = {"num_frames": 4, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
 SIZES |= {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
 SIZES |= {"decoder_intermediate_size": 24, "mask_ratio": 0.5}
@@ -32,6 +34,9 @@ def test_a_configuration_survives_json(config_class: Any, tmp_path: Path) -> Non
     if config_class is SigmaConfig:
         changed |= {"target_type": "dino_v2", "teacher_hidden_size": 384, "projection_hidden_sizes": (7, 9)}
         changed |= {"sinkhorn_epsilon": 0.03, "hard_labels": False}
+    if config_class is SmileConfig:
+        changed |= {"target_type": "dino", "teacher_hidden_size": 384, "background": "noise", "second_mask": "resample"}
+        changed |= {"motion_settings": {"rotation_velocity": 0.0, "path_span": [10, 50]}, "motion_type": "linear"}
     config = config_class(**changed)
     config.save_pretrained(tmp_path)
     for loaded in (config_class.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
@@ -47,7 +52,8 @@ def test_defaults_are_the_papers(config_class: Any) -> None:
     config = config_class()
     assert config.grid == (8, 14, 14)
     assert (config.num_tokens, config.pixels_per_tube) == (1568, 1536)
-    assert (config.layer_norm_eps, config.use_mean_pooling, config.mask_ratio) == (1e-6, False, 0.9)
+    ratio = 0.8 if config_class is SmileConfig else 0.9
+    assert (config.layer_norm_eps, config.use_mean_pooling, config.mask_ratio) == (1e-6, False, ratio)
     assert (config.image_mean, config.image_std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert (config.decoder_hidden_size, config.decoder_num_hidden_layers, config.decoder_num_attention_heads) == (
         384,
@@ -64,6 +70,17 @@ def test_defaults_of_sigma_are_the_scripts() -> None:
     assert config.temperature == 0.1
     assert (tuple(config.projection_hidden_sizes), config.projection_size) == ((1024, 1024, 512), 256)
     assert config.teacher is None
+
+
+def test_defaults_of_smile_are_the_first_stage() -> None:
+    config = SmileConfig()
+    assert (config.target_type, config.teacher) == ("clip", "transformers:openai/clip-vit-base-patch16")
+    assert (config.num_objects, config.objects) == (2, "mdorkenw/PIN_Synthetic_Dataset")
+    assert (config.motion_type, config.background) == ("gaussian", "video")
+    assert (config.mask_type, config.trajectory_mask, config.traj_unmask_ratio) == ("trajectory", "tube+traj_mask", 0.1)
+    assert (config.masks_per_clip, config.second_mask, config.normalize_target) == (2, "permute", True)
+    assert config.build_mask_generator().num_masked == 8 * 156
+    assert config.motion == MotionSettings.smile()
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -103,6 +120,20 @@ BAD_SIGMA: dict[str, tuple[dict[str, Any], str]] = {
     "hidden projection": ({"projection_hidden_sizes": (64, 0)}, "projection_hidden_sizes"),
     "teacher width": ({"teacher_hidden_size": -1}, "teacher_hidden_size.*-1"),
 }
+BAD_SMILE: dict[str, tuple[dict[str, Any], str]] = {
+    "no encoder": ({"target_type": "image_encoder"}, "image_encoder.*teacher"),
+    "target": ({"target_type": "clap"}, "target_type"),
+    "nothing moves": ({"num_objects": 0}, "trajectory.*num_objects"),
+    "negative objects": ({"num_objects": -1}, "num_objects.*-1"),
+    "many objects": ({"num_objects": 1000}, "num_objects.*1000"),
+    "no mask": ({"masks_per_clip": 0}, "masks_per_clip"),
+    "share": ({"traj_unmask_ratio": 1.5}, r"traj_unmask_ratio.*1\.5"),
+    "kind": ({"trajectory_mask": "frame"}, "trajectory_mask.*frame"),
+    "motion field": ({"motion_settings": {"speed": 3}}, "motion_settings.*speed"),
+    "motion value": ({"motion_settings": {"smoothness": -1.0}}, "smoothness"),
+    "long patches": ({"patch_size": (16, 8)}, "square.*16 x 8"),
+    "one frame": ({"num_frames": 1, "tubelet_size": 1}, "num_frames.*1"),
+}
 
 
 @pytest.mark.parametrize("config_class", CONFIGS)
@@ -116,6 +147,12 @@ def test_bad_values_are_refused_by_name(config_class: Any, case: str) -> None:
 def test_bad_values_of_sigma_are_refused_by_name(case: str) -> None:
     with pytest.raises(StrictDataclassError, match=BAD_SIGMA[case][1]):
         SigmaConfig(**BAD_SIGMA[case][0])
+
+
+@pytest.mark.parametrize("case", BAD_SMILE)
+def test_bad_values_of_smile_are_refused_by_name(case: str) -> None:
+    with pytest.raises(StrictDataclassError, match=BAD_SMILE[case][1]):
+        SmileConfig(**BAD_SMILE[case][0])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ SIZES |= {"decoder_hidden_size": 16, "decoder_num_hidden_layers": 2, "decoder_nu
 SIZES |= {"decoder_intermediate_size": 24}
 SIGMA = {"num_prototypes": 6, "projection_hidden_sizes": (20,), "projection_size": 12}
 DINO = {"target_type": "dino_v1", "num_prototypes": 6, "teacher_hidden_size": 20}
+SMILE = {"mask_type": "tube", "num_objects": 0}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "videomae": ("TubeletsVideoMAEModel", {}),
     "videomae-pretraining": ("TubeletsVideoMAEForPreTraining", {}),
@@ -30,6 +31,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "sigma-dino": ("SigmaForPreTraining", DINO),
     "sigma-dino-regression": ("SigmaForPreTraining", DINO | {"loss_type": "regression"}),
     "sigma-classifier": ("SigmaForVideoClassification", {}),
+    "smile": ("SmileModel", {}),
+    "smile-clip": ("SmileForPreTraining", {"teacher_hidden_size": 20, "teacher": "transformers:none"}),
+    "smile-pixel": ("SmileForPreTraining", SMILE | {"target_type": "pixel"}),
+    "smile-classifier": ("SmileForVideoClassification", {}),
 }
 PRETRAINING = [name for name, (kind, _) in VARIANTS.items() if kind.endswith("ForPreTraining")]
 CLASSIFIERS = [name for name, (kind, _) in VARIANTS.items() if kind.endswith("ForVideoClassification")]
@@ -272,7 +277,7 @@ def test_bad_videos_are_refused_by_value(name: str, case: str) -> None:
         model(**inputs(model) | {"pixel_values": video})
 
 
-@pytest.mark.parametrize("name", ["videomae", "sigma", *PRETRAINING])
+@pytest.mark.parametrize("name", ["videomae", "sigma", "smile", *PRETRAINING])
 @pytest.mark.parametrize("case", BAD_MASKS)
 def test_bad_masks_are_refused_by_value(name: str, case: str) -> None:
     model = build(name)

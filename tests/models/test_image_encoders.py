@@ -7,11 +7,19 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
-from tubelets import SigmaConfig, SigmaForPreTraining
+from tubelets import SigmaConfig, SigmaForPreTraining, SmileConfig, SmileForPreTraining
 from tubelets.masking import TubeMaskGenerator
-from tubelets.models.image_encoders import FrozenImageEncoder, load_image_encoder
+from tubelets.models.image_encoders import (
+    CachedImageEncoder,
+    FrozenImageEncoder,
+    OpenClipImageEncoder,
+    TransformersImageEncoder,
+    load_image_encoder,
+)
+from tubelets.models.smile.conversion_smile import teacher_from_official
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 
@@ -176,7 +184,7 @@ def test_open_clip_towers_take_images_of_another_size(height: int, width: int, t
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18", "timm:", ""])
 def test_a_name_without_a_known_library_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"'{name}'.*transformers, timm or open_clip"):
+    with pytest.raises(ValueError, match=f"'{name}'.*transformers, timm, open_clip"):
         load_image_encoder(name)
 
 
@@ -255,3 +263,62 @@ def test_the_configured_teacher_is_loaded_from_its_folder(tmp_path: Path) -> Non
     model.prepare_for_pretraining()
     assert model(*clips()).loss.isfinite()
     assert student(target_type="mlp").load_teacher().teacher is None
+
+
+def test_open_clip_and_transformers_give_smile_the_same_targets(tmp_path: Path) -> None:
+    model = save_open_clip(tmp_path)
+    # The official teacher is OpenAI's visual tower, whose names are open_clip's; it has quick GELU and no projection.
+    for block in model.visual.transformer.resblocks:
+        block.mlp.gelu = QuickGELU()
+    weights = {name: value for name, value in model.visual.state_dict().items() if name != "proj"}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    sizes |= {"num_frames": 6, "target_type": "image_encoder", "teacher": "timm:none", "teacher_hidden_size": 24}
+    student = SmileForPreTraining(SmileConfig(**sizes))
+    video, mask = clips()
+    targets = [
+        student.load_teacher(teacher)(video, mask).targets
+        for teacher in (OpenClipImageEncoder(model.visual), TransformersImageEncoder(teacher_from_official(weights, 2)))
+    ]
+    torch.testing.assert_close(*targets, atol=1e-5, rtol=1e-5)
+
+
+def test_a_teacher_saved_from_the_official_file_is_reloaded_by_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "open_clip").mkdir()
+    weights = {
+        name: value
+        for name, value in save_open_clip(tmp_path / "open_clip").visual.state_dict().items()
+        if name != "proj"
+    }
+    tower = teacher_from_official(weights, 2)
+    tower.save_pretrained(tmp_path / "teacher")
+    reloaded = load_image_encoder(f"transformers:{tmp_path / 'teacher'}", 32)
+    assert torch.equal(reloaded(images(), (4, 4)), TransformersImageEncoder(tower)(images(), (4, 4)))
+
+
+def test_cached_features_are_those_of_the_encoder_and_are_computed_once(tmp_path: Path) -> None:
+    encoder = Teacher()
+    cached = CachedImageEncoder(encoder, tmp_path, "one")
+    pictures = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    first = cached(pictures, (4, 4))
+    torch.testing.assert_close(first, encoder(pictures, (4, 4)))
+    assert torch.equal(cached(pictures.flip(0), (4, 4)).flip(0), first)
+    assert cached.num_computed == 3
+    cached(pictures[:1] + 0.1, (4, 4))
+    cached(pictures[:1], (2, 2))
+    assert cached.num_computed == 5
+    # Another encoder in the same folder reads nothing of it; another process with the same one reads all.
+    assert CachedImageEncoder(Teacher(), tmp_path, "two")(pictures, (4, 4)).shape == first.shape
+    again = CachedImageEncoder(Teacher(), tmp_path, "one")
+    assert torch.equal(again(pictures, (4, 4)), first)
+    assert again.num_computed == 0
+
+
+def test_the_teacher_of_a_run_is_cached_where_the_recipe_says(tmp_path: Path) -> None:
+    save_transformers("dino", tmp_path / "teacher")
+    fields = {"target_type": "image_encoder", "teacher_hidden_size": 24, "loss_type": "regression"}
+    model = student(teacher=f"transformers:{tmp_path / 'teacher'}", **fields)
+    model.prepare_for_pretraining(str(tmp_path / "cache"))
+    losses = [model(*clips()).loss.item() for _ in range(2)]
+    assert losses[0] == losses[1]
+    assert model.teacher.num_computed == 6
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 6

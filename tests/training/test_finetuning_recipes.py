@@ -41,6 +41,13 @@ EXPECTED = {
         "linear_probe_ssv2": PROBE,
     }.items()
 }
+# smile.md, section 6.2.
+SMILE_K400 = {
+    **K400, "learning_rate": 6.25e-5, "min_learning_rate": 6.25e-8, "videos_per_step": 16, "views": (7, 3)
+}  # fmt: skip
+SMILE_SSV2 = {**SSV2, "layer_decay": 0.7}
+for size in ("vit_s", "vit_b"):
+    EXPECTED |= {f"smile_{size}_finetune_k400": SMILE_K400, f"smile_{size}_finetune_ssv2": SMILE_SSV2}
 
 
 def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
@@ -50,7 +57,8 @@ def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
 
 
 def test_every_recipe_of_the_papers_is_expected() -> None:
-    assert {path.stem for path in PATHS if path.stem.startswith("sigma_")} == {*EXPECTED, DEMO.stem}
+    papers = {path.stem for path in PATHS if not path.stem.startswith("study_")}
+    assert papers == {*EXPECTED, DEMO.stem}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -92,8 +100,9 @@ def test_effective_numbers_are_those_of_the_spec(path: Path, tmp_path: Path) -> 
     assert (data.random_augment, data.random_erasing) == ("rand-m7-n4-mstd0.5-inc1", 0.25)
     assert (data.mixup, data.cutmix, data.mix_probability, data.cutmix_share) == (0.8, 1.0, 1.0, 0.5)
     assert (data.crop_scale, data.stride) == ([0.25, 1.0], 4)
-    # The official launch: 8 processes with the recipe's batch reach the global batch by whole accumulations.
-    assert args.global_batch_size % (8 * args.per_device_train_batch_size) == 0
+    # The official launch: 8 processes, SMILE 4, with the recipe's batch reach the global one by whole accumulations.
+    processes = 4 if path.stem.startswith("smile") else 8
+    assert args.global_batch_size % (processes * args.per_device_train_batch_size) == 0
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path.stem in EXPECTED], ids=lambda path: path.stem)

@@ -1,11 +1,13 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from pretraining import DEMO, ROOT, command, losses, make_clip_shards, train
 
+from tubelets.training.optimization import plan_run
 from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
 
 # The recipes of the fine-tuning script have tests of their own.
@@ -24,15 +26,24 @@ def test_every_recipe_loads_and_builds_its_configuration(path: Path) -> None:
     assert config.num_tokens > 0
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def run_slowly(path: Path) -> Any:
+    """Recipes that differ from another one in sizes and epochs alone are run with the slow tests."""
+    alike = re.search(r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)", path.stem)
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if alike else [])
+
+
+@pytest.mark.parametrize("path", [run_slowly(path) for path in RECIPES])
 def test_every_recipe_runs_two_steps(path: Path, tmp_path: Path) -> None:
     shards = make_clip_shards(tmp_path, num_videos=8)
-    changes = {"optimization__max_steps": 2, "run__precision": "fp32"}
-    if load_recipe(path, GIVEN).model.model_type == "sigma":
-        # The teacher's weights are not here: the target that needs none stands in.
+    changes: dict[str, Any] = {"optimization__max_steps": 2, "run__precision": "fp32"}
+    model_type = load_recipe(path, GIVEN).model.model_type
+    # Teachers and objects of the papers are not here: targets that need no teacher, and drawn objects, stand in.
+    if model_type == "sigma":
         changes["model__config__target_type"] = "mlp"
     else:
         changes["model__config__num_prototypes"] = None
+    if model_type == "smile":
+        changes |= {"model__config__target_type": "pixel", "model__config__objects": "shapes"}
     small = {
         "model__config__patch_size": 8,
         "model__config__num_frames": 8,
@@ -40,6 +51,36 @@ def test_every_recipe_runs_two_steps(path: Path, tmp_path: Path) -> None:
     }
     train(*command(shards, tmp_path / "run", path, **changes, **small, run__trackers="[]"))
     assert len(losses(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("path", [path for path in RECIPES if path.stem.startswith("smile_")], ids=lambda p: p.stem)
+def test_smile_recipes_follow_the_spec(path: Path) -> None:
+    recipe = load_recipe(path, GIVEN)
+    config, optimization = recipe.model.build_config(), recipe.optimization
+    assert (config.mask_ratio, config.masks_per_clip, config.second_mask) == (0.8, 2, "permute")
+    assert (config.decoder_num_hidden_layers, config.hidden_size) == (4, 384 if "vit_s" in path.stem else 768)
+    second, pixels = "stage2" in path.stem, "motion" in path.stem
+    assert (config.num_objects, config.mask_type) == ((0, "tube") if second else (2, "trajectory"))
+    assert config.target_type == ("pixel" if pixels else "clip")
+    # 256 masked clips a step at the base rates (smile.md, section 7).
+    plan = plan_run(optimization, clips_per_epoch=12800, batch_size=recipe.run.batch_size, num_processes=8)
+    assert optimization.global_batch_size * config.masks_per_clip == 256
+    assert (plan.schedule.learning_rate, plan.schedule.min_learning_rate) == (1.5e-4, 1e-5)
+    assert (plan.accumulation, optimization.weight_decay, optimization.betas) == (1, 0.05, [0.9, 0.95])
+    counted = {"600_stage1": 300, "600_stage2": 300, "1200_stage1": 800, "1200_stage2": 400}
+    expected = next((epochs for part, epochs in counted.items() if part in path.stem), 400)
+    assert optimization.epochs * config.masks_per_clip == expected
+    # The warm-up ends at epoch 40 and, but for the family without video, the cosine is planned over 801.
+    assert plan.schedule(40 * 100 - 1) == pytest.approx(1.5e-4)
+    planned = 200 if pixels else 801
+    halfway = plan.schedule(100 * (40 + (planned - 40) // 2))
+    assert halfway == pytest.approx((1.5e-4 + 1e-5) / 2, rel=0.01)
+
+
+def test_a_schedule_shorter_than_the_run_is_refused() -> None:
+    recipe = load_recipe(DEMO, [*GIVEN, "--optimization.max_steps=null", "--optimization.schedule_epochs=1"])
+    with pytest.raises(ValueError, match="schedule_epochs=1 are"):
+        plan_run(recipe.optimization, 1000, recipe.run.batch_size, 1)
 
 
 @pytest.mark.parametrize(

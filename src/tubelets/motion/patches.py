@@ -204,7 +204,7 @@ def crop_patches(frames: Tensor, motion: Motion) -> Patches:
 
 
 def _cells(sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows `(rows, 1)` and columns `(columns)` up to the largest size, and which lie inside each `(..., rows, columns)`."""
+    """Rows `(rows, 1)` and columns `(columns)` up to the largest size; which are inside each `(..., rows, columns)`."""
     width, height = sizes.reshape(-1, 2).amax(dim=0).tolist()
     rows, columns = torch.arange(height, device=sizes.device)[:, None], torch.arange(width, device=sizes.device)
     return rows, columns, (rows < sizes[..., 1, None, None]) & (columns < sizes[..., 0, None, None])

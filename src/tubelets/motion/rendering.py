@@ -6,7 +6,6 @@ and sampled in blocks that fit into a processor's cache. The patch is read once,
 goes through the same steps one after the other, as the papers' code does, and differs by a few grey levels.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,19 +55,20 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
     if inplace and not frames.is_contiguous():
         raise ValueError("frames to write into must be contiguous; call .contiguous() on them, or leave inplace out")
     result = frames if inplace else frames.clone(memory_format=torch.contiguous_format)
-    pixels = result.view(-1)
-    plane = height * width
     clips, objects, length, _ = motion.boxes.shape
-    images = torch.arange(clips * length, device=frames.device).view(clips, 1, length) * (3 * plane)
+    images = torch.arange(clips * length, device=frames.device).view(clips, 1, length) * 3
     targets = images.expand(clips, objects, length)
-    for positions, values in _blocks(motion.to(frames.device), patches.to(frames.device), targets):
-        # The same positions, seen from the start of each colour plane.
-        planes = [pixels[channel * plane :] for channel in range(3)]
-        for colours, over in zip(planes, values, strict=False):
-            under = colours.gather(0, positions).float()
-            # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
-            blended = torch.addcmul(under, over.round_().sub_(under), values[3])
-            colours.scatter_(0, positions, blended.to(torch.uint8))
+    words = _words(result)
+    plane = height * width * words.numel() // result.numel()
+    # The same places, seen from the start of each colour plane.
+    planes = [words[channel * plane :] for channel in range(3)]
+    for places, values in _blocks(motion.to(frames.device), patches.to(frames.device), targets, words.itemsize):
+        under = torch.stack([colours.gather(0, places) for colours in planes]).view(torch.uint8).float()
+        # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
+        under.addcmul_(values[:3].round_().sub_(under), values[3])
+        # Floats become bytes twice as fast by way of larger whole numbers.
+        for colours, blended in zip(planes, under.int().to(torch.uint8).view(words.dtype), strict=True):
+            colours.scatter_(0, places, blended)
     return result
 
 
@@ -93,10 +93,10 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
     height, width = motion.frame_size
     clips, objects, frames, _ = motion.boxes.shape
     masks = torch.zeros(clips, objects, frames, height, width, dtype=torch.uint8, device=patches.atlas.device)
-    flat = masks.view(-1)
-    tracks = torch.arange(clips * objects * frames, device=masks.device).view(clips, objects, frames)
-    for positions, values in _blocks(motion.to(masks.device), patches, tracks * (height * width)):
-        flat.scatter_(0, positions, (255 * values[3] + 0.5).to(torch.uint8))
+    words = _words(masks)
+    targets = torch.arange(clips * objects * frames, device=masks.device).view(clips, objects, frames)
+    for places, values in _blocks(motion.to(masks.device), patches, targets, words.itemsize):
+        words.scatter_(0, places, (255 * values[3] + 0.5).to(torch.uint8).view(words.dtype))
     return masks
 
 
@@ -126,18 +126,30 @@ def visible_masks(motion: Motion, patches: Patches, threshold: float = 0.5) -> T
     return torch.zeros_like(seen).scatter_(1, pick, by_rank & (above == 0))
 
 
-def _blocks(motion: Motion, patches: Patches, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _words(images: Tensor) -> Tensor:
+    """All pixels of contiguous uint8 images `(..., W)` in one row, as many at once as divide W and fit into an integer.
+
+    Reading and writing several neighbours at a time is what makes pasting fast: pixels come from all over the memory.
+    """
+    for dtype in (torch.int64, torch.int32, torch.int16):
+        if images.shape[-1] % dtype.itemsize == 0 and images.storage_offset() % dtype.itemsize == 0:
+            return images.view(-1).view(dtype)
+    return images.view(-1)
+
+
+def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Sample all pixels that patches can touch, in the order of pasting.
 
     Args:
         motion: the motions.
         patches: the patches, on the same device.
-        targets: int64 `(B, N, T)`, where in a flat result the image of each object in each frame begins.
+        targets: int64 `(B, N, T)`, the number of the plane in a result into which each object goes in each frame.
+        word: pixels that are written at once; a divisor of the width.
 
     Yields:
-        Int64 `(pixels,)` places in the flat result, and float32 `(4, pixels)` red, green, blue (0 to 255) and alpha (0
-        to 1). Places may occur more than once in a block, then with the same values: computing all of a block's
-        results before writing any makes that harmless.
+        Int64 `(words,)` places in the flat result, in words, and float32 `(4, words * word)` red, green, blue (0 to
+        255) and alpha (0 to 1, where a word sticks out of a patch 0). Places may occur more than once in a block, then
+        with the same values: computing all of a block's results before writing any makes that harmless.
     """
     clips, objects, _, _ = motion.boxes.shape
     if tuple(patches.sizes.shape[:2]) != (clips, objects):
@@ -145,114 +157,143 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor) -> Iterator[tuple
             f"there must be patches for {clips} clips of {objects} objects, got {tuple(patches.sizes.shape[:2])}"
         )
     order, bounds = paste_order(motion.boxes), patches.bounds()
+    # The four values of a pixel lie together, so that a sample fetches them at once.
+    atlas = patches.atlas[None].contiguous(memory_format=torch.channels_last)
     for rank in range(objects):
-        yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank]).sampled(patches.atlas)
+        yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank], word).sampled(atlas, word)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of pixels inside patches, one entry for each row of each patch; float64 unless said otherwise.
+    """Rows of words that show something of a patch, the longest first; R over all clips and frames.
 
     Attributes:
-        start: `(R, 2)` point of the atlas that the first pixel shows.
-        step: `(R, 2)` how far one pixel to the right moves it.
-        length: int64 `(R,)` pixels.
+        start: float32 `(2, R)` point of the atlas that the first pixel shows, from -1 to 1 over the whole atlas.
+        step: float32 `(2, R)` how far one pixel to the right moves it.
+        span: int32 `(2, R)` first pixel of the row that belongs to the patch, and the one after the last.
+        length: int64 `(R,)` words, at least 1.
         opacity: float32 `(R,)`.
-        place: int64 `(R,)`, where the first pixel goes in the flat result.
+        place: int64 `(R,)`, where the first word goes in the flat result.
     """
 
     start: Tensor
     step: Tensor
+    span: Tensor
     length: Tensor
     opacity: Tensor
     place: Tensor
 
     @classmethod
-    def of_rank(cls, motion: Motion, patches: Patches, bounds: Tensor, targets: Tensor, objects: Tensor) -> "_Rows":
+    def of_rank(
+        cls, motion: Motion, patches: Patches, bounds: Tensor, targets: Tensor, objects: Tensor, word: int
+    ) -> "_Rows":
         """The rows of one object of each clip, given int64 `(B,)`, over all frames."""
-        clips, _, frames, _ = motion.boxes.shape
-        clip = torch.arange(clips, device=objects.device)
-        boxes = motion.boxes[clip, objects].flatten(0, 1)
-        angles, shears = motion.angles[clip, objects].flatten(), motion.shears[clip, objects].flatten(0, 1)
-        placed = place(boxes, angles, shears, motion.frame_size, motion.shift_clipped)
-        limits = patches.sizes[clip, objects].repeat_interleave(frames, dim=0)
+        chosen = (torch.arange(len(objects), device=objects.device), objects)
+        boxes, opacity = motion.boxes[chosen], motion.opacities[chosen]
+        placed = place(boxes, motion.angles[chosen], motion.shears[chosen], motion.frame_size, motion.shift_clipped)
         # From the patch in the size of its box to the patch as it is stored, pixel areas onto pixel areas.
-        ratio = limits / (boxes[:, 2:] - boxes[:, :2]).double()
+        ratio = patches.sizes[chosen][:, None] / (boxes[..., 2:] - boxes[..., :2]).double()
         inverse = placed.inverse * ratio[..., None]
         inverse[..., 2] += 0.5 * ratio - 0.5
 
         height, width = motion.frame_size
-        first = (-placed.origins).clamp_min(0)
-        last = torch.minimum(placed.sizes, torch.tensor([width, height], device=first.device) - placed.origins)
-        opacity = motion.opacities[clip, objects].flatten()
-        rows = (last[:, 1] - first[:, 1]).clamp_min(0) * (opacity > 0)
-        box = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), rows)
-        y = torch.arange(len(box), device=rows.device) + (first[:, 1] - rows.cumsum(0) + rows).index_select(0, box)
-        # One row of a table for each box is read several times faster than its entries one by one.
-        octagons = bounds[clip, objects].flatten(1).repeat_interleave(frames, dim=0)
-        table = torch.cat((inverse.mT.flatten(1), octagons), dim=1).index_select(0, box)
-        step, down, base = table[:, :6].unflatten(1, (3, 2)).unbind(1)
-        origin = torch.addcmul(base, down, y[:, None].double())
-        begin, length = _columns(origin, step, table[:, 6:].unflatten(1, (4, 2)))
-        corner = targets[clip, objects].flatten() + placed.origins[:, 1] * width + placed.origins[:, 0]
-        whole = torch.stack((first[:, 0], last[:, 0], corner), dim=1)
-        left, right, corner = whole.index_select(0, box).unbind(1)
-        begin_at = torch.maximum(begin, left)
-        tops = patches.tops[clip, objects].repeat_interleave(frames).double()
-        shift = torch.stack((torch.ones_like(tops), tops), dim=1).index_select(0, box)
+        origins = placed.origins.flatten(0, 1)
+        limits = torch.tensor([width, height], device=boxes.device)
+        last = torch.minimum(placed.sizes, limits - placed.origins) * (opacity > 0)[..., None]
+        octagons = bounds[chosen].repeat_interleave(boxes.shape[1], dim=0)
+        begin, length = _spans(inverse.flatten(0, 1), octagons, (-origins).clamp_min(0), last.flatten(0, 1))
+        box, y = (length > 0).nonzero(as_tuple=True)
+        begin, length = begin[box, y], length[box, y]
+
+        # Whole words, which begin at a multiple of their length in the frame.
+        column, row = origins.index_select(0, box).unbind(1)
+        lead = (column + begin) % word
+        words = (lead + length + word - 1) // word
+        place_of = (targets[chosen].view(-1).index_select(0, box) * height + row + y) * width + column + begin - lead
+        table = _atlas_maps(inverse, patches, chosen).flatten(0, 1).index_select(0, box)
+        step, down, base = table.unbind(1)
+        start = base + down * y[:, None] + step * (begin - lead)[:, None]
+
+        # Lengths within a few pixels count as equal: rows that lie near each other in memory then stay together.
+        order = (words * word // _GRAIN).argsort(descending=True, stable=True)
         return cls(
-            start=torch.addcmul(origin + shift, step, begin_at[:, None].double()),
-            step=step,
-            length=(torch.minimum(begin + length, right) - begin_at).clamp_min(0),
-            opacity=opacity.index_select(0, box),
-            place=corner + y * width + begin_at,
+            start=start.float().index_select(0, order).t().contiguous(),
+            step=step.float().index_select(0, order).t().contiguous(),
+            span=torch.stack((lead, lead + length)).int().index_select(1, order),
+            length=words.index_select(0, order),
+            opacity=opacity.view(-1).index_select(0, box.index_select(0, order)),
+            place=(place_of // word).index_select(0, order),
         )
 
-    def sampled(self, atlas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read the patches along the rows, longest rows first so that the rows of a block are about equally long."""
-        # Lengths within a few pixels count as equal: rows that lie near each other in memory then stay together.
-        order = (self.length // _GRAIN).argsort(descending=True, stable=True)
-        order = order[self.length[order] > 0]
-        rows = _Rows(*(getattr(self, field.name).index_select(0, order) for field in dataclasses.fields(self)))
-        opaque = bool((rows.opacity == 1).all())
-        # grid_sample counts from -1 to 1 over the whole atlas.
-        scale = 2 / torch.tensor([atlas.shape[2], atlas.shape[1]], dtype=torch.float64, device=atlas.device)
-        start = ((rows.start + 0.5) * scale - 1).float().t().contiguous()
-        step = (rows.step * scale).float().t().contiguous()
-        lengths, last = rows.length.tolist(), (rows.length - 1).int()
+    def sampled(self, atlas: Tensor, word: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read the patches along the rows, some rows of about the same length at a time."""
+        opaque = bool((self.opacity == 1).all())
+        lengths = self.length.tolist()
         first = 0
         while first < len(lengths):
-            part = slice(first, first + max(1, _BLOCK // (lengths[first] + _GRAIN)))
-            # Rows shorter than the block repeat their last pixel.
-            column = torch.arange(max(lengths[part]), device=atlas.device, dtype=torch.int32).minimum(last[part, None])
-            # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
-            grid = torch.addcmul(start[:, part, None], column.float(), step[:, part, None]).permute(1, 2, 0)
-            values = F.grid_sample(atlas[None], grid[None], padding_mode="zeros", align_corners=False)[0]
-            if not opaque:
-                values[3] *= rows.opacity[part, None]
-            yield (column + rows.place[part, None]).view(-1), values.flatten(1)
+            part = slice(first, first + max(1, _BLOCK // (lengths[first] * word + _GRAIN)))
             first = part.stop
+            # Rows shorter than the block repeat their last word.
+            number = torch.arange(max(lengths[part]), device=atlas.device).minimum(self.length[part, None] - 1)
+            column = (number[..., None] * word + torch.arange(word, device=atlas.device)).int().flatten(1)
+            # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
+            grid = torch.empty(2, *column.shape, device=atlas.device)
+            for points, start, step in zip(grid, self.start[:, part, None], self.step[:, part, None], strict=True):
+                torch.mul(column, step, out=points).add_(start)
+            values = F.grid_sample(atlas, grid.permute(1, 2, 0)[None], align_corners=False)[0]
+            begin, end = self.span[:, part, None]
+            values[3].masked_fill_((column < begin) | (column >= end), 0)
+            if not opaque:
+                values[3] *= self.opacity[part, None]
+            yield (number + self.place[part, None]).view(-1), values.flatten(1)
 
 
-def _columns(origin: Tensor, step: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """First column and number of columns k whose point `origin + k * step` can show something of a patch.
-
-    A point shows the pixels that are less than 1 away along x and along y, so that x + y and x - y are less than 2 away.
+def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]) -> Tensor:
+    """Maps from pixels of canvases to points of the atlas, which run from -1 to 1 as grid_sample counts them.
 
     Args:
-        origin: float64 `(R, 2)`.
-        step: float64 `(R, 2)`.
-        bounds: float64 `(R, 4, 2)`, see `Patches.bounds`.
+        inverse: float64 `(B, T, 2, 3)`, pixel `(X, Y, 1)` of a canvas to point `(x, y)` of its patch.
+        patches: the patches.
+        chosen: which patch each clip takes, indices of clips and objects.
 
     Returns:
-        Int64 `(R,)` each; the number may be negative.
+        Float64 `(B, T, 3, 2)`: what one pixel to the right, one pixel down and the first pixel contribute.
     """
-    corners = torch.tensor([[1, 0, 1, 1], [0, 1, 1, -1]], device=origin.device, dtype=origin.dtype)
+    sides = torch.tensor([patches.atlas.shape[2], patches.atlas.shape[1]], device=inverse.device)
+    maps = inverse.mT.clone()
+    tops = patches.tops[chosen]
+    maps[:, :, 2] += torch.stack((torch.ones_like(tops), tops), dim=1)[:, None] + 0.5
+    maps *= 2 / sides.double()
+    maps[:, :, 2] -= 1
+    return maps
+
+
+def _spans(inverse: Tensor, bounds: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """First column and number of columns, for each row of a canvas, that can show something of a patch.
+
+    A pixel shows the points that are less than 1 away along x and along y, so x + y and x - y are less than 2 away.
+
+    Args:
+        inverse: float64 `(P, 2, 3)`, pixel `(X, Y, 1)` of a canvas to point `(x, y)` of its patch.
+        bounds: float64 `(P, 4, 2)`, see `Patches.bounds`.
+        first: int64 `(P, 2)` first column and row of each canvas to look at.
+        last: int64 `(P, 2)` the column and row after the last ones.
+
+    Returns:
+        Int64 `(P, most rows)` each; the number may be negative.
+    """
+    corners = torch.tensor([[1, 0, 1, 1], [0, 1, 1, -1]], device=inverse.device, dtype=inverse.dtype)
     reach = corners.abs().sum(dim=0)
-    base, slope = origin @ corners, step @ corners
+    slope, lean, base = (inverse.mT @ corners).unbind(1)
     # A row along which a coordinate hardly changes meets that limit far away, with the right sign.
     slope = torch.where(slope.abs() < 1e-9, 1e-9, slope)
     one, other = (bounds[..., 0] - reach - base) / slope, (bounds[..., 1] + reach - base) / slope
-    begin = torch.minimum(one, other).amax(dim=1).clamp(-1e6, 1e6).ceil().long()
-    end = torch.maximum(one, other).amin(dim=1).clamp(-1e6, 1e6).floor().long()
-    return begin, end - begin + 1
+    y = torch.arange(max(1, int(last[:, 1].max())), device=inverse.device)
+    begin, end = (values[:, :1].double().expand(-1, len(y)) for values in (first, last - 1))
+    limits = (torch.minimum(one, other), torch.maximum(one, other), lean / slope)
+    for low, high, shift in zip(*(values.unsqueeze(-1).unbind(1) for values in limits), strict=True):
+        moved = shift * y
+        begin, end = torch.maximum(begin, low - moved), torch.minimum(end, high - moved)
+    inside = (y >= first[:, 1:]) & (y < last[:, 1:]) & (bounds[..., 0] <= bounds[..., 1]).all(dim=1, keepdim=True)
+    begin = begin.ceil()
+    return begin.long(), torch.where(inside, end.floor() - begin + 1, 0).long()

@@ -25,11 +25,14 @@ class ModelSection:
         model_type: a model type of this package, e.g. `sigma`.
         config: fields of the model's configuration that differ from its defaults.
         init_from: a folder or Hub id whose weights training starts from; None starts from random weights.
+        teacher_cache: folder in which a frozen teacher's features are kept, for data whose clips are the same in every
+            epoch; None computes them anew.
     """
 
     model_type: str
     config: dict[str, Any] = field(default_factory=dict)
     init_from: str | None = None
+    teacher_cache: str | None = None
 
     def build_config(self) -> PreTrainedConfig:
         """The model's configuration.
@@ -85,6 +88,8 @@ class OptimizationSection:
         epochs: passes over the data; ignored when `max_steps` is set.
         global_batch_size: clips in an optimiser step, over all processes and accumulated batches.
         max_steps: optimiser steps of the whole run, warm-up and decay included.
+        schedule_epochs: epochs that the cosine is planned over, when the run is to stop before its end; None plans it
+            over the run.
         base_learning_rate: learning rate for `learning_rate_batch_size` clips; the actual one grows with the batch.
         base_min_learning_rate: what the cosine ends at, scaled likewise.
         learning_rate_batch_size: batch size the base rates are meant for.
@@ -98,6 +103,7 @@ class OptimizationSection:
     epochs: int = 800
     global_batch_size: int = 640
     max_steps: int | None = None
+    schedule_epochs: int | None = None
     base_learning_rate: float = 1.5e-4
     base_min_learning_rate: float = 1.0e-5
     learning_rate_batch_size: int = 256

@@ -32,7 +32,7 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
         model = AutoModelForPreTraining.from_config(config, dtype=torch.float32)
     else:
         model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
-    model.prepare_for_pretraining()
+    model.prepare_for_pretraining(recipe.model.teacher_cache)
     if recipe.run.activation_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.run.compile:
@@ -54,7 +54,8 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
     data = recipe.data
     stream = ClipStream(
         open_source(data.path, split=data.split, name=data.name),
-        ClipSpec(num_frames=config.num_frames, stride=data.stride, clips_per_video=data.clips_per_video),
+        # A method that repeats one frame needs no others decoded.
+        ClipSpec(getattr(config, "num_source_frames", config.num_frames), data.stride, data.clips_per_video),
         MultiScaleCrop(config.image_height_width[0], tuple(data.crop_scales)),
         seed=recipe.run.seed,
         shuffle_window=data.shuffle_window,

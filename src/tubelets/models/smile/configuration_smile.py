@@ -91,6 +91,11 @@ class SmileConfig(TubeletsVideoMAEConfig):
         return self.teacher_hidden_size if self.uses_teacher else self.pixels_per_tube
 
     @property
+    def num_source_frames(self) -> int:
+        """Frames of a video that a clip is made from: only one where it is repeated or not seen at all."""
+        return self.num_frames if self.background == "video" else 1
+
+    @property
     def motion(self) -> MotionSettings | None:
         """How motions are drawn, None if nothing moves."""
         if not self.num_objects:

@@ -48,7 +48,8 @@ class SmileCollator:
         """Stack clips, paste objects and draw masks.
 
         Args:
-            items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)`, and `seed`, an integer.
+            items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)` with
+                `config.num_source_frames` frames, and `seed`, an integer.
 
         Returns:
             `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, K, tokens)` with
@@ -69,24 +70,23 @@ class SmileCollator:
         """What objects move over: the clips, or what `config.background` puts in their place (smile.md, section 9).
 
         Args:
-            clips: uint8 `(B, frames, channels, height, width)`.
+            clips: uint8 `(B, frames, channels, height, width)`; one frame suffices unless the background is the clip.
             seeds: the clips' seeds.
 
         Returns:
-            Uint8 of the same shape, contiguous.
+            Uint8 `(B, num_frames, channels, height, width)`, contiguous.
         """
         background = self.config.background
-        if background == "still":
-            clips = clips[:, :1].expand_as(clips).contiguous()
-        elif background == "black":
-            clips = torch.zeros_like(clips)
+        if background == "video":
+            return clips
+        frames = clips[:, :1]
+        if background == "black":
+            frames = torch.zeros_like(frames)
         elif background == "noise":
-            shape = (1, *clips.shape[2:])
-            frames = [
-                torch.randint(256, shape, dtype=torch.uint8, generator=generator(seed, "noise")) for seed in seeds
-            ]
-            clips = torch.stack(frames).expand_as(clips).contiguous()
-        return clips
+            shape, kind = frames.shape[1:], torch.uint8
+            drawn = [torch.randint(256, shape, dtype=kind, generator=generator(seed, "noise")) for seed in seeds]
+            frames = torch.stack(drawn)
+        return frames.expand(-1, self.config.num_frames, -1, -1, -1).contiguous()
 
     def paste(self, clips: Tensor, settings: MotionSettings, seeds: Sequence[int]) -> tuple[Tensor, Motion]:
         """Draw a motion and objects for each clip and paste them in place.

@@ -364,8 +364,12 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
         if module is self:
             init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
 
-    def prepare_for_pretraining(self) -> None:
-        """Fetch what the objective needs and the weights do not hold (here nothing); training loops call it once."""
+    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
+        """Fetch what the objective needs and the weights do not hold (here nothing); training loops call it once.
+
+        Args:
+            teacher_cache: folder in which a frozen teacher's features are kept; None computes them anew.
+        """
 
     def predict(
         self, pixel_values: Tensor, visible_ids: Tensor, masked_ids: Tensor, **kwargs: Any
