@@ -1,8 +1,9 @@
 """Time one optimiser step of ours against transformers' VideoMAE, alternating in one run.
 
 Measures, for each size and precision, transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline,
-and SIGMA with the mlp target. All get the same clips, masks and optimiser. Numbers are medians of rounds in which the
-models take turns, and ratios of those; peak memory is that of a fresh process for each model.
+SIGMA with the mlp target, and SMILE's student with its teacher, CLIP ViT-B/16 with random weights. All get the same
+number of masked clips and the same optimiser; SMILE's are half as many clips with two masks each. Numbers are medians
+of rounds in which the models take turns, and ratios of those; peak memory is that of a fresh process for each model.
 
 Example:
     python scripts/benchmark_pretraining.py --sizes small base --precisions fp32 bf16 --rounds 5 --json benchmark.json
@@ -20,13 +21,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import VideoMAEConfig, VideoMAEForPreTraining
+from transformers import CLIPVisionConfig, CLIPVisionModel, VideoMAEConfig, VideoMAEForPreTraining
 
-from tubelets import SigmaConfig, SigmaForPreTraining, TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
-from tubelets.models.published import SIZES
+from tubelets import (
+    SigmaConfig,
+    SigmaForPreTraining,
+    SmileConfig,
+    SmileForPreTraining,
+    TubeletsVideoMAEConfig,
+    TubeletsVideoMAEForPreTraining,
+)
 from tubelets.masking import TubeMaskGenerator
+from tubelets.models.image_encoders import TransformersImageEncoder
+from tubelets.models.published import SIZES
 
-MODELS = ("transformers", "pixel", "sigma_mlp")
+MODELS = ("transformers", "pixel", "sigma_mlp", "smile_clip")
 
 
 def make_model(name: str, size: str) -> torch.nn.Module:
@@ -36,7 +45,13 @@ def make_model(name: str, size: str) -> torch.nn.Module:
         return VideoMAEForPreTraining(VideoMAEConfig(**SIZES[size], use_mean_pooling=False))
     if name == "pixel":
         return TubeletsVideoMAEForPreTraining(TubeletsVideoMAEConfig(**SIZES[size]))
-    return SigmaForPreTraining(SigmaConfig(**SIZES[size]))
+    if name == "sigma_mlp":
+        return SigmaForPreTraining(SigmaConfig(**SIZES[size]))
+    tower = CLIPVisionConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12)
+    tower.patch_size, tower.image_size = 16, 224
+    return SmileForPreTraining(SmileConfig(**SIZES[size])).load_teacher(
+        TransformersImageEncoder(CLIPVisionModel(tower))
+    )
 
 
 def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio: float) -> Callable[[], None]:
@@ -49,6 +64,8 @@ def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio:
     videos = torch.randn(batch_size, 16, 3, 224, 224, generator=generator).to(device)
     masks = TubeMaskGenerator((8, 14, 14), mask_ratio)
     mask = masks(batch_size, generator=generator).to(device)
+    if name == "smile_clip":
+        videos, mask = videos[: batch_size // 2], mask.unflatten(0, (-1, 2))
     extra = {} if name == "transformers" else {"num_masked": masks.num_masked}
 
     def step() -> None:
@@ -103,13 +120,15 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=2, help="masked clips in a step, an even number")
     parser.add_argument("--mask-ratio", type=float, default=0.9)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
     parser.add_argument("--json", help="also write the numbers to this file")
     parser.add_argument("--worker", choices=MODELS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.batch_size < 2 or arguments.batch_size % 2:
+        parser.error(f"--batch-size must be an even number, got {arguments.batch_size}")
     if arguments.worker:
         step = make_step(
             arguments.worker, arguments.sizes[0], arguments.precisions[0], arguments.batch_size, arguments.mask_ratio
@@ -128,9 +147,10 @@ def main() -> None:
                 memory = f"{values['peak_mb']:8.0f}" if "peak_mb" in values else f"{'-':>8}"
                 ratio = reference / values["seconds"]
                 print(f"{size:6} {precision:9} {name:13} {values['seconds']:8.3f} {memory} {ratio:27.2f}", flush=True)
-            if {"pixel", "sigma_mlp"} <= measured.keys():
-                cost = measured["sigma_mlp"]["seconds"] / measured["pixel"]["seconds"]
-                print(f"{size:6} {precision:9} SIGMA with the mlp target takes {cost:.2f} x our pixel step", flush=True)
+            for name, words in (("sigma_mlp", "SIGMA with the mlp target"), ("smile_clip", "SMILE with its teacher")):
+                if {"pixel", name} <= measured.keys():
+                    cost = measured[name]["seconds"] / measured["pixel"]["seconds"]
+                    print(f"{size:6} {precision:9} {words} takes {cost:.2f} x our pixel step", flush=True)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=2)

@@ -80,6 +80,13 @@ def test_readme_conversion_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert names["model"].config.target_type == "dino_v1"
 
 
+def test_readme_motion_snippet(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(blocks("python")[3], "README.md", "exec"), names)
+    assert (names["moved"] != names["frames"]).any()
+    assert names["objects"].names[0] in capsys.readouterr().out
+
+
 def test_readme_commands_name_files_and_options_that_exist() -> None:
     for command in "\n".join(blocks("bash")).replace("\\\n", " ").splitlines():
         for word in command.split("#")[0].split():

@@ -207,7 +207,7 @@ class _Rows:
 
         # Whole words, which begin at a multiple of their length in the frame.
         column, row = origins.index_select(0, box).unbind(1)
-        lead = (column + begin) % word
+        lead = (column + begin) & (word - 1)
         words = (lead + length + word - 1) // word
         place_of = (targets[chosen].view(-1).index_select(0, box) * height + row + y) * width + column + begin - lead
         table = _atlas_maps(inverse, patches, chosen).flatten(0, 1).index_select(0, box)
@@ -215,7 +215,7 @@ class _Rows:
         start = base + down * y[:, None] + step * (begin - lead)[:, None]
 
         # Lengths within a few pixels count as equal: rows that lie near each other in memory then stay together.
-        order = (words * word // _GRAIN).argsort(descending=True, stable=True)
+        order = words.argsort(descending=True, stable=True)
         return cls(
             start=start.float().index_select(0, order).t().contiguous(),
             step=step.float().index_select(0, order).t().contiguous(),
@@ -233,16 +233,24 @@ class _Rows:
         while first < len(lengths):
             part = slice(first, first + max(1, _BLOCK // (lengths[first] * word + _GRAIN)))
             first = part.stop
-            # Rows shorter than the block repeat their last word.
-            number = torch.arange(max(lengths[part]), device=atlas.device).minimum(self.length[part, None] - 1)
-            column = (number[..., None] * word + torch.arange(word, device=atlas.device)).int().flatten(1)
+            shortest, longest = lengths[part][-1], lengths[part][0]
+            column = torch.arange(longest * word, device=atlas.device, dtype=torch.float32)
             # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
-            grid = torch.empty(2, *column.shape, device=atlas.device)
+            grid = torch.empty(2, len(self.length[part]), longest * word, device=atlas.device)
             for points, start, step in zip(grid, self.start[:, part, None], self.step[:, part, None], strict=True):
                 torch.mul(column, step, out=points).add_(start)
-            values = F.grid_sample(atlas, grid.permute(1, 2, 0)[None], align_corners=False)[0]
+            # What a word has beyond the patch is read beyond the atlas, where everything is transparent.
             begin, end = self.span[:, part, None]
-            values[3].masked_fill_((column < begin) | (column >= end), 0)
+            tail = (shortest - 1) * word
+            grid[0, :, :word].masked_fill_(column[:word] < begin, 3)
+            grid[0, :, tail:].masked_fill_(column[tail:] >= end, 3)
+            # Rows shorter than the block repeat their last word.
+            for number in range(shortest, longest):
+                over = (self.length[part] <= number)[:, None]
+                last, now = (grid[:, :, k * word : (k + 1) * word] for k in (number - 1, number))
+                now.copy_(torch.where(over, last, now))
+            number = torch.arange(longest, device=atlas.device).minimum(self.length[part, None] - 1)
+            values = F.grid_sample(atlas, grid.permute(1, 2, 0)[None], align_corners=False)[0]
             if not opaque:
                 values[3] *= self.opacity[part, None]
             yield (number + self.place[part, None]).view(-1), values.flatten(1)
