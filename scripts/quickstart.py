@@ -24,7 +24,7 @@ from tubelets.data.shards import build_shards
 from tubelets.data.transcoding import TranscodeOptions
 from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation.frozen import headline
-from tubelets.masking import MASK_TYPES, build_mask_generator
+from tubelets.masking import build_mask_generator
 from tubelets.models.sigma.modeling_sigma import SigmaForPreTraining
 from tubelets.training.logging import read_log
 from tubelets.visualization import save_assignments, save_masks, save_scores, save_training_curves
@@ -78,7 +78,7 @@ def draw(model_folder: Path, output: Path) -> dict[str, Path]:
     }
     masks = {
         name: build_mask_generator(name, config.grid, config.mask_ratio)(len(clips), generator=generator)
-        for name in MASK_TYPES
+        for name in ("tube", "random")
     }
     with torch.no_grad():
         prediction = model(torch.stack(list(clips.values())), masks[config.mask_type])

@@ -6,8 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from tubelets.masking import MASK_TYPES, RandomMaskGenerator, TubeMaskGenerator, build_mask_generator
+from tubelets.masking import (
+    MASK_TYPES,
+    VIDEO_NOISE,
+    NoiseMaskGenerator,
+    RandomMaskGenerator,
+    TubeMaskGenerator,
+    build_mask_generator,
+)
 
+PLAIN = ("random", "tube")
 GRID = (8, 14, 14)
 
 
@@ -51,14 +59,14 @@ def test_tubes_are_constant_over_time_and_random_masks_are_not() -> None:
     assert not (random == random[:, :1]).all()
 
 
-@pytest.mark.parametrize("mask_type", sorted(MASK_TYPES))
+@pytest.mark.parametrize("mask_type", PLAIN)
 def test_clips_of_a_batch_and_successive_draws_differ(mask_type: str) -> None:
     draw, generator = build_mask_generator(mask_type, GRID, 0.9), seeded()
     masks = torch.cat([draw(8, generator=generator), draw(8, generator=generator)])
     assert len(masks.unique(dim=0)) == 16
 
 
-@pytest.mark.parametrize("mask_type", sorted(MASK_TYPES))
+@pytest.mark.parametrize("mask_type", PLAIN)
 def test_a_seed_decides_the_mask_and_the_global_generator_is_left_alone(mask_type: str) -> None:
     draw = build_mask_generator(mask_type, GRID, 0.9)
     before = torch.get_rng_state()
@@ -68,7 +76,7 @@ def test_a_seed_decides_the_mask_and_the_global_generator_is_left_alone(mask_typ
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("mask_type", sorted(MASK_TYPES))
+@pytest.mark.parametrize("mask_type", PLAIN)
 def test_every_position_is_masked_equally_often(mask_type: str) -> None:
     draws, ratio = 20_000, 0.75
     mask = build_mask_generator(mask_type, (2, 4, 4), ratio)(draws, generator=seeded())
@@ -85,7 +93,7 @@ def test_pairs_of_positions_are_masked_together_as_often_as_chance_says() -> Non
     assert (pairs - expected).abs().max() < 5 * math.sqrt(expected * (1 - expected) / draws)
 
 
-@pytest.mark.parametrize("mask_type", sorted(MASK_TYPES))
+@pytest.mark.parametrize("mask_type", PLAIN)
 def test_masks_are_made_on_the_device_asked_for(mask_type: str) -> None:
     draw = build_mask_generator(mask_type, (2, 4, 4), 0.5)
     assert draw(2).device.type == "cpu"
@@ -93,7 +101,7 @@ def test_masks_are_made_on_the_device_asked_for(mask_type: str) -> None:
     assert draw(2, device=torch.device("meta")).device.type == "meta"
 
 
-@pytest.mark.parametrize("mask_type", sorted(MASK_TYPES))
+@pytest.mark.parametrize("mask_type", PLAIN)
 @pytest.mark.parametrize(
     ("grid", "ratio", "named"),
     [
@@ -113,5 +121,21 @@ def test_bad_grids_and_ratios_are_refused_by_value(mask_type: str, grid: Any, ra
 
 
 def test_an_unknown_type_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"\['random', 'tube'\].*'block'"):
+    with pytest.raises(ValueError, match=r"\['blue2d', .*'random', .*'tube'\], got 'block'"):
         build_mask_generator("block", GRID, 0.9)
+
+
+def test_every_kind_of_video_noise_is_a_mask_type() -> None:
+    assert {*PLAIN, *VIDEO_NOISE} == set(MASK_TYPES)
+    for name in VIDEO_NOISE:
+        options: dict[str, Any] = {"bank_size": 2, "volume_shape": (8, 16, 16), "seed": 3}
+        made = build_mask_generator(name, (4, 8, 8), 0.75, **options)
+        direct = NoiseMaskGenerator(name, (4, 8, 8), 0.75, **options)
+        assert made.num_masked == 4 * 48
+        assert torch.equal(made(3, generator=seeded()), direct(3, generator=seeded()))
+
+
+@pytest.mark.parametrize(("name", "options"), [("green3d", {"colour": 1}), ("tube", {"bank_size": 2})])
+def test_options_that_a_generator_does_not_have_are_refused(name: str, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*{next(iter(options))}"):
+        build_mask_generator(name, GRID, 0.9, **options)

@@ -72,6 +72,17 @@ def test_defaults_of_sigma_are_the_scripts() -> None:
     assert config.teacher is None
 
 
+@pytest.mark.parametrize("config_class", CONFIGS)
+def test_any_method_takes_masks_of_coloured_noise(config_class: Any, tmp_path: Path) -> None:
+    options = {"bank_size": 2, "volume_shape": [8, 16, 16], "sigma_low": 0.5, "sigma_high": [1.5, 2.0]}
+    config = config_class(**SIZES, image_size=32, patch_size=8, mask_type="green3d", mask_options=options)
+    config.save_pretrained(tmp_path)
+    generators = [each.build_mask_generator() for each in (config, config_class.from_pretrained(tmp_path))]
+    masks = [each(4, generator=torch.Generator().manual_seed(0)) for each in generators]
+    assert torch.equal(*masks)
+    assert masks[0].sum(dim=1).tolist() == [16] * 4
+
+
 def test_defaults_of_smile_are_the_first_stage() -> None:
     config = SmileConfig()
     assert (config.target_type, config.teacher) == ("clip", "transformers:openai/clip-vit-base-patch16")
@@ -104,6 +115,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no pixels": ({"image_size": 0}, "image_size"),
     "no heads": ({"num_attention_heads": 0}, "num_attention_heads"),
     "no width": ({"hidden_size": 0}, "hidden_size"),
+    "mask options": ({"mask_type": "green3d", "mask_options": {"colour": 1}}, "green3d.*colour"),
+    "small bank": ({"mask_type": "red3d", "mask_options": {"volume_shape": [4, 4, 4]}}, r"volume_shape \(4, 4, 4\)"),
     "three sides": ({"image_size": (224, 224, 224)}, "image_size"),
 }
 BAD_SIGMA: dict[str, tuple[dict[str, Any], str]] = {

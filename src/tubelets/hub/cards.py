@@ -128,7 +128,8 @@ def _results(checkpoint: PublishedCheckpoint) -> str:
     return (
         "| data | metric | value | source |\n|---|---|---|---|\n"
         f"| {DATASETS[checkpoint.finetuning_data]}, validation, {checkpoint.views} | top-1 accuracy | "
-        f"{checkpoint.top1} % | published by the authors, [paper]({checkpoint.paper.url}); not measured by this package |"
+        f"{checkpoint.top1} % | published by the authors, [paper]({checkpoint.paper.url}); not measured by this "
+        "package |"
     )
 
 

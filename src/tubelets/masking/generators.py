@@ -1,7 +1,6 @@
 """Random and tube masks with exact counts, drawn for a whole batch at once."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,8 +12,8 @@ class MaskGenerator(Protocol):
     """Anything that draws masks over a token grid."""
 
     @property
-    def grid(self) -> tuple[int, int, int]:
-        """Token grid `(time, rows, columns)`."""
+    def grid(self) -> tuple[int, ...]:
+        """Token grid, `(time, rows, columns)` for video."""
 
     @property
     def num_masked(self) -> int:
@@ -121,32 +120,3 @@ class RandomMaskGenerator:
         """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
         time, rows, columns = self.grid
         return _draw(batch_size, time * rows * columns, self.num_masked, generator, device)
-
-
-MASK_TYPES: dict[str, Callable[[tuple[int, int, int], float], MaskGenerator]] = {
-    "tube": TubeMaskGenerator,
-    "random": RandomMaskGenerator,
-}
-
-
-def build_mask_generator(mask_type: str, grid: tuple[int, int, int], mask_ratio: float) -> MaskGenerator:
-    """Make the mask generator of a configuration.
-
-    Args:
-        mask_type: a name in `MASK_TYPES`.
-        grid: token grid `(time, rows, columns)`.
-        mask_ratio: share of masked tokens, in [0, 1).
-
-    Returns:
-        A generator whose calls return bool masks `(batch_size, tokens)`.
-
-    Raises:
-        ValueError: if the name is unknown or a value is out of range.
-
-    Example:
-        >>> build_mask_generator("tube", (8, 14, 14), 0.9).num_masked
-        1408
-    """
-    if mask_type not in MASK_TYPES:
-        raise ValueError(f"mask_type must be one of {sorted(MASK_TYPES)}, got {mask_type!r}")
-    return MASK_TYPES[mask_type](grid, mask_ratio)

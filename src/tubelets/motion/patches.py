@@ -37,7 +37,8 @@ class Patches:
         """Transparent patches of the sizes `(B, N, 2)`."""
         heights = sizes[..., 1].flatten() + 2
         ends = heights.cumsum(0)
-        atlas = torch.zeros(4, int(ends[-1]), int(sizes[..., 0].max()) + 2, device=sizes.device)
+        # The four values of a pixel lie together in memory, so that a renderer fetches them at once.
+        atlas = torch.zeros(int(ends[-1]), int(sizes[..., 0].max()) + 2, 4, device=sizes.device).permute(2, 0, 1)
         return cls(atlas, (ends - heights + 1).view(sizes.shape[:2]), sizes)
 
     def image(self, clip: int, index: int) -> Tensor:
@@ -154,10 +155,12 @@ def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion, weighted
             source = (image if weighted else weighted_by_alpha(image)).to(target.device)
             # Only processors resize whole numbers, several times faster than floats.
             source = source.float() if source.is_cuda else source
-            target.copy_(F.interpolate(source[None], target.shape[1:], mode="bicubic", antialias=True)[0])
-    colours, alphas = patches.atlas[:3], patches.atlas[3]
-    colours.mul_(255 / alphas.clamp_min(1e-3)).round_().clamp_(0, 255)
-    alphas.round_().clamp_(0, 255).div_(255)
+            resized = F.interpolate(source[None], target.shape[1:], mode="bicubic", antialias=True)[0]
+            resized = resized.to(torch.float32, memory_format=torch.contiguous_format).round_().clamp_(0, 255)
+            colours, alphas = resized[:3], resized[3]
+            colours.mul_(255 / alphas.clamp_min(1e-3)).round_().clamp_(0, 255)
+            alphas.div_(255)
+            target.copy_(resized)
     return patches
 
 

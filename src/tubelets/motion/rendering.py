@@ -18,7 +18,7 @@ from tubelets.motion.patches import Patches, check_frames
 from tubelets.motion.records import Motion
 
 # Pixels of a block: its temporary tensors (some 40 bytes a pixel) stay in a core's second-level cache.
-_BLOCK = 1 << 15
+_BLOCK = 3 << 14
 # Rows whose lengths differ by less are left in the order in which they lie in memory.
 _GRAIN = 8
 
@@ -144,12 +144,11 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Ite
         motion: the motions.
         patches: the patches, on the same device.
         targets: int64 `(B, N, T)`, the number of the plane in a result into which each object goes in each frame.
-        word: pixels that are written at once; a divisor of the width.
+        word: pixels that are written at once, a divisor of the width.
 
     Yields:
-        Int64 `(words,)` places in the flat result, in words, and float32 `(4, words * word)` red, green, blue (0 to
-        255) and alpha (0 to 1, where a word sticks out of a patch 0). Places may occur more than once in a block, then
-        with the same values: computing all of a block's results before writing any makes that harmless.
+        Int64 `(words,)` places in the flat result, counted in words, none twice in a block; and float32
+        `(4, words * word)` red, green, blue (0 to 255) and alpha (0 to 1; 0 where a word sticks out of a patch).
     """
     clips, objects, _, _ = motion.boxes.shape
     if tuple(patches.sizes.shape[:2]) != (clips, objects):
@@ -160,7 +159,7 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Ite
     # The four values of a pixel lie together, so that a sample fetches them at once.
     atlas = patches.atlas[None].contiguous(memory_format=torch.channels_last)
     for rank in range(objects):
-        yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank], word).sampled(atlas, word)
+        yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank], word).sampled(atlas)
 
 
 @dataclass(frozen=True)
@@ -170,7 +169,8 @@ class _Rows:
     Attributes:
         start: float32 `(2, R)` point of the atlas that the first pixel shows, from -1 to 1 over the whole atlas.
         step: float32 `(2, R)` how far one pixel to the right moves it.
-        span: int32 `(2, R)` first pixel of the row that belongs to the patch, and the one after the last.
+        first: float32 `(R, word)`, 1 for the pixels of the first word that belong to the patch and 0 for others.
+        last: float32 `(R, word)`, the same for the last word, which may be the first.
         length: int64 `(R,)` words, at least 1.
         opacity: float32 `(R,)`.
         place: int64 `(R,)`, where the first word goes in the flat result.
@@ -178,7 +178,8 @@ class _Rows:
 
     start: Tensor
     step: Tensor
-    span: Tensor
+    first: Tensor
+    last: Tensor
     length: Tensor
     opacity: Tensor
     place: Tensor
@@ -199,9 +200,9 @@ class _Rows:
         height, width = motion.frame_size
         origins = placed.origins.flatten(0, 1)
         limits = torch.tensor([width, height], device=boxes.device)
-        last = torch.minimum(placed.sizes, limits - placed.origins) * (opacity > 0)[..., None]
+        ends = torch.minimum(placed.sizes, limits - placed.origins) * (opacity > 0)[..., None]
         octagons = bounds[chosen].repeat_interleave(boxes.shape[1], dim=0)
-        begin, length = _spans(inverse.flatten(0, 1), octagons, (-origins).clamp_min(0), last.flatten(0, 1))
+        begin, length = _spans(inverse.flatten(0, 1), octagons, (-origins).clamp_min(0), ends.flatten(0, 1))
         box, y = (length > 0).nonzero(as_tuple=True)
         begin, length = begin[box, y], length[box, y]
 
@@ -209,6 +210,8 @@ class _Rows:
         column, row = origins.index_select(0, box).unbind(1)
         lead = (column + begin) & (word - 1)
         words = (lead + length + word - 1) // word
+        # Row i of the triangle has ones from column i on.
+        triangle = torch.ones(word + 1, word, device=lead.device).triu()
         place_of = (targets[chosen].view(-1).index_select(0, box) * height + row + y) * width + column + begin - lead
         table = _atlas_maps(inverse, patches, chosen).flatten(0, 1).index_select(0, box)
         step, down, base = table.unbind(1)
@@ -219,41 +222,58 @@ class _Rows:
         return cls(
             start=start.float().index_select(0, order).t().contiguous(),
             step=step.float().index_select(0, order).t().contiguous(),
-            span=torch.stack((lead, lead + length)).int().index_select(1, order),
+            first=triangle.index_select(0, lead.index_select(0, order)),
+            last=1 - triangle.index_select(0, (lead + length - (words - 1) * word).index_select(0, order)),
             length=words.index_select(0, order),
             opacity=opacity.view(-1).index_select(0, box.index_select(0, order)),
             place=(place_of // word).index_select(0, order),
         )
 
-    def sampled(self, atlas: Tensor, word: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read the patches along the rows, some rows of about the same length at a time."""
-        opaque = bool((self.opacity == 1).all())
-        lengths = self.length.tolist()
-        first = 0
-        while first < len(lengths):
-            part = slice(first, first + max(1, _BLOCK // (lengths[first] * word + _GRAIN)))
-            first = part.stop
-            shortest, longest = lengths[part][-1], lengths[part][0]
-            column = torch.arange(longest * word, device=atlas.device, dtype=torch.float32)
+    def sampled(self, atlas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Read the patches along the rows, about `_BLOCK` pixels at a time; see `_blocks`."""
+        word, opaque = self.first.shape[1], bool((self.opacity == 1).all())
+        for pieces in self._pieces():
+            words = sum((rows.stop - rows.start) * length for rows, length in pieces)
+            places = torch.empty(words, device=atlas.device, dtype=torch.int64)
             # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
-            grid = torch.empty(2, len(self.length[part]), longest * word, device=atlas.device)
-            for points, start, step in zip(grid, self.start[:, part, None], self.step[:, part, None], strict=True):
-                torch.mul(column, step, out=points).add_(start)
-            # What a word has beyond the patch is read beyond the atlas, where everything is transparent.
-            begin, end = self.span[:, part, None]
-            tail = (shortest - 1) * word
-            grid[0, :, :word].masked_fill_(column[:word] < begin, 3)
-            grid[0, :, tail:].masked_fill_(column[tail:] >= end, 3)
-            # Rows shorter than the block repeat their last word.
-            for number in range(shortest, longest):
-                over = (self.length[part] <= number)[:, None]
-                last, now = (grid[:, :, k * word : (k + 1) * word] for k in (number - 1, number))
-                now.copy_(torch.where(over, last, now))
-            number = torch.arange(longest, device=atlas.device).minimum(self.length[part, None] - 1)
-            values = F.grid_sample(atlas, grid.permute(1, 2, 0)[None], align_corners=False)[0]
-            if not opaque:
-                values[3] *= self.opacity[part, None]
-            yield (number + self.place[part, None]).view(-1), values.flatten(1)
+            grid = torch.empty(2, words * word, device=atlas.device)
+            begin = 0
+            for rows, length in pieces:
+                part = slice(begin, begin + (rows.stop - rows.start) * length)
+                begin = part.stop
+                number = torch.arange(length, device=atlas.device)
+                torch.add(self.place[rows, None], number, out=places[part].view(-1, length))
+                column = torch.arange(length * word, device=atlas.device, dtype=torch.float32)
+                points = grid[:, part.start * word : part.stop * word].view(2, -1, length * word)
+                torch.mul(self.step[:, rows, None], column, out=points).add_(self.start[:, rows, None])
+            values = F.grid_sample(atlas, grid.t()[None, None], align_corners=False)[0, :, 0]
+            begin = 0
+            for rows, length in pieces:
+                part = slice(begin, begin + (rows.stop - rows.start) * length * word)
+                begin = part.stop
+                alphas = values[3, part].view(-1, length, word)
+                alphas[:, 0] *= self.first[rows]
+                alphas[:, -1] *= self.last[rows]
+                if not opaque:
+                    alphas *= self.opacity[rows, None, None]
+            yield places, values
+
+    def _pieces(self) -> Iterator[list[tuple[slice, int]]]:
+        """Blocks of rows: ranges of rows of equal length, and that length."""
+        pieces: list[tuple[slice, int]] = []
+        first, room = 0, _BLOCK // self.first.shape[1]
+        lengths, counts = self.length.unique_consecutive(return_counts=True)
+        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
+            end = first + count
+            while first < end:
+                rows = slice(first, min(end, first + max(1, room // length)))
+                pieces.append((rows, length))
+                first, room = rows.stop, room - (rows.stop - rows.start) * length
+                if room < length:
+                    yield pieces
+                    pieces, room = [], _BLOCK // self.first.shape[1]
+        if pieces:
+            yield pieces
 
 
 def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]) -> Tensor:
@@ -268,7 +288,8 @@ def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]
         Float64 `(B, T, 3, 2)`: what one pixel to the right, one pixel down and the first pixel contribute.
     """
     sides = torch.tensor([patches.atlas.shape[2], patches.atlas.shape[1]], device=inverse.device)
-    maps = inverse.mT.clone()
+    # One row of a table for each box is read several times faster than its entries one by one.
+    maps = inverse.mT.contiguous()
     tops = patches.tops[chosen]
     maps[:, :, 2] += torch.stack((torch.ones_like(tops), tops), dim=1)[:, None] + 0.5
     maps *= 2 / sides.double()

@@ -99,13 +99,16 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
     planned = optimization.schedule_epochs
     if planned is not None and planned * steps_per_epoch < total_steps:
         raise ValueError(
-            f"optimization.schedule_epochs={planned} are {planned * steps_per_epoch} steps, fewer than the {total_steps} "
-            "of the run; raise it, or leave it out"
+            f"optimization.schedule_epochs={planned} are {planned * steps_per_epoch} steps, fewer than the "
+            f"{total_steps} of the run; raise it, or leave it out"
         )
     planned_steps = total_steps if planned is None else planned * steps_per_epoch
     warmup_steps = min(round(optimization.warmup_epochs * steps_per_epoch), planned_steps)
     schedule = Schedule(
-        optimization.base_learning_rate * scale, optimization.base_min_learning_rate * scale, warmup_steps, planned_steps
+        optimization.base_learning_rate * scale,
+        optimization.base_min_learning_rate * scale,
+        warmup_steps,
+        planned_steps,
     )
     return Plan(steps_per_epoch, total_steps, optimization.global_batch_size // at_once, schedule)
 

@@ -39,7 +39,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
         motion_type: path of an object: `gaussian` is smooth, `linear` goes straight between key frames.
         motion_settings: other fields of `tubelets.motion.MotionSettings` that differ from SMILE's, such as
             `{"rotation_velocity": 0.0}`.
-        mask_type: `trajectory` follows the pasted objects; `tube` and `random` do not.
+        mask_type: `trajectory` follows the pasted objects; the masks of the base, such as `tube`, do not.
         trajectory_mask: kind of trajectory mask, a name in `tubelets.masking.TRAJECTORY_TYPES`.
         traj_unmask_ratio: share of the trajectory's tokens that stays visible, in [0, 1]. The official generator uses
             0.1; the 0.2 of its launch script never reaches it.
@@ -59,7 +59,9 @@ class SmileConfig(TubeletsVideoMAEConfig):
     model_type = "smile"
 
     mask_ratio: float | int = 0.8
-    mask_type: Literal["tube", "random", "trajectory"] = "trajectory"
+    mask_type: Literal["trajectory", "tube", "random", "red2d", "blue2d", "green2d", "red3d", "blue3d", "green3d"] = (
+        "trajectory"
+    )
     target_type: Literal["clip", "dino", "image_encoder", "pixel"] = "clip"
     normalize_target: bool = True
     teacher: str | None = None
@@ -135,6 +137,8 @@ class SmileConfig(TubeletsVideoMAEConfig):
             motion = self.motion
         except TypeError as error:
             raise ValueError(f"motion_settings must be fields of MotionSettings, got {self.motion_settings}") from error
+        if self.mask_type == "trajectory" and self.mask_options:
+            raise ValueError(f"mask_options are for other masks than mask_type='trajectory', got {self.mask_options}")
         if self.mask_type == "trajectory" and motion is None:
             raise ValueError("mask_type='trajectory' needs moving objects; set num_objects, or mask_type='tube'")
         if motion is not None and self.num_frames < 2:

@@ -40,6 +40,8 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
             pretraining and feature extraction do.
         norm_pix_loss: standardise pixel targets per tube and colour channel.
         mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
+        mask_options: further fields of the mask generator, for coloured noise those of
+            `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
         mask_ratio: share of masked tokens in pretraining, in [0, 1).
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
@@ -61,7 +63,8 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
 
     layer_norm_eps: float = 1e-6
     use_mean_pooling: bool = False
-    mask_type: Literal["tube", "random"] = "tube"
+    mask_type: Literal["tube", "random", "red2d", "blue2d", "green2d", "red3d", "blue3d", "green3d"] = "tube"
+    mask_options: dict[str, Any] | None = None
     mask_ratio: float | int = 0.9
     drop_path_rate: float | int = 0.0
     head_dropout: float | int = 0.0
@@ -136,7 +139,12 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
 
     def build_mask_generator(self) -> Any:
         """What draws the masks of pretraining; its `num_masked` is the count of every clip."""
-        return build_mask_generator(self.mask_type, self.grid, self.mask_ratio)
+        # A configuration that was read from a file has lists where the generator has tuples.
+        options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in (self.mask_options or {}).items()
+        }
+        return build_mask_generator(self.mask_type, self.grid, self.mask_ratio, **options)
 
     def validate_geometry(self) -> None:
         """Refuse sizes that do not tile: frames by tubelets, pixels by patches, widths by attention heads."""
@@ -174,6 +182,11 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
         )
         ends = self.pixels_per_tube + self.num_labels + tubes
         return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
+
+    def validate_masks(self) -> None:
+        """Refuse options that the mask generator does not have."""
+        if self.mask_options:
+            self.build_mask_generator()
 
     def validate_limits(self) -> None:
         """Refuse sizes of which no machine could hold a model; files of strangers are read."""
