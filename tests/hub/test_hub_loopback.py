@@ -16,6 +16,8 @@ from hub_server import HubServer
 from runs import NAMES, ROOT, finetuning_run
 from safetensors.torch import load_file, save_file
 
+from tubelets.masking import NoiseMaskGenerator
+
 PUSH = str(ROOT / "scripts" / "push_checkpoint.py")
 # Several publications in one process, which must not wait between its attempts; prints their exit codes and messages.
 PUBLISH = """
@@ -246,3 +248,21 @@ def test_a_hostile_index_on_the_hub_is_refused(run: Path, server: HubServer, tmp
     assert done.returncode != 0
     assert "UnsafeCheckpointError" in done.stderr
     assert not any("stolen" in request for request in server.requests)
+
+
+def test_a_bank_of_masks_is_pushed_and_read_in_a_new_process(server: HubServer, tmp_path: Path) -> None:
+    script = str(ROOT / "scripts" / "make_mask_bank.py")
+    sizes = ("--bank-size", "2", "--volume-shape", "4", "8", "8", "--grid", "2", "4", "4", "--mask-ratio", "0.5")
+    done = client(server, tmp_path / "home", script, "green3d", str(tmp_path / "b"), *sizes, "--push-to", "tester/bank")
+    assert done.returncode == 0, done.stderr
+    assert set(server.repos["datasets", "tester/bank"].files()) >= {"mask_bank.safetensors", "README.md"}
+    code = (
+        "import json, torch; from tubelets.models.mask_banks import load_mask_bank; "
+        "masks = load_mask_bank('tester/bank', (2, 4, 4), 0.5)(3, generator=torch.Generator().manual_seed(0)); "
+        "print(json.dumps(masks.int().tolist()))"
+    )
+    masks = answer(client(server, tmp_path / "home2", "-c", code))
+    drawn = NoiseMaskGenerator("green3d", (2, 4, 4), 0.5, bank_size=2, volume_shape=(4, 8, 8))
+    assert masks == drawn(3, generator=torch.Generator().manual_seed(0)).int().tolist()
+    # Offline, the cache serves it.
+    assert answer(client(server, tmp_path / "home2", "-c", code, offline=True)) == masks

@@ -1,5 +1,6 @@
 """Masks from coloured noise with exact counts, drawn for a whole batch at once out of a bank made from a seed."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -163,6 +164,33 @@ class NoiseMaskGenerator:
                 color_noise(white[0], color, low, high)[None] if flat else color_noise(white, color, low, high)
             )
         return torch.stack(volumes)
+
+    def with_bank(self, bank: Tensor) -> "NoiseMaskGenerator":
+        """The same generator with a bank that was made before.
+
+        Args:
+            bank: what `bank` of an equal generator is.
+
+        Returns:
+            A copy.
+
+        Raises:
+            ValueError: if the bank has another shape or type.
+        """
+        if self.kind == "regularized_blue":
+            shape: tuple[int, ...] = (int(self.bank_size or 0), *self.grid)
+        else:
+            shape = (int(self.bank_size or 0), 1 if self.kind.endswith("2d") else self.volume_shape[0])
+            shape = (*shape, *self.volume_shape[1:])
+        kind = torch.bool if self.kind == "regularized_blue" else torch.float32
+        if tuple(bank.shape) != shape or bank.dtype != kind:
+            raise ValueError(
+                f"a bank of {self.kind} must be {kind} of shape {shape}, got {bank.dtype} {tuple(bank.shape)}"
+            )
+        copy = dataclasses.replace(self)
+        # Where `functools.cached_property` would keep it.
+        copy.__dict__["bank"] = bank
+        return copy
 
     @staticmethod
     def _draw_sigma(given: Sigma | None, color: str, generator: torch.Generator, high: bool = False) -> float:

@@ -67,7 +67,7 @@ class Patches:
         visible = self.atlas[3] > 0
         first = torch.where(visible, columns, torch.inf).amin(dim=1).double()
         last = torch.where(visible, columns, -torch.inf).amax(dim=1).double()
-        empty = ~visible.any(dim=1)
+        empty = last.isinf()
         low = torch.stack((first, y.masked_fill(empty, torch.inf), first + y, first - y), dim=1)
         high = torch.stack((last, y.masked_fill(empty, -torch.inf), last + y, last - y), dim=1)
         index = owner[:, None].expand(-1, 4)

@@ -2,8 +2,9 @@
 
 Resizing, shearing and rotating a patch are affine maps, so that each pixel of the frame knows which point of the patch
 it shows. Rows of pixels inside the transformed patches of all clips, frames and objects are collected, sorted by length
-and sampled in blocks that fit into a processor's cache. The patch is read once, bilinearly; `tubelets.motion.exact`
-goes through the same steps one after the other, as the papers' code does, and differs by a few grey levels.
+and sampled in blocks that fit into a processor's cache; frames are read and written eight pixels at a time. The patch
+is read once, bilinearly; `tubelets.motion.exact` goes through the same steps one after the other, as the papers' code
+does, and differs by a few grey levels.
 """
 
 from collections.abc import Iterator
@@ -13,14 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tubelets.motion.geometry import paste_order, place
+from tubelets.motion.geometry import Placement, paste_order, place
 from tubelets.motion.patches import Patches, check_frames
 from tubelets.motion.records import Motion
 
 # Pixels of a block: its temporary tensors (some 40 bytes a pixel) stay in a core's second-level cache.
 _BLOCK = 3 << 14
-# Rows whose lengths differ by less are left in the order in which they lie in memory.
-_GRAIN = 8
 
 
 def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = False) -> Tensor:
@@ -28,7 +27,7 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
 
     Objects with the largest mean size are pasted first. Each is blended as `frame * (1 - alpha) + patch * alpha` and
     truncated to whole grey levels before the next. Equal inputs give equal bits; a clip in another batch may differ by
-    one grey level in a few pixels, because positions are rounded relative to the batch.
+    a grey level or two in a few pixels, because positions are rounded relative to the batch.
 
     Args:
         frames: uint8 `(B, T, 3, H, W)`.
@@ -190,18 +189,12 @@ class _Rows:
     ) -> "_Rows":
         """The rows of one object of each clip, given int64 `(B,)`, over all frames."""
         chosen = (torch.arange(len(objects), device=objects.device), objects)
-        boxes, opacity = motion.boxes[chosen], motion.opacities[chosen]
-        placed = place(boxes, motion.angles[chosen], motion.shears[chosen], motion.frame_size, motion.shift_clipped)
-        # From the patch in the size of its box to the patch as it is stored, pixel areas onto pixel areas.
-        ratio = patches.sizes[chosen][:, None] / (boxes[..., 2:] - boxes[..., :2]).double()
-        inverse = placed.inverse * ratio[..., None]
-        inverse[..., 2] += 0.5 * ratio - 0.5
-
+        placed, inverse = _placed(motion, patches, chosen)
         height, width = motion.frame_size
-        origins = placed.origins.flatten(0, 1)
-        limits = torch.tensor([width, height], device=boxes.device)
+        opacity, origins = motion.opacities[chosen], placed.origins.flatten(0, 1)
+        limits = torch.tensor([width, height], device=origins.device)
         ends = torch.minimum(placed.sizes, limits - placed.origins) * (opacity > 0)[..., None]
-        octagons = bounds[chosen].repeat_interleave(boxes.shape[1], dim=0)
+        octagons = bounds[chosen].repeat_interleave(opacity.shape[1], dim=0)
         begin, length = _spans(inverse.flatten(0, 1), octagons, (-origins).clamp_min(0), ends.flatten(0, 1))
         box, y = (length > 0).nonzero(as_tuple=True)
         begin, length = begin[box, y], length[box, y]
@@ -213,11 +206,11 @@ class _Rows:
         # Row i of the triangle has ones from column i on.
         triangle = torch.ones(word + 1, word, device=lead.device).triu()
         place_of = (targets[chosen].view(-1).index_select(0, box) * height + row + y) * width + column + begin - lead
-        table = _atlas_maps(inverse, patches, chosen).flatten(0, 1).index_select(0, box)
-        step, down, base = table.unbind(1)
+        # One row of a table for each box is read several times faster than its entries one by one.
+        step, down, base = _atlas_maps(inverse, patches, chosen).flatten(0, 1).index_select(0, box).unbind(1)
         start = base + down * y[:, None] + step * (begin - lead)[:, None]
 
-        # Lengths within a few pixels count as equal: rows that lie near each other in memory then stay together.
+        # Rows of the same length stay in the order in which they lie in memory.
         order = words.argsort(descending=True, stable=True)
         return cls(
             start=start.float().index_select(0, order).t().contiguous(),
@@ -233,47 +226,58 @@ class _Rows:
         """Read the patches along the rows, about `_BLOCK` pixels at a time; see `_blocks`."""
         word, opaque = self.first.shape[1], bool((self.opacity == 1).all())
         for pieces in self._pieces():
-            words = sum((rows.stop - rows.start) * length for rows, length in pieces)
+            words = pieces[-1][1].stop
             places = torch.empty(words, device=atlas.device, dtype=torch.int64)
             # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
             grid = torch.empty(2, words * word, device=atlas.device)
-            begin = 0
-            for rows, length in pieces:
-                part = slice(begin, begin + (rows.stop - rows.start) * length)
-                begin = part.stop
+            for rows, part, length in pieces:
                 number = torch.arange(length, device=atlas.device)
                 torch.add(self.place[rows, None], number, out=places[part].view(-1, length))
                 column = torch.arange(length * word, device=atlas.device, dtype=torch.float32)
                 points = grid[:, part.start * word : part.stop * word].view(2, -1, length * word)
                 torch.mul(self.step[:, rows, None], column, out=points).add_(self.start[:, rows, None])
             values = F.grid_sample(atlas, grid.t()[None, None], align_corners=False)[0, :, 0]
-            begin = 0
-            for rows, length in pieces:
-                part = slice(begin, begin + (rows.stop - rows.start) * length * word)
-                begin = part.stop
-                alphas = values[3, part].view(-1, length, word)
+            # Of 255 steps, so that what is opaque stays so in spite of rounded positions.
+            values[3].mul_(255).round_().div_(255)
+            for rows, part, length in pieces:
+                alphas = values[3].view(-1, word)[part].view(-1, length, word)
                 alphas[:, 0] *= self.first[rows]
                 alphas[:, -1] *= self.last[rows]
                 if not opaque:
                     alphas *= self.opacity[rows, None, None]
             yield places, values
 
-    def _pieces(self) -> Iterator[list[tuple[slice, int]]]:
-        """Blocks of rows: ranges of rows of equal length, and that length."""
-        pieces: list[tuple[slice, int]] = []
-        first, room = 0, _BLOCK // self.first.shape[1]
+    def _pieces(self) -> Iterator[list[tuple[slice, slice, int]]]:
+        """Blocks of rows: ranges of rows of one length, the words of the block that they fill, and that length."""
+        size = _BLOCK // self.first.shape[1]
+        pieces: list[tuple[slice, slice, int]] = []
+        row, filled = 0, 0
         lengths, counts = self.length.unique_consecutive(return_counts=True)
         for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-            end = first + count
-            while first < end:
-                rows = slice(first, min(end, first + max(1, room // length)))
-                pieces.append((rows, length))
-                first, room = rows.stop, room - (rows.stop - rows.start) * length
-                if room < length:
+            left = count
+            while left:
+                taken = min(left, max(1, (size - filled) // length))
+                pieces.append((slice(row, row + taken), slice(filled, filled + taken * length), length))
+                row, left, filled = row + taken, left - taken, filled + taken * length
+                if filled + length > size:
                     yield pieces
-                    pieces, room = [], _BLOCK // self.first.shape[1]
+                    pieces, filled = [], 0
         if pieces:
             yield pieces
+
+
+def _placed(motion: Motion, patches: Patches, chosen: tuple[Tensor, Tensor]) -> tuple[Placement, Tensor]:
+    """Canvases of one patch of each clip in each frame, and float64 `(B, T, 2, 3)`, their pixels to points of patches.
+
+    The inverse maps of a placement lead to a patch in the size of its box; these lead to the patch as it is stored.
+    """
+    boxes = motion.boxes[chosen]
+    placed = place(boxes, motion.angles[chosen], motion.shears[chosen], motion.frame_size, motion.shift_clipped)
+    # Areas of pixels onto areas of pixels, so that borders fall onto borders.
+    ratio = patches.sizes[chosen][:, None] / (boxes[..., 2:] - boxes[..., :2]).double()
+    inverse = placed.inverse * ratio[..., None]
+    inverse[..., 2] += 0.5 * ratio - 0.5
+    return placed, inverse
 
 
 def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]) -> Tensor:
@@ -288,7 +292,6 @@ def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]
         Float64 `(B, T, 3, 2)`: what one pixel to the right, one pixel down and the first pixel contribute.
     """
     sides = torch.tensor([patches.atlas.shape[2], patches.atlas.shape[1]], device=inverse.device)
-    # One row of a table for each box is read several times faster than its entries one by one.
     maps = inverse.mT.contiguous()
     tops = patches.tops[chosen]
     maps[:, :, 2] += torch.stack((torch.ones_like(tops), tops), dim=1)[:, None] + 0.5

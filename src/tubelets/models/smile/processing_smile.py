@@ -9,6 +9,7 @@ from torch import Tensor
 from tubelets.data.objects import ObjectSet, open_objects
 from tubelets.data.sample_order import stable_seed
 from tubelets.models.smile.configuration_smile import SmileConfig
+from tubelets.models.videomae.processing_videomae import pretraining_masks
 from tubelets.motion import Motion, MotionSettings, object_patches, render, sample_motion
 
 
@@ -34,7 +35,7 @@ class SmileCollator:
     def __init__(self, config: SmileConfig, objects: ObjectSet | None = None) -> None:
         self.config = config
         self.motion_settings = config.motion
-        self.mask_generator = config.build_mask_generator()
+        self.mask_generator = pretraining_masks(config)
         self._objects = objects
 
     @property

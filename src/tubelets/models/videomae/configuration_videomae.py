@@ -42,6 +42,8 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
         mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
         mask_options: further fields of the mask generator, for coloured noise those of
             `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
+        mask_bank: a bank of coloured noise that was made before, a folder or a data set of the Hub, see
+            `tubelets.models.mask_banks`; None makes it from the options' seed when the first mask is drawn.
         mask_ratio: share of masked tokens in pretraining, in [0, 1).
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
@@ -65,6 +67,7 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
     use_mean_pooling: bool = False
     mask_type: Literal["tube", "random", "red2d", "blue2d", "green2d", "red3d", "blue3d", "green3d"] = "tube"
     mask_options: dict[str, Any] | None = None
+    mask_bank: str | None = None
     mask_ratio: float | int = 0.9
     drop_path_rate: float | int = 0.0
     head_dropout: float | int = 0.0

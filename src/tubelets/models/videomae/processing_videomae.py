@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import VideoMAEVideoProcessor
 
+from tubelets.models.mask_banks import load_mask_bank
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 
 
@@ -36,6 +37,28 @@ def video_processor(config: TubeletsVideoMAEConfig) -> VideoMAEVideoProcessor:
     )
 
 
+def pretraining_masks(config: TubeletsVideoMAEConfig) -> Any:
+    """What draws the masks of pretraining, with the bank of noise that the configuration names.
+
+    Args:
+        config: gives the token grid, the mask type and the ratio.
+
+    Returns:
+        A mask generator.
+
+    Raises:
+        FileNotFoundError: if there is no such bank.
+        ValueError: if the bank is of another kind of noise.
+    """
+    generator = config.build_mask_generator()
+    if config.mask_bank is None:
+        return generator
+    bank = load_mask_bank(config.mask_bank, config.grid, config.mask_ratio, **(config.mask_options or {}))
+    if bank.kind != config.mask_type:
+        raise ValueError(f"mask_bank={config.mask_bank!r} holds {bank.kind}, not mask_type={config.mask_type!r}")
+    return bank
+
+
 class MaskedVideoCollator:
     """Makes the batch of masked-video pretraining from the items of a clip stream.
 
@@ -53,7 +76,7 @@ class MaskedVideoCollator:
     """
 
     def __init__(self, config: TubeletsVideoMAEConfig) -> None:
-        self.mask_generator = config.build_mask_generator()
+        self.mask_generator = pretraining_masks(config)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Stack clips and draw their masks.
