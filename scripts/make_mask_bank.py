@@ -28,7 +28,8 @@ tags: [tubelets, masked-video-modelling]
 # A bank of {kind} noise
 
 Masks for masked video or audio modelling are cut out of it by
-`tubelets.models.mask_banks.load_mask_bank("{repository}", grid, mask_ratio)`. Made by `scripts/make_mask_bank.py` with seed {seed}: {bank_size} patterns.
+`tubelets.models.mask_banks.load_mask_bank("{repository}", grid, mask_ratio)`.
+Made by `scripts/make_mask_bank.py` with seed {seed}: {bank_size} patterns.
 """
 
 

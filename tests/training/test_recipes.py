@@ -28,7 +28,7 @@ def test_every_recipe_loads_and_builds_its_configuration(path: Path) -> None:
 
 def run_slowly(path: Path) -> Any:
     """Recipes that differ from another one in sizes and epochs alone are run with the slow tests."""
-    alike = re.search(r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)", path.stem)
+    alike = re.search(r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)|noise_(sigma|.*_ssv2)", path.stem)
     return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if alike else [])
 
 
@@ -44,6 +44,8 @@ def test_every_recipe_runs_two_steps(path: Path, tmp_path: Path) -> None:
         changes["model__config__num_prototypes"] = None
     if model_type == "smile":
         changes |= {"model__config__target_type": "pixel", "model__config__objects": "shapes"}
+    if path.stem.startswith("structured_noise"):
+        changes["model__config__mask_options"] = "{bank_size: 1}"
     small = {
         "model__config__patch_size": 8,
         "model__config__num_frames": 8,
