@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from cases_io import assert_close, case_paths, load_case
-from tubelets.motion import MODES, alpha_masks
+from tubelet_draws import OfficialDraws
+from tubelets.motion import MODES, alpha_masks, crop_patches, render
 from tubelets.motion.colours import change_brightness, change_contrast, change_hue_saturation
-from tubelets.motion.exact import paste, resize_bilinear, warp
+from tubelets.motion.exact import paste, render_exactly, resize_bilinear, warp
 from tubelets.motion.geometry import place, warp_steps
 from tubelets.motion.key_frames import interpolate
 from tubelets.motion.paths import centred_boxes, grown_sizes, piecewise_paths, rounded_boxes, smooth_paths
@@ -28,6 +29,7 @@ def kind_of(tensors: Tensors) -> str:
         "colour": {"frames_bgr", "after_hue_saturation"},
         "paste": {"clip_1", "rois", "patch_0_0"},
         "alpha": {"sizes", "crop_index", "mask0_smooth0_expected_0"},
+        "generator": {"traj_rois", "expected_frames", "expected_frame_means"},
     }.items():
         if names <= tensors.keys():
             return kind
@@ -164,6 +166,35 @@ def check_alpha(case: Case, tensors: Tensors) -> None:
     assert checked == sum("_expected_" in name for name in tensors)
 
 
+def check_generator(case: Case, tensors: Tensors) -> None:
+    given = case["hyper_parameters"]
+    assert given["patch_transformation"] == "rotation"
+    size, frames = given["size"], given["frames"]
+    motion = OfficialDraws(given["seed"], size, frames).motion()
+    assert torch.equal(motion.boxes[0], tensors["traj_rois"])
+
+    clip, time = torch.arange(2).view(2, 1, 1, 1), torch.arange(frames).view(1, frames, 1, 1)
+    y, x = torch.arange(size)[:, None], torch.arange(size)
+    channels = (
+        3 * x + 5 * y + 7 * time + 40 * clip,
+        x * y // 7 + 11 * time + 90 * clip,
+        2 * x + 3 * y + x * x // 31 + 5 * time + 130 * clip,
+    )
+    clips = torch.stack(channels, dim=2).remainder(256).to(torch.uint8)
+    patches = crop_patches(clips[:1], motion)
+    expected = tensors["expected_frames"].permute(0, 3, 1, 2).int()
+    stored = [frame for start in (0, frames) for frame in (start, start + 7, start + 15)]
+    exact = torch.cat([render_exactly(part, motion, patches, smooth=False) for part in clips.split(1)])
+    difference = (exact.flatten(0, 1)[stored].int() - expected).abs()
+    assert difference.max() <= 8
+    assert (difference <= 2).double().mean() >= 0.99
+    means = exact.flatten(0, 1).double().mean(dim=(1, 2, 3))
+    assert_close(means, tensors["expected_frame_means"], 0.05, "expected_frame_means")
+    # The fast way reads each patch once instead of resizing and turning it; patterns this fine show the difference.
+    fast = torch.cat([render(part, motion, patches) for part in clips.split(1)])
+    assert (fast.flatten(0, 1)[stored].int() - expected).abs().double().mean() <= 2.0
+
+
 CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "interpolation": check_interpolation,
     "gaussian": check_gaussian,
@@ -171,6 +202,7 @@ CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "colour": check_colour,
     "paste": check_paste,
     "alpha": check_alpha,
+    "generator": check_generator,
 }
 
 

@@ -27,7 +27,7 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
         Markdown with YAML metadata; published numbers carry their source.
 
     Example:
-        >>> from tubelets.models.auto import MODELS
+        >>> from tubelets.hub.checkpoints import CHECKPOINTS
         >>> "published by the authors" in render_card(CHECKPOINTS["sigma-dino-vit-base-k400-finetuned-k400"])
         True
     """

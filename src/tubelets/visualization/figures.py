@@ -81,7 +81,7 @@ def save_masks(
     for name, mask in masks.items():
         hidden = _upsample(mask.view(grid).float(), frames) > 0.5
         strips[name] = torch.where(hidden[:, None], torch.full_like(frames, 40), frames)
-    return _save_strips(strips, path, title)
+    return save_strips(strips, path, title)
 
 
 def save_assignments(
@@ -119,7 +119,7 @@ def save_assignments(
         colours = F.interpolate(colours.float(), size=frames.shape[-2:], mode="nearest")
         mixed = (0.7 * colours + 0.3 * frames.float()).to(torch.uint8)
         strips[name] = torch.where(hidden[:, None], mixed, frames)
-    return _save_strips(strips, path, title)
+    return save_strips(strips, path, title)
 
 
 def _palette(size: int) -> Tensor:
@@ -134,9 +134,26 @@ def _upsample(values: Tensor, frames: Tensor) -> Tensor:
     return F.interpolate(values[:, None], size=frames.shape[-2:], mode="nearest")[:, 0]
 
 
-def _save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str) -> Path:
+def save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
+    """Draw rows of frames below each other.
+
+    Args:
+        strips: names to uint8 `(frames, 3, height, width)`; all have as many frames.
+        path: PNG file to write.
+        title: heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there is no row, or rows differ in their number of frames.
+        ImportError: if matplotlib is not installed.
+    """
+    if len({len(strip) for strip in strips.values()}) != 1:
+        lengths = {name: len(strip) for name, strip in strips.items()}
+        raise ValueError(f"rows must have equally many frames, and there must be one, got {lengths}")
     pyplot = import_pyplot()
-    count = max(len(strip) for strip in strips.values())
+    count = len(next(iter(strips.values())))
     figure, axes = pyplot.subplots(len(strips), count, figsize=(1.6 * count, 1.75 * len(strips)), squeeze=False)
     for row, (name, strip) in zip(axes, strips.items(), strict=True):
         row[0].set_title(name, fontsize=9, loc="left")
