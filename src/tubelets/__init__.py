@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Any
 from tubelets.models.auto import MODELS, register_configs
 
 if TYPE_CHECKING:
+    from tubelets.models.i3d.configuration_i3d import I3DConfig as I3DConfig
+    from tubelets.models.i3d.modeling_i3d import I3DForVideoClassification as I3DForVideoClassification
+    from tubelets.models.i3d.modeling_i3d import I3DModel as I3DModel
+    from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig as ResNet3DConfig
+    from tubelets.models.resnet3d.modeling_resnet3d import (
+        ResNet3DForVideoClassification as ResNet3DForVideoClassification,
+    )
+    from tubelets.models.resnet3d.modeling_resnet3d import ResNet3DModel as ResNet3DModel
     from tubelets.models.sigma.configuration_sigma import SigmaConfig as SigmaConfig
     from tubelets.models.sigma.modeling_sigma import SigmaForPreTraining as SigmaForPreTraining
     from tubelets.models.sigma.modeling_sigma import SigmaForVideoClassification as SigmaForVideoClassification
@@ -18,6 +26,16 @@ if TYPE_CHECKING:
     from tubelets.models.smile.modeling_smile import SmileForPreTraining as SmileForPreTraining
     from tubelets.models.smile.modeling_smile import SmileForVideoClassification as SmileForVideoClassification
     from tubelets.models.smile.modeling_smile import SmileModel as SmileModel
+    from tubelets.models.tubelet_contrast.configuration_tubelet_contrast import (
+        TubeletContrastConfig as TubeletContrastConfig,
+    )
+    from tubelets.models.tubelet_contrast.modeling_tubelet_contrast import (
+        TubeletContrastForPreTraining as TubeletContrastForPreTraining,
+    )
+    from tubelets.models.tubelet_contrast.modeling_tubelet_contrast import (
+        TubeletContrastForVideoClassification as TubeletContrastForVideoClassification,
+    )
+    from tubelets.models.tubelet_contrast.modeling_tubelet_contrast import TubeletContrastModel as TubeletContrastModel
     from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig as TubeletsVideoMAEConfig
     from tubelets.models.videomae.modeling_videomae import (
         TubeletsVideoMAEForPreTraining as TubeletsVideoMAEForPreTraining,

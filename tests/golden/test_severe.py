@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+import convolutional_networks as networks
 from cases_io import assert_close, case_paths, load_case
+from native_networks import check_native_network
 from tubelets.evaluation.metrics import (
     average_precision,
     mean_average_precision,
@@ -60,6 +62,9 @@ def check_multi_label_map(case: Case, tensors: Tensors) -> None:
 KINDS: list[tuple[set[str], Callable[[Case, Tensors], None]]] = [
     ({"clip_logits", "confidence", "per_class"}, check_video_accuracy),
     ({"view_scores", "ap_per_class", "map"}, check_multi_label_map),
+    ({"clip", "feature_map", "layer1_mean_per_channel"}, networks.check_severe_layout),
+    ({"clip", "conv1", "conv5x", "pooled"}, check_native_network),
+    ({"clip", "conv5", "logits"}, check_native_network),
 ]
 
 

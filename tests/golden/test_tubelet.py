@@ -1,4 +1,4 @@
-"""Numbers of the official Tubelet-Contrast code (tubelet_contrast.md, sections 5 and 6): the motion engine's part."""
+"""Numbers of the official Tubelet-Contrast code (tubelet_contrast.md, section 12)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import convolutional_networks as networks
 from cases_io import assert_close, case_paths, load_case
 from tubelet_draws import OfficialDraws
 from tubelets.motion import MODES, alpha_masks, crop_patches, render
@@ -21,7 +22,9 @@ Case = dict[str, Any]
 Tensors = dict[str, Tensor]
 
 
-def kind_of(tensors: Tensors) -> str:
+def kind_of(case: Case, tensors: Tensors) -> str:
+    if "keys" in case:
+        return "keys"
     for kind, names in {
         "interpolation": {"values", "key_frames", "expected_uniform"},
         "gaussian": {"x_raw_0", "scale_shift_0", "expected_rois"},
@@ -29,6 +32,9 @@ def kind_of(tensors: Tensors) -> str:
         "colour": {"frames_bgr", "after_hue_saturation"},
         "paste": {"clip_1", "rois", "patch_0_0"},
         "alpha": {"sizes", "crop_index", "mask0_smooth0_expected_0"},
+        "backbone": {"input", "output", "pooled"},
+        "contrast_step": {"imgs", "imgs_k", "logits"},
+        "contrast_loss": {"q", "k", "queue", "grad_q"},
         "generator": {"traj_rois", "expected_frames", "expected_frame_means"},
     }.items():
         if names <= tensors.keys():
@@ -203,12 +209,16 @@ CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "paste": check_paste,
     "alpha": check_alpha,
     "generator": check_generator,
+    "keys": networks.check_keys,
+    "backbone": networks.check_backbone,
+    "contrast_step": networks.check_contrast_step,
+    "contrast_loss": networks.check_contrast_loss,
 }
 
 
 @pytest.mark.parametrize("path", case_paths("tubelet"), ids=lambda path: path.stem)
 def test_case(path: Path) -> None:
     case, tensors = load_case(path)
-    kind = kind_of(tensors)
+    kind = kind_of(case, tensors)
     assert kind in CHECKS, f"unknown kind of case: {path.name}"
     CHECKS[kind](case, tensors)

@@ -63,11 +63,34 @@ def _masked_video(
     )
 
 
+def _convolutional(folder: str, prefix: str, **pretraining: str) -> AutoEntry:
+    modeling = f"modeling_{folder}:{prefix}"
+    models = {
+        "AutoModel": f"{modeling}Model",
+        "AutoModelForVideoClassification": f"{modeling}ForVideoClassification",
+    }
+    return AutoEntry(
+        folder,
+        f"configuration_{folder}:{prefix}Config",
+        models | pretraining,
+        video_processor="VideoMAEVideoProcessor",
+        processor="tubelets.models.videomae.processing_videomae:video_processor",
+    )
+
+
 MODELS = {
     "tubelets_videomae": _masked_video("videomae", "TubeletsVideoMAE"),
     "sigma": _masked_video("sigma", "Sigma", published="published_sigma:CHECKPOINTS"),
     "smile": _masked_video(
         "smile", "Smile", "smile.processing_smile:SmileCollator", published="published_smile:CHECKPOINTS"
+    ),
+    "resnet3d": _convolutional("resnet3d", "ResNet3D"),
+    "i3d": _convolutional("i3d", "I3D"),
+    "r2plus1d_native": _convolutional("r2plus1d_native", "R2Plus1DNative"),
+    "tubelet_contrast": _convolutional(
+        "tubelet_contrast",
+        "TubeletContrast",
+        AutoModelForPreTraining="modeling_tubelet_contrast:TubeletContrastForPreTraining",
     ),
 }
 

@@ -1,5 +1,6 @@
 """Losses and their state: tensors in, tensors out, no model inside."""
 
+from tubelets.objectives.contrastive import KeyQueue, gather_keys, info_nce, update_momentum
 from tubelets.objectives.reconstruction import masked_regression_loss, standardize_features, standardize_tubes_
 from tubelets.objectives.sinkhorn import sinkhorn
 from tubelets.objectives.swapped_prediction import (
@@ -13,16 +14,20 @@ from tubelets.objectives.swapped_prediction import (
 from tubelets.objectives.video_text import dual_softmax, video_text_contrastive_loss
 
 __all__ = [
+    "KeyQueue",
     "PrototypeAssignment",
     "SwappedPrediction",
     "assign_prototypes",
     "assignment_statistics",
     "dual_softmax",
+    "gather_keys",
+    "info_nce",
     "masked_regression_loss",
     "prototype_cross_entropy",
     "sinkhorn",
     "standardize_features",
     "standardize_tubes_",
     "swapped_prediction_loss",
+    "update_momentum",
     "video_text_contrastive_loss",
 ]

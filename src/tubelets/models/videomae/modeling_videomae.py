@@ -28,6 +28,7 @@ from transformers.models.videomae.modeling_videomae import (
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
+from tubelets.models.heads import classification_loss
 from tubelets.models.loading import load_pretrained
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
@@ -489,22 +490,10 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
         """
         encoded = self.videomae(pixel_values, **{**kwargs, "return_dict": True})
         logits = self.classifier(self.dropout(self.fc_norm(encoded.pooler_output)))
-        loss = None if labels is None else self.classification_loss(logits, labels)
+        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
         )
-
-    def classification_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross entropy with indices or probabilities, or binary cross entropy for multi-label problems."""
-        if labels.is_floating_point() and labels.shape != logits.shape:
-            raise ValueError(f"float labels must have shape {tuple(logits.shape)}, got {tuple(labels.shape)}")
-        if labels.device.type == "cpu" and not labels.is_floating_point() and not torch.compiler.is_compiling():
-            low, high = int(labels.min()), int(labels.max())
-            if low < -100 or -100 < low < 0 or high >= logits.shape[1]:
-                raise ValueError(f"labels must lie in [0, {logits.shape[1]}), got values from {low} to {high}")
-        if self.config.problem_type == "multi_label_classification":
-            return F.binary_cross_entropy_with_logits(logits.float(), labels.float())
-        return F.cross_entropy(logits.float(), labels)
 
 
 def with_mean_pooling(config: TubeletsVideoMAEConfig, value: bool) -> TubeletsVideoMAEConfig:

@@ -1,0 +1,1 @@
+"""What the convolutional backbones share."""

@@ -1,0 +1,1 @@
+"""I3D: Inception-v1 inflated to video."""

@@ -1,0 +1,197 @@
+"""InfoNCE against a queue of earlier keys (He et al., MoCo, CVPR 2020; tubelet_contrast.md, section 4)."""
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float = 0.2) -> tuple[Tensor, Tensor]:
+    """Tell each query's own key from the negatives.
+
+    Args:
+        queries: `(B, width)` of unit norm.
+        keys: `(B, width)` of unit norm, the positives in the order of the queries; no gradient reaches them.
+        negatives: `(width, K)`, columns of unit norm, as a `KeyQueue` holds them; no gradient reaches them.
+        temperature: softmax temperature, > 0.
+
+    Returns:
+        The loss, a scalar and the mean over the local batch, and the logits `(B, 1 + K)`: similarities over the
+        temperature, the positive's first. Both are float32.
+
+    Raises:
+        ValueError: if the shapes do not fit or the temperature is not positive.
+
+    Example:
+        >>> loss, logits = info_nce(torch.eye(2), torch.eye(2), torch.zeros(2, 3), temperature=1.0)
+        >>> logits[0].tolist(), round(loss.item(), 4)
+        ([1.0, 0.0, 0.0, 0.0], 0.7437)
+    """
+    if queries.ndim != 2 or queries.shape != keys.shape or negatives.shape[:-1] != queries.shape[1:]:
+        raise ValueError(
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be equal matrices (clips, width) and "
+            f"negatives {tuple(negatives.shape)} a matrix (width, any)"
+        )
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    queries, keys, negatives = queries.float(), keys.detach().float(), negatives.detach().float()
+    with torch.autocast(device_type=queries.device.type, enabled=False):
+        positive = (queries * keys).sum(dim=1, keepdim=True)
+        logits = torch.cat([positive, queries @ negatives], dim=1) / temperature
+    first = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
+    return F.cross_entropy(logits, first), logits
+
+
+class KeyQueue(nn.Module):
+    """The keys of earlier batches, oldest overwritten first; saved and resumed with the model's weights.
+
+    Args:
+        width: size of a key.
+        size: keys that are kept; a multiple of the number of keys of a step over all processes.
+        generator: what the first keys are drawn from; None takes the global one, as layers do for their weights.
+
+    Raises:
+        ValueError: if a number is not positive.
+
+    Example:
+        >>> queue = KeyQueue(width=2, size=4)
+        >>> queue.enqueue(torch.eye(2))
+        >>> queue.keys[:, :2].tolist(), queue.pointer.item()
+        ([[1.0, 0.0], [0.0, 1.0]], 2)
+    """
+
+    keys: Tensor
+    pointer: Tensor
+
+    def __init__(self, width: int, size: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        if width < 1 or size < 1:
+            raise ValueError(f"width and size must be at least 1, got {width} and {size}")
+        self.register_buffer("keys", random_keys(width, size, generator))
+        self.register_buffer("pointer", torch.zeros(1, dtype=torch.long))
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Overwrite the oldest keys with the keys of all processes.
+
+        Args:
+            keys: `(B, width)` of this process, the same number in each process.
+
+        Raises:
+            ValueError: if the queue's size is not a multiple of the number of keys over all processes, or their width
+                is another one.
+        """
+        if keys.ndim != 2 or keys.shape[1] != self.keys.shape[0]:
+            raise ValueError(f"keys has shape {tuple(keys.shape)}, expected (any, {self.keys.shape[0]})")
+        keys = gather_keys(keys).to(self.keys.dtype)
+        size, count = self.keys.shape[1], len(keys)
+        if size % count:
+            raise ValueError(
+                f"a queue of {size} keys must be a multiple of the {count} clips of a step over all processes; change "
+                "queue_size or the batch size, and drop incomplete batches"
+            )
+        # The place is worked out on the device: asking for the pointer's value would wait for an accelerator.
+        places = (self.pointer + torch.arange(count, device=keys.device)) % size
+        self.keys.index_copy_(1, places, keys.T)
+        self.pointer.copy_((self.pointer + count) % size)
+
+
+def random_keys(width: int, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Unit vectors in random directions, the columns of a matrix `(width, size)`.
+
+    Example:
+        >>> random_keys(3, 5).norm(dim=0).allclose(torch.ones(5))
+        True
+    """
+    return F.normalize(torch.randn(width, size, generator=generator), dim=0)
+
+
+@torch.no_grad()
+def gather_keys(tensor: Tensor) -> Tensor:
+    """The batches of all processes, by rank; without a process group the tensor itself. No gradient passes.
+
+    Args:
+        tensor: `(B, ...)`, of the same shape in each process.
+
+    Returns:
+        `(processes x B, ...)`.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return tensor.detach()
+    found = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, tensor.detach().contiguous())
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def shuffle_batches(tensor: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Deal the clips of all processes anew, so that batch statistics of a key do not tell which query it belongs to.
+
+    Args:
+        tensor: `(B, ...)`, of the same shape in each process.
+        generator: on the CPU, in the same state in each process.
+
+    Returns:
+        This process's share `(B, ...)`, and the order int64 `(processes x B)`, which `unshuffle_batches` takes.
+
+    Example:
+        >>> dealt, order = shuffle_batches(torch.arange(4.0), torch.Generator().manual_seed(0))
+        >>> unshuffle_batches(dealt, order)
+        tensor([0., 1., 2., 3.])
+    """
+    gathered = gather_keys(tensor)
+    order = torch.randperm(len(gathered), generator=generator).to(tensor.device)
+    return gathered[_own_share(order, len(tensor))], order
+
+
+@torch.no_grad()
+def unshuffle_batches(tensor: Tensor, order: Tensor) -> Tensor:
+    """Give every process its own clips back after `shuffle_batches`.
+
+    Args:
+        tensor: `(B, ...)`, what was made of this process's share.
+        order: as `shuffle_batches` returned it.
+
+    Returns:
+        `(B, ...)`.
+    """
+    return gather_keys(tensor)[_own_share(order.argsort(), len(tensor))]
+
+
+def _own_share(order: Tensor, count: int) -> Tensor:
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return order[rank * count : (rank + 1) * count]
+
+
+@torch.no_grad()
+def update_momentum(target: nn.Module, source: nn.Module, momentum: float = 0.999) -> None:
+    """Move every parameter a little way to another module's: `target <- momentum * target + (1 - momentum) * source`.
+
+    Buffers stay: a momentum encoder keeps the batch-norm statistics of its own passes.
+
+    Args:
+        target: changed in place.
+        source: a module of the same structure.
+        momentum: share of the old value, in [0, 1].
+
+    Raises:
+        ValueError: if the momentum is out of range or the modules differ in structure.
+
+    Example:
+        >>> slow, fast = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        >>> _ = nn.init.constant_(slow.weight, 1.0), nn.init.constant_(fast.weight, 3.0)
+        >>> update_momentum(slow, fast, momentum=0.75)
+        >>> slow.weight.item()
+        1.5
+    """
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+    targets: list[Tensor] = list(target.parameters())
+    sources: list[Tensor] = list(source.parameters())
+    if [each.shape for each in targets] != [each.shape for each in sources]:
+        raise ValueError(
+            f"the parameters of {type(target).__name__} and {type(source).__name__} differ in number or shape; a "
+            "momentum encoder must be a copy of the trained one"
+        )
+    if targets:
+        torch._foreach_lerp_(targets, sources, 1 - momentum)
