@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from tubelets.models.i3d.configuration_i3d import I3DConfig as I3DConfig
     from tubelets.models.i3d.modeling_i3d import I3DForVideoClassification as I3DForVideoClassification
     from tubelets.models.i3d.modeling_i3d import I3DModel as I3DModel
+    from tubelets.models.r2plus1d_native.configuration_r2plus1d_native import (
+        R2Plus1DNativeConfig as R2Plus1DNativeConfig,
+    )
+    from tubelets.models.r2plus1d_native.modeling_r2plus1d_native import (
+        R2Plus1DNativeForVideoClassification as R2Plus1DNativeForVideoClassification,
+    )
+    from tubelets.models.r2plus1d_native.modeling_r2plus1d_native import R2Plus1DNativeModel as R2Plus1DNativeModel
     from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig as ResNet3DConfig
     from tubelets.models.resnet3d.modeling_resnet3d import (
         ResNet3DForVideoClassification as ResNet3DForVideoClassification,

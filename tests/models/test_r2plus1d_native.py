@@ -108,7 +108,7 @@ def test_other_weights_are_refused_by_name() -> None:
     with pytest.raises(CheckpointLayoutError, match=r"neither AVID-CMA's nor RSPNet's.*stem"):
         from_official({"stem.0.weight": torch.zeros(45, 3, 1, 7, 7)})
     official = to_official(scattered("avid_cma", (2, 2, 2, 2)))
-    with pytest.raises(CheckpointLayoutError, match="conv2x.0.extra.weight"):
+    with pytest.raises(CheckpointLayoutError, match=r"conv2x\.0\.extra\.weight"):
         from_official(official | {"conv2x.0.extra.weight": torch.zeros(1)})
     official.pop("conv3x.1.tmp_bn1.weight")
     with pytest.raises(CheckpointLayoutError, match="temporal_norm1"):

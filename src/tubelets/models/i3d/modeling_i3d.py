@@ -107,7 +107,7 @@ class I3DModel(ConvolutionalModel):
         config: sizes and constants.
 
     Example:
-        >>> output = I3DModel(I3DConfig(width_multiplier=0.125))(torch.zeros(1, 8, 3, 32, 32))
+        >>> output = I3DModel(I3DConfig(width_multiplier=0.125)).eval()(torch.zeros(1, 8, 3, 32, 32))
         >>> output.last_hidden_state.shape, output.pooler_output.shape
         (torch.Size([1, 128, 1, 1, 1]), torch.Size([1, 128]))
     """
