@@ -18,8 +18,8 @@ def test_pretraining_benchmark_measures_every_model(tmp_path: Path) -> None:
         "--precisions",
         "bf16",
     ]
-    command += ["--batch-size", "1", "--rounds", "1", "--no-memory", "--json", str(output)]
+    command += ["--batch-size", "2", "--rounds", "1", "--no-memory", "--json", str(output)]
     subprocess.run(command, check=True, capture_output=True)
     measured = json.loads(output.read_text())["small/bf16"]
-    assert set(measured) == {"transformers", "pixel", "sigma_mlp"}
+    assert set(measured) == {"transformers", "pixel", "sigma_mlp", "smile_clip"}
     assert all(values["seconds"] > 0 for values in measured.values())

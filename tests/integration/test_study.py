@@ -57,7 +57,7 @@ def small_study(path):
     content["finetuning"]["overrides"] = {
         "max_steps": 1, "warmup_epochs": 0, "per_device_train_batch_size": 8, "dataloader_num_workers": 0,
     }  # fmt: skip
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 
