@@ -9,6 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelets.models.convolutional.factorized import PointwiseConv3d, SpatialConv3d, TemporalConv3d
 from tubelets.models.convolutional.modeling_convolutional import ConvolutionalForVideoClassification, ConvolutionalModel
 from tubelets.models.r2plus1d_native.configuration_r2plus1d_native import R2Plus1DNativeConfig
 
@@ -28,14 +29,14 @@ def _norm(config: R2Plus1DNativeConfig, size: int) -> nn.BatchNorm3d:
     return nn.BatchNorm3d(size, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
 
 
-def _spatial(size_in: int, size_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv3d:
-    return nn.Conv3d(
+def _spatial(size_in: int, size_out: int, kernel: int = 3, stride: int = 1) -> SpatialConv3d:
+    return SpatialConv3d(
         size_in, size_out, (1, kernel, kernel), (1, stride, stride), (0, kernel // 2, kernel // 2), bias=False
     )
 
 
-def _temporal(size_in: int, size_out: int, kernel: int = 3, stride: int = 1) -> nn.Conv3d:
-    return nn.Conv3d(size_in, size_out, (kernel, 1, 1), (stride, 1, 1), (kernel // 2, 0, 0), bias=False)
+def _temporal(size_in: int, size_out: int, kernel: int = 3, stride: int = 1) -> TemporalConv3d:
+    return TemporalConv3d(size_in, size_out, (kernel, 1, 1), (stride, 1, 1), (kernel // 2, 0, 0), bias=False)
 
 
 class AvidStem(nn.Sequential):
@@ -63,7 +64,7 @@ class AvidBlock(nn.Module):
         self.temporal2 = _temporal(size_out, size_out)
         self.norm = _norm(config, size_out)
         same = stride == 1 and size_in == size_out
-        self.shortcut = None if same else nn.Conv3d(size_in, size_out, 1, stride, bias=False)
+        self.shortcut = None if same else PointwiseConv3d(size_in, size_out, 1, (stride,) * 3, bias=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transform a feature map."""

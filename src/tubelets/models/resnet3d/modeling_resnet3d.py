@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tubelets.models.convolutional.factorized import PointwiseConv3d, SpatialConv3d, TemporalConv3d
 from tubelets.models.convolutional.modeling_convolutional import ConvolutionalForVideoClassification, ConvolutionalModel
 from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig
 
@@ -31,10 +32,10 @@ def _convolution(config: ResNet3DConfig, size_in: int, size_out: int, middle: in
     if config.convolution == "3d":
         return nn.Conv3d(size_in, size_out, 3, stride, 1, bias=False)
     return nn.Sequential(
-        nn.Conv3d(size_in, middle, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
+        SpatialConv3d(size_in, middle, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
         _norm(config, middle),
         nn.ReLU(inplace=True),
-        nn.Conv3d(middle, size_out, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False),
+        TemporalConv3d(middle, size_out, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False),
     )
 
 
@@ -49,10 +50,10 @@ class ResNet3DStem(nn.Sequential):
         else:
             middle = config.stem_size
             layers = [
-                nn.Conv3d(channels, middle, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
+                SpatialConv3d(channels, middle, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
                 _norm(config, middle),
                 nn.ReLU(inplace=True),
-                nn.Conv3d(middle, width, (3, 1, 1), (1, 1, 1), (1, 0, 0), bias=False),
+                TemporalConv3d(middle, width, (3, 1, 1), (1, 1, 1), (1, 0, 0), bias=False),
             ]
         super().__init__(*layers, _norm(config, width), nn.ReLU(inplace=True))
 
@@ -75,7 +76,7 @@ class ResNet3DBlock(nn.Module):
         self.downsample: nn.Module | None = None
         if stride != 1 or size_in != size_out:
             self.downsample = nn.Sequential(
-                nn.Conv3d(size_in, size_out, 1, shortcut, bias=False), _norm(config, size_out)
+                PointwiseConv3d(size_in, size_out, 1, shortcut, bias=False), _norm(config, size_out)
             )
 
     def forward(self, hidden: Tensor) -> Tensor:
