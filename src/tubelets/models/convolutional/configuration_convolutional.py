@@ -5,8 +5,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from tubelets.models.videomae.configuration_videomae import IMAGENET_MEAN, IMAGENET_STD
 
 
 @strict

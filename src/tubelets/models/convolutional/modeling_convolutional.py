@@ -13,6 +13,7 @@ from transformers.utils import can_return_tuple
 from tubelets.models.convolutional.configuration_convolutional import ConvolutionalConfig
 from tubelets.models.heads import classification_loss
 from tubelets.models.loading import load_pretrained
+from tubelets.models.videomae.pixels import normalize_pixels
 
 
 class ConvolutionalPreTrainedModel(PreTrainedModel):
@@ -163,11 +164,6 @@ def to_channels_first(pixel_values: Tensor, config: ConvolutionalConfig) -> Tens
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (clips, frames, {config.num_channels}, "
             "height, width)"
         )
-    if pixel_values.dtype == torch.uint8:
-        shape = (1, 1, config.num_channels, 1, 1)
-        mean = torch.tensor(config.image_mean, dtype=torch.float32, device=pixel_values.device).view(shape)
-        std = torch.tensor(config.image_std, dtype=torch.float32, device=pixel_values.device).view(shape)
-        pixel_values = (pixel_values - 255 * mean) / (255 * std)
-    elif not pixel_values.is_floating_point():
+    if pixel_values.dtype != torch.uint8 and not pixel_values.is_floating_point():
         raise ValueError(f"pixel_values must be raw uint8 or normalised float, got {pixel_values.dtype}")
-    return pixel_values.transpose(1, 2)
+    return normalize_pixels(pixel_values, config, channel_dim=2).transpose(1, 2)

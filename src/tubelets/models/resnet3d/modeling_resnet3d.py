@@ -67,9 +67,7 @@ class ResNet3DBlock(nn.Module):
         first, shortcut = _convolution(config, size_in, size_out, middle, stride), (stride, stride, stride)
         if dilated:
             shortcut = (1, stride, stride)
-            full = nn.Conv3d(size_in, size_out, 3, shortcut, (2, 1, 1), (2, 1, 1), bias=False)
-            # torchvision's name for it is conv1.0, where the two factors of the others are conv1.0.0 and conv1.0.3.
-            first = full
+            first = nn.Conv3d(size_in, size_out, 3, shortcut, (2, 1, 1), (2, 1, 1), bias=False)
         self.conv1 = nn.Sequential(first, _norm(config, size_out), nn.ReLU(inplace=True))
         self.conv2 = nn.Sequential(_convolution(config, size_out, size_out, middle, 1), _norm(config, size_out))
         self.relu = nn.ReLU(inplace=True)
