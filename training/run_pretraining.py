@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
 
 from tubelets.evaluation.online import OnlineEvaluation
 from tubelets.hub.cards import render_run_card
@@ -35,7 +35,7 @@ from tubelets.training.checkpointing import (
     save_checkpoint,
 )
 from tubelets.training.logging import TrainingLog
-from tubelets.training.optimization import parameter_groups, plan_run
+from tubelets.training.optimization import build_optimizer, plan_run
 from tubelets.training.recipe import Recipe, load_recipe
 from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final
 
@@ -104,19 +104,17 @@ def main() -> None:
         mixed_precision="no" if run.precision == "fp32" else run.precision,
         log_with=run.trackers or None,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "trackers")),
+        # Statistics of batch norm and a queue of keys are each process's own, or equal anyway.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
     loader = build_loader(recipe, model.config, accelerator)
     evaluation = build_evaluation(recipe, model, accelerator)
     plan = plan_run(optimization, clips_per_epoch(recipe, loader), run.batch_size, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
     set_seed(run.seed, device_specific=True)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, optimization.weight_decay),
-        lr=plan.schedule(0),
-        betas=(optimization.betas[0], optimization.betas[1]),
-        eps=optimization.eps,
-        fused=True,
-    )
+    if run.sync_batch_norm:
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    optimizer = build_optimizer(model, optimization, plan.schedule(0))
     model, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distributed import run_processes
-from tubelets.objectives import KeyQueue, gather_keys, info_nce, update_momentum
-from tubelets.objectives.contrastive import shuffle_batches, unshuffle_batches
+from tubelets.objectives import (
+    KeyQueue,
+    gather_keys,
+    info_nce,
+    shuffle_batches,
+    symmetric_nce,
+    unshuffle_batches,
+    update_momentum,
+)
 
 
 def unit(*shape: int, seed: int = 0, dim: int = 1) -> Tensor:
@@ -39,6 +46,21 @@ def test_info_nce_trains_the_queries_alone_and_in_float32() -> None:
     assert queries.grad.abs().max() > 0
     assert keys.grad is None
     assert negatives.grad is None
+
+
+def test_symmetric_contrast_is_the_mean_of_both_directions() -> None:
+    first, second = (3 * unit(4, 8, seed=seed) for seed in (3, 4))
+    loss, scores = symmetric_nce(first.requires_grad_(), second.requires_grad_(), temperature=0.3)
+    expected = []
+    for one, other in ((first, second), (second, first)):
+        for row, value in enumerate(one):
+            terms = [torch.exp(F.cosine_similarity(value, each, dim=0) / 0.3) for each in other]
+            expected.append(-(terms[row] / sum(terms)).log())
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    torch.testing.assert_close(scores.diagonal(), F.cosine_similarity(first, second) / 0.3)
+    loss.backward()
+    assert first.grad.abs().max() > 0
+    assert second.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(
@@ -130,6 +152,8 @@ def _enqueue_in_processes(rank: int, world_size: int) -> dict[str, Tensor]:
         queue.enqueue(unit(2, 4, seed=10 * step + rank))
     own = torch.arange(3.0) + 10 * rank
     dealt, order = shuffle_batches(own, torch.Generator().manual_seed(5))
+    torch.manual_seed(rank)
+    told, told_order = shuffle_batches(own)
     try:
         KeyQueue(4, 6).enqueue(unit(2, 4))
         refused = torch.tensor(0)
@@ -141,6 +165,8 @@ def _enqueue_in_processes(rank: int, world_size: int) -> dict[str, Tensor]:
         "gathered": gather_keys(own),
         "dealt": dealt,
         "restored": unshuffle_batches(dealt, order),
+        "told": told,
+        "told_restored": unshuffle_batches(told, told_order),
         "refused": refused,
     }
 
@@ -157,6 +183,9 @@ def test_processes_share_one_queue_and_deal_their_clips() -> None:
     dealt = torch.cat([each["dealt"] for each in found])
     assert torch.equal(dealt.sort().values, everything)
     assert not torch.equal(dealt, everything)
+    # Without a generator the processes' own random states differ, and the first one's order holds for both.
+    assert torch.equal(torch.cat([each["told"] for each in found]).sort().values, everything)
     for rank, each in enumerate(found):
         assert torch.equal(each["restored"], torch.arange(3.0) + 10 * rank)
+        assert torch.equal(each["told_restored"], torch.arange(3.0) + 10 * rank)
         assert each["refused"] == 1, "6 is no multiple of the 4 clips of both processes"

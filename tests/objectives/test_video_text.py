@@ -48,7 +48,7 @@ def test_equal_indices_are_no_negatives() -> None:
 @pytest.mark.parametrize("shapes", [((3, 4), (2, 4), (3,)), ((3, 4), (3, 5), (3,)), ((3, 4), (3, 4), (2,))])
 def test_shapes_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
     video, text, index = (torch.zeros(shape) for shape in shapes)
-    with pytest.raises(ValueError, match=r"video and text must be \(B, D\)"):
+    with pytest.raises(ValueError, match=r"equal matrices \(B, D\)"):
         video_text_contrastive_loss(video, text, 0.1, index.long())
 
 

@@ -77,6 +77,37 @@ def random_dense_clip(
     return dense_clip(num_video_frames, num_frames, stride, start)
 
 
+def random_jittered_clip(
+    num_video_frames: int, num_frames: int = 16, max_stride: int = 4, *, generator: torch.Generator
+) -> list[int]:
+    """Contrastive clip: a stride uniform from 1 to `max_stride`, and each frame up to a stride later than its place.
+
+    Args:
+        num_video_frames: frames of the video.
+        num_frames: frames of the clip.
+        max_stride: largest distance between places.
+        generator: source of stride, start and jitter; the number of draws depends on `num_frames` only.
+
+    Returns:
+        `num_frames` indices, never decreasing; the last frame repeats when the video ends too early.
+
+    Raises:
+        ValueError: if a count is below 1.
+
+    Example:
+        >>> clip = random_jittered_clip(300, generator=torch.Generator().manual_seed(0))
+        >>> len(clip), clip == sorted(clip), clip[-1] < 300
+        (16, True, True)
+
+    Source: tubelet_contrast.md, section 6, step 1.
+    """
+    _check(num_video_frames, num_frames=num_frames, stride=max_stride)
+    stride = _draw(1, max_stride, generator)
+    jitter = torch.randint(stride, (num_frames,), generator=generator).tolist()
+    start = _draw(0, max(num_video_frames - stride * (num_frames - 1) - 1, 0), generator)
+    return [min(start + place * stride + late, num_video_frames - 1) for place, late in enumerate(jitter)]
+
+
 def finetune_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, *, end: int | None = None) -> list[int]:
     """Kinetics fine-tuning clip: frames spread evenly, both ends included, over `num_frames * stride` frames.
 

@@ -17,6 +17,7 @@ from tubelets.data.sampling import (
     dense_test_clips,
     random_dense_clip,
     random_finetune_clip,
+    random_jittered_clip,
     random_segment_clip,
     segment_test_clips,
     uniform_clip,
@@ -29,7 +30,7 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 _MAX_EMPTY_EPOCHS = 100
 
 
-Sampling = Literal["dense", "finetune", "segment", "dense_test", "segment_test", "uniform"]
+Sampling = Literal["dense", "jittered", "finetune", "segment", "dense_test", "segment_test", "uniform"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class ClipSpec:
             always span the whole video, do not use it.
         clips_per_video: Clips taken from each video, at least 1; the video is decoded once for all of them.
         sampling: The function of `tubelets.data.sampling` that chooses frames. Drawn anew for each clip: "dense"
-            (pretraining), "finetune", "segment". Fixed: "dense_test" and "segment_test" (clip k of `clips_per_video`)
-            and "uniform" (one clip only).
+            (pretraining), "jittered" (`stride` is the largest one), "finetune", "segment". Fixed: "dense_test" and
+            "segment_test" (clip k of `clips_per_video`) and "uniform" (one clip only).
         same_frames: All clips of a video show the frames of its first one, only augmented differently: the repeated
             augmentation of fine-tuning. False draws frames for each clip.
 
@@ -81,6 +82,8 @@ class ClipSpec:
         frames = (num_video_frames, self.num_frames)
         if self.sampling == "dense":
             return random_dense_clip(*frames, self.stride, generator=generator)
+        if self.sampling == "jittered":
+            return random_jittered_clip(*frames, self.stride, generator=generator)
         if self.sampling == "finetune":
             return random_finetune_clip(*frames, self.stride, generator=generator)
         if self.sampling == "segment":

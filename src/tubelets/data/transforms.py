@@ -15,6 +15,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
+# `StretchedCrop` states its sizes for crops of this side.
+_STRETCHED_REFERENCE = 224
+
 
 class ClipTransform(Protocol):
     """Anything that turns a uint8 clip `(T, C, H, W)` into another one, drawing from the generator if it is random."""
@@ -146,6 +149,46 @@ class MultiScaleCrop:
         (rows, columns), offsets = candidates[_pick(len(candidates), generator)]
         top, left = offsets[_pick(len(offsets), generator)]
         return _resize(_crop(clip, top, left, rows, columns), self.size, self.size)
+
+
+@dataclass(frozen=True)
+class StretchedCrop:
+    """Contrastive crop: resized to one of three sizes whatever its shape, then a random square of it.
+
+    Args:
+        size: side of the result in pixels.
+        sizes: `(width, height)` of which one is drawn, in pixels where `size` is 224; the two change places for clips
+            that are taller than wide.
+
+    Raises:
+        ValueError: if `size` is below 1, or one of `sizes` is smaller than 224.
+
+    Example:
+        >>> clip = torch.zeros(16, 3, 48, 64, dtype=torch.uint8)
+        >>> StretchedCrop(32)(clip, torch.Generator().manual_seed(0)).shape
+        torch.Size([16, 3, 32, 32])
+
+    Source: tubelet_contrast.md, section 6, step 2.
+    """
+
+    size: int = 112
+    sizes: tuple[tuple[int, int], ...] = ((298, 224), (342, 256), (384, 288))
+
+    def __post_init__(self) -> None:
+        _check_size(self.size)
+        if min(min(pair) for pair in self.sizes) < _STRETCHED_REFERENCE:
+            raise ValueError(f"sizes must be at least {_STRETCHED_REFERENCE} pixels, got {self.sizes}")
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Resize and crop one clip."""
+        height, width = _check_clip(clip)
+        drawn = self.sizes[_pick(len(self.sizes), generator)]
+        columns, rows = (round(side * self.size / _STRETCHED_REFERENCE) for side in drawn)
+        if height > width:
+            columns, rows = rows, columns
+        top, left = _pick(rows - self.size + 1, generator), _pick(columns - self.size + 1, generator)
+        resized = _resize(clip, rows, columns, antialias=False)
+        return _crop(resized, top, left, self.size, self.size).contiguous()
 
 
 @dataclass(frozen=True)

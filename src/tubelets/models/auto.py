@@ -63,7 +63,9 @@ def _masked_video(
     )
 
 
-def _convolutional(folder: str, prefix: str, **pretraining: str) -> AutoEntry:
+def _convolutional(
+    folder: str, prefix: str, collator: str | None = None, published: str | None = None, **pretraining: str
+) -> AutoEntry:
     modeling = f"modeling_{folder}:{prefix}"
     models = {
         "AutoModel": f"{modeling}Model",
@@ -75,6 +77,8 @@ def _convolutional(folder: str, prefix: str, **pretraining: str) -> AutoEntry:
         models | pretraining,
         video_processor="VideoMAEVideoProcessor",
         processor="tubelets.models.videomae.processing_videomae:video_processor",
+        collator=None if collator is None else f"tubelets.models.{collator}",
+        published=published,
     )
 
 
@@ -90,6 +94,7 @@ MODELS = {
     "tubelet_contrast": _convolutional(
         "tubelet_contrast",
         "TubeletContrast",
+        "tubelet_contrast.processing_tubelet_contrast:TubeletContrastCollator",
         AutoModelForPreTraining="modeling_tubelet_contrast:TubeletContrastForPreTraining",
     ),
 }

@@ -8,6 +8,7 @@ One engine with three parameterisations (`MotionSettings.smile`, `.tubelet_contr
     motion.records()                                                              # plain, JSON-able, can be replayed
 """
 
+from tubelets.motion.colours import recolour, sample_colour_change
 from tubelets.motion.key_frames import MODES
 from tubelets.motion.patches import Patches, alpha_masks, crop_patches, object_patches, weighted_by_alpha
 from tubelets.motion.records import Motion, MotionRecord
@@ -26,7 +27,9 @@ __all__ = [
     "crop_patches",
     "object_masks",
     "object_patches",
+    "recolour",
     "render",
+    "sample_colour_change",
     "sample_motion",
     "visible_masks",
     "weighted_by_alpha",

@@ -1,6 +1,14 @@
 """Losses and their state: tensors in, tensors out, no model inside."""
 
-from tubelets.objectives.contrastive import KeyQueue, gather_keys, info_nce, update_momentum
+from tubelets.objectives.contrastive import (
+    KeyQueue,
+    gather_keys,
+    info_nce,
+    shuffle_batches,
+    symmetric_nce,
+    unshuffle_batches,
+    update_momentum,
+)
 from tubelets.objectives.reconstruction import masked_regression_loss, standardize_features, standardize_tubes_
 from tubelets.objectives.sinkhorn import sinkhorn
 from tubelets.objectives.swapped_prediction import (
@@ -24,10 +32,13 @@ __all__ = [
     "info_nce",
     "masked_regression_loss",
     "prototype_cross_entropy",
+    "shuffle_batches",
     "sinkhorn",
     "standardize_features",
     "standardize_tubes_",
     "swapped_prediction_loss",
+    "symmetric_nce",
+    "unshuffle_batches",
     "update_momentum",
     "video_text_contrastive_loss",
 ]

@@ -1,4 +1,4 @@
-"""InfoNCE against a queue of earlier keys (He et al., MoCo, CVPR 2020; tubelet_contrast.md, section 4)."""
+"""InfoNCE against a queue of earlier keys (MoCo; tubelet_contrast.md, section 4), and within a batch (SimCLR)."""
 
 import torch
 import torch.distributed as dist
@@ -40,6 +40,57 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
         logits = torch.cat([positive, queries @ negatives], dim=1) / temperature
     first = torch.zeros(len(queries), dtype=torch.long, device=queries.device)
     return F.cross_entropy(logits, first), logits
+
+
+def symmetric_nce(
+    first: Tensor, second: Tensor, temperature: Tensor | float, index: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Tell pairs apart within the batch of all processes, both ways, with gradients to both sides.
+
+    Args:
+        first: float `(B, width)`, not normalised.
+        second: float `(B, width)`, row i belongs to row i of `first`.
+        temperature: divides the cosine similarities; a number, or a tensor that learns.
+        index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None takes each pair alone.
+
+    Returns:
+        The loss, a scalar in float32, the mean of both directions; and the similarities over the temperature `(P, P)`
+        with own pairs on the diagonal, P = processes x B. Every process computes the loss of the whole batch.
+
+    Raises:
+        ValueError: if the shapes do not fit each other.
+
+    Example:
+        >>> loss, scores = symmetric_nce(torch.eye(2), torch.eye(2), 1.0)
+        >>> scores.tolist(), round(loss.item(), 4)
+        ([[1.0, 0.0], [0.0, 1.0]], 0.3133)
+    """
+    if first.ndim != 2 or first.shape != second.shape or (index is not None and index.shape != first.shape[:1]):
+        shape = None if index is None else tuple(index.shape)
+        raise ValueError(
+            f"both sides must be equal matrices (B, D) and index (B,), got {tuple(first.shape)}, {tuple(second.shape)} "
+            f"and {shape}"
+        )
+    with torch.autocast(device_type=first.device.type, enabled=False):
+        first, second = (_gather_trained(F.normalize(side.float(), dim=1)) for side in (first, second))
+        scores = first @ second.t() / temperature
+    if index is None:
+        targets = torch.eye(len(scores), device=scores.device)
+    else:
+        index = gather_keys(index)
+        same = (index[:, None] == index).float()
+        targets = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.t(), targets)) / 2, scores
+
+
+def _gather_trained(values: Tensor) -> Tensor:
+    """The values of all processes, with gradient; equal batches in each."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return values
+    # Imported here: it needs a build with distributed support.
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(values))
 
 
 class KeyQueue(nn.Module):
@@ -124,12 +175,13 @@ def gather_keys(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def shuffle_batches(tensor: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def shuffle_batches(tensor: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
     """Deal the clips of all processes anew, so that batch statistics of a key do not tell which query it belongs to.
 
     Args:
         tensor: `(B, ...)`, of the same shape in each process.
-        generator: on the CPU, in the same state in each process.
+        generator: on the CPU, in the same state in each process; None lets the first process draw from the global one
+            of its device and tell the others.
 
     Returns:
         This process's share `(B, ...)`, and the order int64 `(processes x B)`, which `unshuffle_batches` takes.
@@ -140,7 +192,12 @@ def shuffle_batches(tensor: Tensor, generator: torch.Generator) -> tuple[Tensor,
         tensor([0., 1., 2., 3.])
     """
     gathered = gather_keys(tensor)
-    order = torch.randperm(len(gathered), generator=generator).to(tensor.device)
+    if generator is None:
+        order = torch.randperm(len(gathered), device=tensor.device)
+        if len(gathered) > len(tensor):
+            dist.broadcast(order, src=0)
+    else:
+        order = torch.randperm(len(gathered), generator=generator).to(tensor.device)
     return gathered[_own_share(order, len(tensor))], order
 
 

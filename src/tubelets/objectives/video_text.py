@@ -1,9 +1,8 @@
 """Contrast between videos and texts, and the re-weighting of similarities in retrieval (smile.md, section 12)."""
 
-import torch
-import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
+
+from tubelets.objectives.contrastive import symmetric_nce
 
 
 def video_text_contrastive_loss(
@@ -25,38 +24,12 @@ def video_text_contrastive_loss(
         ValueError: if the shapes do not fit each other.
 
     Example:
+        >>> import torch
         >>> pairs = torch.eye(3)
         >>> video_text_contrastive_loss(pairs, pairs, 0.1).item() < 1e-3
         True
     """
-    if video.ndim != 2 or video.shape != text.shape or (index is not None and index.shape != video.shape[:1]):
-        shape = None if index is None else tuple(index.shape)
-        raise ValueError(
-            f"video and text must be (B, D) and index (B,), got {tuple(video.shape)}, {tuple(text.shape)} and {shape}"
-        )
-    video, text = _gather(F.normalize(video.float(), dim=1)), _gather(F.normalize(text.float(), dim=1))
-    scores = video @ text.t() / temperature
-    if index is None:
-        targets = torch.eye(len(scores), device=scores.device)
-    else:
-        index = _gather(index)
-        same = (index[:, None] == index).float()
-        targets = same / same.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.t(), targets)) / 2
-
-
-def _gather(values: Tensor) -> Tensor:
-    """The values of all processes, with gradient; equal batches in each."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return values
-    if values.is_floating_point():
-        # Imported here: it needs a build with distributed support.
-        from torch.distributed.nn.functional import all_gather
-
-        return torch.cat(all_gather(values))
-    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
+    return symmetric_nce(video, text, temperature, index)[0]
 
 
 def dual_softmax(similarity: Tensor) -> Tensor:
@@ -69,6 +42,7 @@ def dual_softmax(similarity: Tensor) -> Tensor:
         Same shape.
 
     Example:
+        >>> import torch
         >>> dual_softmax(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         tensor([[0.5000, 0.0000],
                 [0.5000, 0.0000]])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from tubelets.training.recipe import OptimizationSection
@@ -28,20 +29,26 @@ class Schedule:
         min_learning_rate: what the cosine ends at, one step after the last.
         warmup_steps: steps of the warm-up.
         total_steps: steps of the run, warm-up included.
+        hold: so many steps in a row have the rate of the first of them; an epoch's, where the rate changes once an
+            epoch (tubelet_contrast.md, section 7).
 
     Example:
         >>> schedule = Schedule(1.0, 0.0, warmup_steps=3, total_steps=7)
         >>> [round(schedule(step), 3) for step in range(7)]
         [0.0, 0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+        >>> [round(Schedule(1.0, 0.0, 0, total_steps=4, hold=2)(step), 3) for step in range(4)]
+        [1.0, 1.0, 0.5, 0.5]
     """
 
     learning_rate: float
     min_learning_rate: float
     warmup_steps: int
     total_steps: int
+    hold: int = 1
 
     def __call__(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
+        step -= step % self.hold
         if step < self.warmup_steps:
             return self.learning_rate * step / max(self.warmup_steps - 1, 1)
         progress = (step - self.warmup_steps) / max(self.total_steps - self.warmup_steps, 1)
@@ -109,6 +116,7 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
         optimization.base_min_learning_rate * scale,
         warmup_steps,
         planned_steps,
+        steps_per_epoch if optimization.schedule_by == "epoch" else 1,
     )
     return Plan(steps_per_epoch, total_steps, optimization.global_batch_size // at_once, schedule)
 
@@ -141,6 +149,33 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         if parameter.requires_grad:
             (decayed if is_decayed(name, parameter) else plain).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def build_optimizer(model: nn.Module, optimization: OptimizationSection, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimiser of a recipe over the parameters that are trained.
+
+    Args:
+        model: the model.
+        optimization: the recipe's section.
+        learning_rate: of the first step.
+
+    Returns:
+        AdamW or SGD with momentum, with one kernel for all parameters.
+
+    Example:
+        >>> optimizer = build_optimizer(nn.Linear(2, 1), OptimizationSection(optimizer="sgd", decayed="all"), 0.1)
+        >>> [len(group["params"]) for group in optimizer.param_groups]
+        [2]
+    """
+    if optimization.decayed == "all":
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [{"params": trained, "weight_decay": optimization.weight_decay}]
+    else:
+        groups = parameter_groups(model, optimization.weight_decay)
+    if optimization.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=optimization.momentum, fused=True)
+    first, second = optimization.betas
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(first, second), eps=optimization.eps, fused=True)
 
 
 def find_blocks(model: nn.Module) -> tuple[str, int] | None:

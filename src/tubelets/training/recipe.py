@@ -55,9 +55,13 @@ class DataSection:
         path: a folder or glob of Parquet or tar shards, or a Hub data set id.
         split: the split to train on.
         name: configuration of a Hub data set.
-        stride: distance between the frames of a clip, in video frames.
+        sampling: which frames make a clip: `dense` are `stride` apart, `jittered` up to that far, at a stride drawn for
+            each clip, see `tubelets.data.sampling`.
+        stride: distance between the frames of a clip, in video frames; the largest one of `jittered`.
         clips_per_video: clips drawn from one decoding of a video; an epoch counts that many times as often.
+        crop: `multi_scale`, or `stretched`: resized without keeping the shape, then cropped.
         crop_scales: shares of the short side for the multi-scale crop.
+        horizontal_flip: probability that a clip is mirrored.
         shuffle_window: encoded videos that are shuffled together.
         split_by: how samples are divided among processes and workers: `auto`, `shards` or `samples`.
         num_workers: decoding processes for each training process.
@@ -69,9 +73,12 @@ class DataSection:
     path: str
     split: str = "train"
     name: str | None = None
+    sampling: Literal["dense", "jittered"] = "dense"
     stride: int = 4
     clips_per_video: int = 1
+    crop: Literal["multi_scale", "stretched"] = "multi_scale"
     crop_scales: list[float] = field(default_factory=lambda: [1.0, 0.875, 0.75, 0.66])
+    horizontal_flip: float = 0.0
     shuffle_window: int = 256
     split_by: Literal["auto", "shards", "samples"] = "auto"
     num_workers: int = 8
@@ -94,7 +101,11 @@ class OptimizationSection:
         base_min_learning_rate: what the cosine ends at, scaled likewise.
         learning_rate_batch_size: batch size the base rates are meant for.
         warmup_epochs: epochs in which the rate rises linearly from 0.
-        weight_decay: decoupled weight decay of matrices; vectors, biases and mask tokens have none.
+        schedule_by: the rate changes with every `step`, or once an `epoch`.
+        optimizer: `adamw`, or `sgd` with momentum, whose weight decay is not decoupled.
+        momentum: of SGD.
+        weight_decay: decay of what `decayed` names.
+        decayed: `matrices`, so that vectors, biases and mask tokens have none, or `all` parameters.
         betas: AdamW's decay rates of the two moments.
         eps: AdamW's epsilon.
         max_gradient_norm: gradients are clipped to this norm; None never clips.
@@ -108,7 +119,11 @@ class OptimizationSection:
     base_min_learning_rate: float = 1.0e-5
     learning_rate_batch_size: int = 256
     warmup_epochs: float = 40.0
+    schedule_by: Literal["step", "epoch"] = "step"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
     weight_decay: float = 0.05
+    decayed: Literal["matrices", "all"] = "matrices"
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     eps: float = 1.0e-8
     max_gradient_norm: float | None = None
@@ -124,6 +139,7 @@ class RunSection:
         batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients.
         precision: `fp32`, `bf16` or `fp16` (autocast).
         compile: compile the model with `torch.compile`.
+        sync_batch_norm: batch norm takes its statistics from all processes; needs GPUs.
         activation_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimiser steps between two lines of the log.
         save_steps: optimiser steps between two checkpoints.
@@ -139,6 +155,7 @@ class RunSection:
     batch_size: int = 8
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     compile: bool = False
+    sync_batch_norm: bool = False
     activation_checkpointing: bool = False
     logging_steps: int = 20
     save_steps: int = 1000

@@ -11,10 +11,10 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 from tubelets.data.loader import ClipLoader
 from tubelets.data.sources import open_source
 from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import MultiScaleCrop
+from tubelets.data.transforms import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
 from tubelets.info import package_versions
 from tubelets.models.auto import inference_processor, pretraining_collator
-from tubelets.training.recipe import Recipe
+from tubelets.training.recipe import DataSection, Recipe
 
 
 def build_model(recipe: Recipe) -> PreTrainedModel:
@@ -52,17 +52,24 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         An endless loader whose batches are the arguments of the model.
     """
     data = recipe.data
+    # A method that contrasts clips of one video takes several of each.
+    views = getattr(config, "clips_per_sample", 1)
     stream = ClipStream(
         open_source(data.path, split=data.split, name=data.name),
         # A method that repeats one frame needs no others decoded.
-        ClipSpec(getattr(config, "num_source_frames", config.num_frames), data.stride, data.clips_per_video),
-        MultiScaleCrop(config.image_height_width[0], tuple(data.crop_scales)),
+        ClipSpec(
+            getattr(config, "num_source_frames", config.num_frames),
+            data.stride,
+            data.clips_per_video * views,
+            data.sampling,
+        ),
+        clip_transform(data, config.image_height_width[0]),
         seed=recipe.run.seed,
         shuffle_window=data.shuffle_window,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         split=data.split_by,
-        batch_size=recipe.run.batch_size,
+        batch_size=recipe.run.batch_size * views,
         repeat=True,
         on_bad_sample=data.on_bad_sample,
         backend=data.backend,
@@ -73,6 +80,28 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         pretraining_collator(config),
         pin_memory=accelerator.device.type == "cuda",
     )
+
+
+def clip_transform(data: DataSection, size: int) -> ClipTransform:
+    """How a recipe crops its clips.
+
+    Args:
+        data: the recipe's section.
+        size: height and width of the result in pixels.
+
+    Returns:
+        A transform of uint8 clips.
+
+    Example:
+        >>> clip = torch.zeros(2, 3, 48, 64, dtype=torch.uint8)
+        >>> transform = clip_transform(DataSection("shards", crop="stretched"), 32)
+        >>> transform(clip, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    crop: ClipTransform = (
+        StretchedCrop(size) if data.crop == "stretched" else MultiScaleCrop(size, tuple(data.crop_scales))
+    )
+    return Compose((crop, HorizontalFlip(data.horizontal_flip))) if data.horizontal_flip else crop
 
 
 def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:

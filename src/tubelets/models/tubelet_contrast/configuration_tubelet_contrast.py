@@ -7,14 +7,18 @@ from huggingface_hub.dataclasses import strict
 from tubelets.models.convolutional.configuration_convolutional import ConvolutionalConfig
 from tubelets.models.i3d.configuration_i3d import I3DConfig
 from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig
+from tubelets.motion import MotionSettings
 
 # Fields that a backbone shares with the method.
 SHARED = ("num_frames", "num_channels", "batch_norm_momentum", "head_dropout", "image_mean", "image_std")
+PATHS = {"gaussian": "smooth", "linear": "piecewise", "none": "none"}
 
 
 @strict
 class TubeletContrastConfig(ConvolutionalConfig):
-    r"""Constants of Tubelet-Contrast's networks and loss.
+    r"""Constants of Tubelet-Contrast's networks, loss and moving patches.
+
+    Lengths and speeds of patches are in pixels of a frame of 224 x 224 and grow and shrink with the frame.
 
     Args:
         backbone: `r2plus1d_18`, `r3d_18` or `i3d`.
@@ -22,7 +26,32 @@ class TubeletContrastConfig(ConvolutionalConfig):
         projection_size: width of the contrasted features.
         queue_size: older keys that serve as negatives; a multiple of the global batch.
         momentum: share of the key encoder that is kept in each step.
+        key_encoder: `momentum`, the paper's; `shared` sends both clips through the query encoder, with gradients to
+            both and the rest of the batch as negatives, without a queue (SimCLR). Ours, for short runs: while encoders
+            change quickly, the age of a queued key gives it away.
         temperature: divides the similarities.
+        shuffle_batches: deal the clips of all processes anew for the key encoder, so that batch statistics do not give
+            away which belong together; not needed with synchronised batch norm, which the authors used.
+        contrast: what a pair of clips shares. `tubelet`: moving patches, over clips of different videos; `temporal`:
+            the video, and nothing is pasted; the baseline (tubelet_contrast.md, section 4.5).
+        num_tubelets: patches of a pair.
+        motion_type: path of a patch: `gaussian` is smooth, `linear` goes straight between key frames, `none` rests.
+        patch_transformation: what else a patch does: `rotation`, `shear` or `none`. Scaling is `size_velocity`.
+        patch_scales: square roots of the areas that patches are drawn from, in pixels.
+        patch_ratios: their ratios of width to height.
+        scale_jitter: width and height are multiplied by exp(U(-jitter, jitter)).
+        key_frame_probs: of 0, 1, 2 ... inner key frames.
+        rot_velocity: largest turn in degrees a frame.
+        shear_velocity: largest change of the shear factors per frame.
+        size_velocity: largest change of the logarithm of width and height per frame; 0.025 is the paper's scaling.
+        loc_velocity: largest speed along each axis in pixels a frame, of `linear` motion.
+        label_prob: probability that a patch is drawn in a frame.
+        align_clipped_patch: a transformed patch that reaches over the frame's border is cut there; False shows its top
+            left part instead, as the official code does.
+        still_probability: share of the clips whose background is frozen to one frame before patches are pasted, so that
+            they alone move. 0 in the paper; ours, for small data sets.
+        colour_probability: that brightness is changed, that contrast is, and that hue and saturation are; the same
+            change for both clips of a pair.
         **kwargs: fields of `ConvolutionalConfig`; the epsilon of batch norm is the backbone's own unless it is given
             among its options, and I3D takes 224 pixels.
 
@@ -33,6 +62,8 @@ class TubeletContrastConfig(ConvolutionalConfig):
         >>> config = TubeletContrastConfig(backbone="i3d")
         >>> config.image_size, config.feature_size, config.backbone_config.batch_norm_eps
         (224, 1024, 1e-05)
+        >>> config.motion.num_objects, config.motion.path
+        (2, 'smooth')
     """
 
     model_type = "tubelet_contrast"
@@ -44,6 +75,24 @@ class TubeletContrastConfig(ConvolutionalConfig):
     queue_size: int = 16384
     momentum: float | int = 0.999
     temperature: float | int = 0.2
+    key_encoder: Literal["momentum", "shared"] = "momentum"
+    shuffle_batches: bool = False
+    contrast: Literal["tubelet", "temporal"] = "tubelet"
+    num_tubelets: int = 2
+    motion_type: Literal["gaussian", "linear", "none"] = "gaussian"
+    patch_transformation: Literal["rotation", "shear", "none"] = "rotation"
+    patch_scales: list[float] | tuple[float, ...] = (32.0, 48.0, 56.0, 64.0, 96.0, 128.0)
+    patch_ratios: list[float] | tuple[float, ...] = (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0)
+    scale_jitter: float | int = 0.18
+    key_frame_probs: list[float] | tuple[float, ...] = (0.5, 0.3, 0.2)
+    rot_velocity: float | int = 6.0
+    shear_velocity: float | int = 0.066
+    size_velocity: float | int = 0.0001
+    loc_velocity: float | int = 10.0
+    label_prob: float | int = 1.0
+    align_clipped_patch: bool = False
+    still_probability: float | int = 0.0
+    colour_probability: float | int = 0.2
 
     def __post_init__(self, **kwargs: object) -> None:
         """Resolve the size of the frames, which depends on the backbone."""
@@ -65,6 +114,29 @@ class TubeletContrastConfig(ConvolutionalConfig):
         """Width of the pooled feature."""
         return self.backbone_config.feature_size
 
+    @property
+    def motion(self) -> MotionSettings:
+        """How the motions of patches are drawn."""
+        return MotionSettings.tubelet_contrast(
+            num_objects=self.num_tubelets,
+            path=PATHS[self.motion_type],
+            scales=tuple(self.patch_scales),
+            ratios=tuple(self.patch_ratios),
+            scale_jitter=self.scale_jitter,
+            key_frame_probabilities=tuple(self.key_frame_probs),
+            rotation_velocity=self.rot_velocity if self.patch_transformation == "rotation" else 0.0,
+            shear_velocity=self.shear_velocity if self.patch_transformation == "shear" else 0.0,
+            size_velocity=self.size_velocity,
+            location_velocity=self.loc_velocity,
+            draw_probability=self.label_prob,
+            shift_clipped=not self.align_clipped_patch,
+        )
+
+    @property
+    def clips_per_sample(self) -> int:
+        """Clips that are cut from a video for one pair."""
+        return 2 if self.contrast == "temporal" else 1
+
     def validate_contrast(self) -> None:
         """Refuse numbers out of range."""
         if not 0 <= self.momentum <= 1 or not self.temperature > 0:
@@ -81,3 +153,14 @@ class TubeletContrastConfig(ConvolutionalConfig):
         )
         if unknown:
             raise ValueError(f"backbone_options of {self.backbone} has no fields {sorted(unknown)}")
+
+    def validate_motion(self) -> None:
+        """Refuse motions that cannot be drawn."""
+        if not 1 <= self.num_tubelets <= 64:
+            raise ValueError(f"num_tubelets must lie in [1, 64], got {self.num_tubelets}")
+        for name in ("still_probability", "colour_probability", "label_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.contrast == "tubelet" and self.num_frames < 2:
+            raise ValueError(f"num_frames must be at least 2 for patches to move, got {self.num_frames}")
+        _ = self.motion  # refuses what it cannot draw

@@ -22,7 +22,14 @@ from tubelets.models.convolutional.modeling_convolutional import (
 from tubelets.models.i3d.modeling_i3d import I3DModel
 from tubelets.models.resnet3d.modeling_resnet3d import ResNet3DModel
 from tubelets.models.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
-from tubelets.objectives import KeyQueue, info_nce, update_momentum
+from tubelets.objectives import (
+    KeyQueue,
+    info_nce,
+    shuffle_batches,
+    symmetric_nce,
+    unshuffle_batches,
+    update_momentum,
+)
 
 
 @dataclass
@@ -31,9 +38,10 @@ class TubeletContrastForPreTrainingOutput(ModelOutput):
 
     Args:
         loss: scalar.
-        logits: `(B, 1 + K)`, similarities over the temperature, the own key's first.
+        logits: `(B, 1 + K)`, similarities over the temperature, the own key's first; with a shared encoder `(P, P)`, P
+            the pairs of all processes, own pairs on the diagonal.
         query: `(B, projection_size)` of unit length.
-        key: `(B, projection_size)` of unit length, without gradient.
+        key: `(B, projection_size)` of unit length; without gradient unless the encoder is shared.
         accuracy: scalar, share of queries that are nearest to their own key.
     """
 
@@ -104,11 +112,14 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
         super().__init__(config)
         self.encoder = TubeletContrastModel(config)
         self.projection = projection_head(config)
-        self.key_encoder = TubeletContrastModel(config)
-        self.key_projection = projection_head(config)
-        self.queue = KeyQueue(config.projection_size, config.queue_size)
+        self.has_key_encoder = config.key_encoder == "momentum"
+        if self.has_key_encoder:
+            self.key_encoder = TubeletContrastModel(config)
+            self.key_projection = projection_head(config)
+            self.queue = KeyQueue(config.projection_size, config.queue_size)
         self.post_init()
-        self.copy_query_to_key()
+        if self.has_key_encoder:
+            self.copy_query_to_key()
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -133,7 +144,8 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
     def train(self, mode: bool = True) -> "TubeletContrastForPreTraining":
         """Switch between training and evaluation; the key encoder stays frozen in both."""
         # Loading replaces parameters by ones that ask for gradients, and ends by switching to evaluation.
-        self.freeze_key()
+        if self.has_key_encoder:
+            self.freeze_key()
         return super().train(mode)
 
     def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
@@ -161,18 +173,51 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
         Raises:
             ValueError: if clips do not fit, or the queue is no multiple of the global batch.
         """
-        query = F.normalize(self.projection(self.encoder(pixel_values).pooler_output).float(), dim=1)
+        query = self.encode_queries(pixel_values)
+        if not self.has_key_encoder:
+            key = self.encode_queries(key_pixel_values)
+            loss, logits = symmetric_nce(query, key, self.config.temperature)
+            own = torch.arange(len(logits), device=logits.device)
+            accuracy = (logits.detach().argmax(dim=1) == own).float().mean()
+            return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
         with torch.no_grad():
             if self.training:
                 update_momentum(self.key_encoder, self.encoder, self.config.momentum)
                 update_momentum(self.key_projection, self.projection, self.config.momentum)
-            key = F.normalize(self.key_projection(self.key_encoder(key_pixel_values).pooler_output).float(), dim=1)
+            key = self.encode_keys(key_pixel_values)
         # The queue changes below, and the backward pass needs what it was.
         loss, logits = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
         if self.training:
             self.queue.enqueue(key)
         accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
-        return TubeletContrastForPreTrainingOutput(loss=loss, logits=logits, query=query, key=key, accuracy=accuracy)
+        return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
+
+    def encode_queries(self, pixel_values: Tensor) -> Tensor:
+        """Features of the encoder that is trained.
+
+        Args:
+            pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.
+
+        Returns:
+            `(B, projection_size)` of unit length.
+        """
+        return F.normalize(self.projection(self.encoder(pixel_values).pooler_output).float(), dim=1)
+
+    @torch.no_grad()
+    def encode_keys(self, pixel_values: Tensor) -> Tensor:
+        """Features of the momentum encoder.
+
+        Args:
+            pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.
+
+        Returns:
+            `(B, projection_size)` of unit length.
+        """
+        order = None
+        if self.training and self.config.shuffle_batches:
+            pixel_values, order = shuffle_batches(pixel_values)
+        key = F.normalize(self.key_projection(self.key_encoder(pixel_values).pooler_output).float(), dim=1)
+        return key if order is None else unshuffle_batches(key, order)
 
 
 class TubeletContrastForVideoClassification(ConvolutionalForVideoClassification):

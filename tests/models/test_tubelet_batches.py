@@ -1,0 +1,179 @@
+"""Tubelet-Contrast's batches and the model that trains on them."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForPreTraining
+
+from tubelets.models.auto import pretraining_collator
+from tubelets.models.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
+from tubelets.models.tubelet_contrast.modeling_tubelet_contrast import TubeletContrastForPreTraining
+from tubelets.models.tubelet_contrast.processing_tubelet_contrast import TubeletContrastCollator
+from tubelets.motion import recolour, sample_colour_change
+from tubelets.motion.colours import change_colours
+
+SMALL = {
+    "image_size": 32,
+    "num_frames": 4,
+    "backbone_options": {"hidden_sizes": [8, 8, 16, 16], "stem_size": 6, "depths": [1, 1, 1, 1]},
+    "projection_size": 8,
+    "queue_size": 12,
+}
+
+
+def config(**changes: Any) -> TubeletContrastConfig:
+    return TubeletContrastConfig(**{**SMALL, **changes})
+
+
+def items(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    clips = torch.randint(256, (count, 4, 3, 32, 32), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return [{"pixel_values": clip, "seed": seed + place} for place, clip in enumerate(clips)]
+
+
+def collate(given: list[dict[str, Any]], **changes: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Clips as they came, queries and keys."""
+    batch = TubeletContrastCollator(config(**changes))(given)
+    return torch.stack([item["pixel_values"] for item in given]), batch["pixel_values"], batch["key_pixel_values"]
+
+
+def test_a_pair_shares_patches_and_nothing_else() -> None:
+    clips, queries, keys = collate(items(6), colour_probability=0.0, patch_scales=(64.0,))
+    partners = clips.roll(3, dims=0)
+    pasted = (queries != clips).any(dim=2) & (keys != partners).any(dim=2)
+    share = pasted.flatten(1).float().mean(dim=1)
+    assert ((share > 0.02) & (share < 0.7)).all()
+    # Where a patch is opaque the two clips are equal, whatever is behind it; elsewhere they are unrelated noise.
+    equal = (queries.int() - keys.int()).abs().amax(dim=2) <= 60
+    assert equal[pasted].float().mean() > 0.6
+    assert equal[~pasted].float().mean() < 0.2
+    untouched = ~pasted[:, :, None].expand_as(clips)
+    assert (queries == clips)[untouched].float().mean() > 0.99
+
+
+def test_patches_come_from_the_query_and_move() -> None:
+    given = items(2)
+    given[0]["pixel_values"] = torch.full_like(given[0]["pixel_values"], 255)
+    given[1]["pixel_values"] = torch.zeros_like(given[1]["pixel_values"])
+    _, queries, keys = collate(given, colour_probability=0.0, patch_transformation="none")
+    assert (queries[0] >= 250).float().mean() > 0.97, "white patches on white, but for their rims"
+    assert (keys[1] < 100).any(), "black patches on the white partner"
+    white = (keys[0] > 100).any(dim=1)  # white patches on the black partner
+    assert white.any(dim=(1, 2)).all()
+    assert (white[0] != white[-1]).any(), "the patches do not move"
+
+
+def test_still_backgrounds_leave_only_patches_moving() -> None:
+    _, queries, _ = collate(items(4), colour_probability=0.0, still_probability=1.0, motion_type="none",
+                            patch_transformation="none", size_velocity=0.0)  # fmt: skip
+    # Resting patches with changing opacity may differ a little from frame to frame; noise would differ everywhere.
+    moved = (queries[:, 1:].int() - queries[:, :1].int()).abs().amax(dim=2) > 60
+    assert moved.float().mean() < 0.1
+
+
+def test_temporal_contrast_pairs_the_clips_of_a_video() -> None:
+    clips, queries, keys = collate(items(6), contrast="temporal", colour_probability=0.0)
+    assert torch.equal(queries, clips[::2])
+    assert torch.equal(keys, clips[1::2])
+    assert config(contrast="temporal").clips_per_sample == 2
+
+
+def test_a_batch_depends_on_its_clips_alone() -> None:
+    first, again, other = (collate(items(4, seed)) for seed in (0, 0, 9))
+    assert torch.equal(first[1], again[1])
+    assert torch.equal(first[2], again[2])
+    assert not torch.equal(first[1], other[1])
+
+
+def test_colours_change_alike_in_both_clips() -> None:
+    given = items(2)
+    for item in given:
+        item["pixel_values"] = torch.full_like(item["pixel_values"], 100)
+    found = [collate([{**item, "seed": 50 * n + item["seed"]} for item in given], colour_probability=0.5)
+             for n in range(8)]  # fmt: skip
+    for _, queries, keys in found:
+        torch.testing.assert_close(queries.float().mean(dim=(1, 3, 4)), keys.float().mean(dim=(1, 3, 4)))
+    assert len({int(queries[0, 0, 0, 0, 0]) for _, queries, _ in found}) > 2
+
+
+def test_recolouring_is_the_change_of_colours_rounded() -> None:
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(256, (12, 2, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    change = sample_colour_change(12, generator, probability=0.4)
+    assert 0 < change.changes.sum() < 12
+    expected = change_colours(frames, change).round().to(torch.uint8)
+    assert torch.equal(recolour(frames.clone(), change), expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "changes", "message"),
+    [(1, {}, "got 1 clip"), (3, {"contrast": "temporal"}, "got 3 clips")],
+)
+def test_batches_that_cannot_be_paired(count: int, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        collate(items(count), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_tubelets": 0}, r"\[1, 64\], got 0"),
+        ({"still_probability": 1.5}, "got 1.5"),
+        ({"num_frames": 1}, "got 1"),
+        ({"patch_ratios": ()}, "ratios must be positive"),
+    ],
+)
+def test_motions_that_cannot_be_drawn(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        config(**changes)
+
+
+@pytest.mark.parametrize("transformation", ["rotation", "shear", "none"])
+@pytest.mark.parametrize("path", ["gaussian", "linear", "none"])
+def test_motion_settings_follow_the_configuration(transformation: str, path: str) -> None:
+    motion = config(patch_transformation=transformation, motion_type=path).motion
+    assert (motion.rotation_velocity > 0, motion.shear_velocity > 0) == (
+        transformation == "rotation", transformation == "shear"
+    )  # fmt: skip
+    assert motion.path == {"gaussian": "smooth", "linear": "piecewise", "none": "none"}[path]
+    assert motion.shift_clipped
+    assert not config(align_clipped_patch=True).motion.shift_clipped
+
+
+@pytest.mark.parametrize("key_encoder", ["momentum", "shared"])
+def test_it_learns_one_batch_and_is_saved(key_encoder: str, tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    cfg = config(key_encoder=key_encoder, momentum=0.9, temperature=0.1)
+    model = TubeletContrastForPreTraining(cfg).train()
+    assert hasattr(model, "queue") == hasattr(model, "key_encoder") == (key_encoder == "momentum")
+    batch = pretraining_collator(cfg)(items(6))
+    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=3e-3)
+    losses = []
+    for _ in range(12):
+        output = model(**batch)
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(output.loss.item())
+    if key_encoder == "shared":
+        assert losses[-1] < 0.7 * losses[0]
+    else:  # by now the queue holds the keys of this very batch, which cannot be told apart
+        assert model.queue.pointer.item() == 0
+        moved = zip(model.encoder.parameters(), model.key_encoder.parameters(), strict=True)
+        assert any(not torch.equal(*pair) for pair in moved)
+    assert output.query.shape == output.key.shape == (6, 8)
+    assert output.key.requires_grad == (key_encoder == "shared")
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForPreTraining.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(**batch).loss, model.eval()(**batch).loss)
+
+
+def test_dealing_the_batch_changes_nothing_on_one_process() -> None:
+    torch.manual_seed(0)
+    model = TubeletContrastForPreTraining(config(shuffle_batches=True)).train()
+    batch = pretraining_collator(model.config)(items(6))
+    keys = model.encode_keys(batch["key_pixel_values"])
+    model.config.shuffle_batches = False
+    torch.testing.assert_close(keys, model.encode_keys(batch["key_pixel_values"]), atol=1e-5, rtol=1e-4)
