@@ -15,6 +15,9 @@ Examples:
   python scripts/make_shards.py videos/train shards --short-side 128 --keyframe-interval 16 --num-workers 8
   python scripts/make_shards.py all.csv shards --split validation --root videos --class-names classes.txt
 
+  # A quarter of the videos of each class, for a run on less data.
+  python scripts/make_shards.py videos/train quarter --class-fraction 0.25 --fraction-seed 12345
+
   # Four machines that share a file system; whichever ends last writes dataset_info.json.
   python scripts/make_shards.py videos/train shards --num-jobs 4 --job-index 0    # ... and 1, 2, 3
 
@@ -27,7 +30,7 @@ import csv
 import sys
 from pathlib import Path
 
-from tubelets.data.annotations import find_class_names, read_records
+from tubelets.data.annotations import class_fraction, find_class_names, read_records
 from tubelets.data.shard_files import finalize_shards
 from tubelets.data.shards import ShardReport, build_shards
 from tubelets.data.transcoding import TranscodeOptions
@@ -43,6 +46,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--root", help="folder that relative paths of a list start from (default: the list's folder)")
     group.add_argument("--split", default="train", help="name of the split; selects csv rows if there is such a column")
     group.add_argument("--class-names", help="text file with a class name in each line, which fixes their order")
+    group.add_argument("--class-fraction", type=float, help="keep only this share of the videos of each class")
+    group.add_argument("--fraction-seed", type=int, default=12345, help="seed of that choice (default: 12345)")
     group = parser.add_argument_group("re-encoding (each is off by default)")
     group.add_argument("--short-side", type=int, help="scale larger videos down to this shorter side, in pixels")
     group.add_argument("--fps", type=float, help="frames per second, by repeating and dropping frames")
@@ -77,11 +82,14 @@ def build(options: argparse.Namespace) -> ShardReport:
     """Build the shards that the command line asks for."""
     split = options.split if has_split_column(Path(options.input)) else None
     records = read_records(options.input, root=options.root, split=split)
+    names = find_class_names(records, options.class_names)
+    if options.class_fraction is not None:
+        records = class_fraction(records, options.class_fraction, options.fraction_seed)
     return build_shards(
         records,
         options.output,
         split=options.split,
-        class_names=find_class_names(records, options.class_names),
+        class_names=names,
         transcode=TranscodeOptions(options.short_side, options.fps, options.keyframe_interval, options.crf),
         max_shard_size=options.max_shard_size,
         clips_per_shard=options.clips_per_shard,

@@ -1,8 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tubelets.data.annotations import VideoRecord, find_class_names, read_records
+from tubelets.data.annotations import VideoRecord, class_fraction, find_class_names, read_records
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -122,3 +123,21 @@ def test_class_names_file_fixes_the_order(tmp_path):
     names.write_text("run\nrun\njump\n")
     with pytest.raises(ValueError, match=r"\['run'\] more than once"):
         find_class_names(records, names)
+
+
+def test_a_share_of_each_class_is_drawn_by_the_authors_rule() -> None:
+    records = [VideoRecord(Path(f"{place}.mp4"), "abb"[place % 3], None, str(place)) for place in range(30)]
+    chosen = class_fraction(records, 0.25, seed=99999)
+    # ceil(0.25 * 10) and ceil(0.25 * 20), from one legacy stream, class after class.
+    numbers = np.random.RandomState(99999)
+    expected = {int(place) * 3 for place in numbers.choice(10, 3, replace=False)}
+    others = [place for place in range(30) if place % 3]
+    expected |= {others[place] for place in numbers.choice(20, 5, replace=False)}
+    assert {int(record.clip_id) for record in chosen} == expected
+    assert chosen == sorted(chosen, key=lambda record: int(record.clip_id))
+    assert class_fraction(records, 1.0) == records
+    for fraction in (0.0, 1.5):
+        with pytest.raises(ValueError, match=str(fraction)):
+            class_fraction(records, fraction)
+    with pytest.raises(ValueError, match="video x has no label"):
+        class_fraction([VideoRecord(Path("x.mp4"), None, None, "x")], 0.5)

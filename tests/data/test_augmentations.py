@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tubelets.data.augmentations import OPERATIONS, RandAugment, RandomErasing
+from tubelets.data.augmentations import OPERATIONS, ColorJitter, RandAugment, RandomErasing
 
 RECIPE = "rand-m7-n4-mstd0.5-inc1"
 
@@ -200,3 +200,19 @@ def test_erasing_needs_normalised_clips() -> None:
 def test_bad_erasing_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
         RandomErasing(**arguments)  # type: ignore[arg-type]
+
+
+def test_colour_jitter_is_drawn_once_for_a_clip_within_its_bounds() -> None:
+    frame = torch.full((1, 3, 4, 4), 100, dtype=torch.uint8)
+    clip = frame.expand(5, -1, -1, -1)
+    means = []
+    for seed in range(40):
+        changed = ColorJitter(0.4, 0.0, 0.0, 0.0)(clip, torch.Generator().manual_seed(seed))
+        assert (changed == changed[:1]).all()
+        means.append(float(changed.float().mean()))
+    assert min(means) >= 60
+    assert max(means) <= 140
+    assert max(means) - min(means) > 50
+    assert torch.equal(ColorJitter(0.0, 0.0, 0.0, 0.0)(clip, torch.Generator()), clip)
+    with pytest.raises(ValueError, match=r"at most 0\.5"):
+        ColorJitter(hue=0.6)

@@ -142,3 +142,12 @@ def test_repeated_augmentation_of_workers(shards: Path) -> None:
         return [batch["seeds"] for batch in ClipLoader(stream, workers, ClassificationCollator(2, 8, 3))]
 
     assert batches(0) == batches(2)
+
+
+def test_a_central_crop_of_a_larger_frame() -> None:
+    clip = torch.arange(32 * 48, dtype=torch.uint8).view(1, 1, 32, 48).expand(2, 3, -1, -1)
+    views = ViewCrops(size=28, short_side=32)(clip, torch.Generator())
+    assert torch.equal(views, clip[None, :, :, 2:30, 10:38])
+    for wrong in ({"crops": 3, "short_side": 32}, {"short_side": 20}):
+        with pytest.raises(ValueError, match="short_side"):
+            ViewCrops(size=28, **wrong)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cases_io import assert_close
 from fill import fill, fill_state_dict
 from tubelets import I3DConfig, I3DModel, TubeletContrastForPreTraining
+from tubelets.models.resnet3d.conversion_resnet3d import find_layout
 from tubelets.models.resnet3d.conversion_resnet3d import from_official as resnet_from_official
 from tubelets.models.resnet3d.conversion_resnet3d import to_official as resnet_to_official
 from tubelets.models.resnet3d.modeling_resnet3d import ResNet3DForVideoClassification
@@ -59,6 +60,9 @@ def check_severe_layout(case: Case, tensors: Tensors) -> None:
         model.classifier.weight.copy_(fill("fc.weight", shape, case["salt"]))
         model.classifier.bias.copy_(fill("fc.bias", shape[:1], case["salt"]))
         video = frames_first(tensors["clip"])
+        if find_layout({name.removeprefix("module."): value for name, value in checkpoint.items()}) == "sequential":
+            # The original takes blue first, ours red.
+            video = video.flip(2)
         encoded = model.eval().backbone(video, output_hidden_states=True)
         logits = model(video).logits
     stages = dict(zip(backbone.stage_names, encoded.hidden_states, strict=True))

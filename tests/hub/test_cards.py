@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForVideoClassification
+from transformers import AutoConfig
 
+import tubelets
 from tubelets.hub.cards import render_card
 from tubelets.hub.checkpoints import CHECKPOINTS
 from videos import make_video
@@ -26,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("sigma-dino-vit-small-ssv2-finetuned-ssv2", (1, 174)),
         ("smile-vit-base-k400-600", (1, 1568, 768)),
         ("smile-vit-base-k400-600-finetuned-ssv2", (1, 174)),
+        ("tubelet-contrast-r2plus1d-18-mini-kinetics", (1, 512, 2, 7, 7)),
+        ("supervised-r2plus1d-18-k400", (1, 512, 2, 7, 7)),
     ],
 )
 def test_snippets_convert_without_losing_the_configuration_and_run(
@@ -34,8 +37,8 @@ def test_snippets_convert_without_losing_the_configuration_and_run(
     shutil.copytree(ROOT / "hub_configs" / name, tmp_path / name)
     before = json.loads((tmp_path / name / "config.json").read_text(encoding="utf-8"))
     classifier = CHECKPOINTS[name].finetuning_data is not None
-    auto = AutoModelForVideoClassification if classifier else AutoModelForPreTraining
-    model = auto.from_config(AutoConfig.from_pretrained(tmp_path / name))
+    config = AutoConfig.from_pretrained(tmp_path / name)
+    model = getattr(tubelets, config.architectures[0])(config)
     official = importlib.import_module(CHECKPOINTS[name].converter).to_official(model)
     torch.save({"model": official, "args": argparse.Namespace()}, tmp_path / "official.pth")
     (tmp_path / "clip.mp4").write_bytes(make_video(70, 48, 64))

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import metadata_load
-from transformers import AutoConfig, AutoModelForPreTraining, AutoModelForVideoClassification, AutoVideoProcessor
+from transformers import AutoConfig, AutoVideoProcessor
 
+import tubelets
 from tubelets.hub.cards import render_run_card
 from tubelets.hub.checkpoints import CHECKPOINTS
 from tubelets.models.published import class_names
@@ -15,6 +16,17 @@ from tubelets.training.recipe import load_recipe
 ROOT = Path(__file__).resolve().parents[2]
 # Millions of parameters, sigma.md section 10 and smile.md section 11.
 PARAMETERS = {"sigma-dino-vit-base": 96.22, "sigma-mlp-vit-base": 97.77, "sigma-dino-vit-small": 26.19, "smile": 93.92}
+# tubelet_contrast.md, section 3, twice with the heads of section 4.1; TCLR's last stage is a full convolution.
+HEAD = 512 * 512 + 512 + 512 * 128 + 128
+PARAMETERS |= {
+    "tubelet-contrast-r2plus1d": 2 * (31_300_125 + HEAD) / 1e6,
+    "tubelet-contrast-r3d": 2 * (33_166_272 + HEAD) / 1e6,
+    "tubelet-contrast-i3d": 2 * (12_287_264 + 1024 * 1024 + 1024 + 1024 * 128 + 128) / 1e6,
+    "tclr": 31_300_125 / 1e6 + (27 * 256 * 512 - 921 * (9 * 256 + 3 * 512 + 2)) / 1e6,
+    **dict.fromkeys(
+        ("selavi", "moco", "videomoco", "pretext", "avid", "gdt", "rspnet", "ctp", "supervised"), 31_300_125 / 1e6
+    ),
+}
 CLASSIFIERS = {("base", "k400"): 86.53, ("small", "k400"): 22.03, ("base", "ssv2"): 86.36, ("small", "ssv2"): 21.95}
 
 
@@ -34,12 +46,13 @@ def test_every_folder_loads_and_builds(name: str) -> None:
     folder, checkpoint = ROOT / "hub_configs" / name, CHECKPOINTS[name]
     config = AutoConfig.from_pretrained(folder)
     processor = AutoVideoProcessor.from_pretrained(folder)
-    assert tuple(processor.image_mean) == tuple(config.image_mean) == (0.485, 0.456, 0.406)
-    assert processor.crop_size["height"] == config.image_size == 224
+    mean = (0.0, 0.0, 0.0) if name.startswith("tclr") else (0.485, 0.456, 0.406)
+    assert tuple(processor.image_mean) == tuple(config.image_mean) == mean
+    small = any(part in name for part in ("r2plus1d", "r3d"))
+    assert processor.crop_size["height"] == config.image_size == (112 if small else 224)
     classifier = checkpoint.finetuning_data is not None
     with torch.device("meta"):
-        auto = AutoModelForVideoClassification if classifier else AutoModelForPreTraining
-        model = auto.from_config(config)
+        model = getattr(tubelets, config.architectures[0])(config)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     expected = (
         CLASSIFIERS["small" if "small" in name else "base", checkpoint.finetuning_data]
@@ -58,6 +71,9 @@ def test_cards_state_published_numbers_with_their_source(name: str) -> None:
     assert f"arxiv:{checkpoint.paper.arxiv}" in metadata["tags"]
     assert f"`{checkpoint.source.split('`')[1]}`" in text
     assert "not converted here yet" in text.split("## Use")[0].replace("\n", " ")
+    for task, value in checkpoint.after_finetuning.items():
+        assert f"| {task} | {value} |" in text
+        assert f"{checkpoint.after_finetuning_source}; not measured by this package" in text
     if checkpoint.finetuning_data is None:
         assert "model-index" not in metadata
         return

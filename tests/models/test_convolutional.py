@@ -119,6 +119,15 @@ def test_every_layout_is_found_and_read_back(layout: str) -> None:
     assert tuple(again.config.hidden_sizes) == (8, 16, 24, 32)
 
 
+def test_tclr_is_turned_to_the_usual_order_of_colours() -> None:
+    ours = backbone("r2plus1d")
+    official = to_official(ours, "sequential")
+    stem = official["0.stem.0.weight"]
+    assert torch.equal(stem.flip(1), ours.state_dict()["stem.0.weight"])
+    config = from_official(official).config
+    assert (list(config.image_mean), list(config.image_std)) == ([0.0] * 3, [1.0] * 3)
+
+
 def test_what_no_layout_knows_is_refused() -> None:
     official = to_official(backbone("r2plus1d"))
     with pytest.raises(CheckpointLayoutError, match=r"are not part of the layout torchvision"):

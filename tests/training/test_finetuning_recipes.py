@@ -9,7 +9,7 @@ from finetuning import DEMO, RECIPES, words
 
 from tubelets.training.classifiers import build_config, clip_shape
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
-from tubelets.training.optimization import Schedule
+from tubelets.training.optimization import Schedule, StepSchedule
 from tubelets.training.recipe import RecipeError
 
 PATHS = sorted([*RECIPES.glob("*_finetune_*.yaml"), *RECIPES.glob("*_linear_probe_*.yaml")])
@@ -49,6 +49,17 @@ SMILE_SSV2 = {**SSV2, "layer_decay": 0.7}
 for size in ("vit_s", "vit_b"):
     EXPECTED |= {f"smile_{size}_finetune_k400": SMILE_K400, f"smile_{size}_finetune_ssv2": SMILE_SSV2}
 
+# tubelet_contrast.md, section 9: epochs and milestones times the clips of a video in an epoch.
+CONTRAST = {
+    "ucf101": (16, (6, 10, 14), 10),
+    "hmdb51": (16, (6, 10, 14), 10),
+    "gym99": (16, (6, 10, 14), 10),
+    "diving48": (16, (6, 10, 14), 10),
+    "ssv2": (22, (12, 17, 20), 2),
+    "fx_s1": (18, (7, 12, 16), 10),
+    "ucf101_1000": (18, (8, 13, 16), 10),
+}
+
 
 def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
     given = {} if path == DEMO else {"model_name_or_path": "x", "dataset_name": "y", "use_cpu": True}
@@ -58,7 +69,23 @@ def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
 
 def test_every_recipe_of_the_papers_is_expected() -> None:
     papers = {path.stem for path in PATHS if not path.stem.startswith("study_")}
-    assert papers == {*EXPECTED, DEMO.stem}
+    assert papers == {*EXPECTED, DEMO.stem, *(f"tubelet_contrast_r2plus1d_18_finetune_{name}" for name in CONTRAST)}
+
+
+@pytest.mark.parametrize("name", CONTRAST)
+def test_contrast_is_tuned_by_the_protocol_of_severe(name: str, tmp_path: Path) -> None:
+    model, data, args = load(RECIPES / f"tubelet_contrast_r2plus1d_18_finetune_{name}.yaml", tmp_path)
+    epochs, milestones, passes = CONTRAST[name]
+    assert args.num_train_epochs == epochs * passes
+    assert args.milestones == [passes * milestone for milestone in milestones]
+    assert (args.milestone_factor, args.learning_rate, args.videos_per_step) == (0.3, pytest.approx(1e-4), 32)
+    assert (args.weight_decay, args.warmup_epochs, args.layer_decay, args.max_grad_norm) == (0, 0, 1, 0)
+    assert (args.adam_beta1, args.adam_beta2, args.adam_epsilon, args.label_smoothing_factor) == (0.9, 0.999, 1e-8, 0)
+    assert (data.crop_scale, data.color_jitter, data.horizontal_flip) == ([0.08, 1.0], [0.4, 0.4, 0.4, 0.2], 0.5)
+    assert (data.random_augment, data.random_erasing, data.mixup, data.cutmix) == (None, 0, 0, 0)
+    assert (data.test_clips, data.test_crops, data.test_short_side, data.stride) == (10, 1, 128, 1)
+    assert model.config_overrides == {"num_frames": 32}
+    assert data.shots_per_class == (10 if name.endswith("1000") else None)
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -114,6 +141,19 @@ def test_the_schedule_begins_at_0_and_ends_at_the_minimum(path: Path, tmp_path: 
     assert schedule(0) == 0
     assert schedule(int(args.warmup_epochs * steps)) == pytest.approx(EXPECTED[path.stem]["learning_rate"])
     assert schedule(total) == pytest.approx(EXPECTED[path.stem]["min_learning_rate"])
+
+
+def test_milestones_replace_the_cosine() -> None:
+    schedule = StepSchedule(1e-4, 0.3, milestones=(10, 20), warmup_steps=3)
+    assert [schedule(step) for step in (0, 2, 3, 9)] == pytest.approx([0.0, 1e-4, 1e-4, 1e-4])
+    assert [schedule(step) for step in (10, 19, 20, 99)] == pytest.approx([3e-5, 3e-5, 9e-6, 9e-6])
+
+
+def test_milestones_ascend(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\[3, 2\]"):
+        load(DEMO, tmp_path, milestones=[3, 2])
+    with pytest.raises(ValueError, match="four numbers"):
+        load(DEMO, tmp_path, color_jitter=[0.4])
 
 
 def test_the_demonstration_builds_its_model(tmp_path: Path) -> None:

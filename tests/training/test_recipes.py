@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pretraining import DEMO, ROOT, command, losses, make_clip_shards, train
+from pretraining import DEMO, ROOT, TINY, command, losses, make_clip_shards, train
 
 from tubelets.training.optimization import plan_run
 from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
@@ -23,12 +23,16 @@ def test_every_recipe_loads_and_builds_its_configuration(path: Path) -> None:
     recipe = load_recipe(path, GIVEN)
     config = recipe.model.build_config()
     assert config.model_type == recipe.model.model_type
-    assert config.num_tokens > 0
+    assert config.num_frames > 0
 
 
 # Recipes that differ from another one in sizes, epochs and data alone are built above, and not run.
-ALIKE = re.compile(r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)|noise_(sigma|.*_ssv2)|sigma_vit_s_ssv2")
-RUN = [path for path in RECIPES if ALIKE.search(path.stem) is None]
+ALIKE = re.compile(
+    r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)|noise_(sigma|.*_ssv2)|sigma_vit_s_ssv2"
+    r"|contrast.*k400"
+)
+RUN = [path for path in RECIPES if ALIKE.search(path.stem) is None and "tubelet_contrast" not in path.stem]
+RUN_CONTRAST = [path for path in RECIPES if ALIKE.search(path.stem) is None and "tubelet_contrast" in path.stem]
 
 
 @pytest.mark.parametrize("path", RUN, ids=lambda path: path.stem)
@@ -52,6 +56,47 @@ def test_every_kind_of_recipe_runs_two_steps(path: Path, tmp_path: Path) -> None
     }
     train(*command(shards, tmp_path / "run", path, **changes, **small, run__trackers="[]"))
     assert len(losses(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("path", RUN_CONTRAST, ids=lambda path: path.stem)
+def test_every_kind_of_contrast_runs_two_steps(path: Path, tmp_path: Path) -> None:
+    shards = make_clip_shards(tmp_path, num_videos=8)
+    given = load_recipe(path, GIVEN).model.config
+    narrow = {"depths": [1, 1, 1], "hidden_sizes": [8, 8, 8]} | ({} if "r3d" in path.stem else {"stem_size": 4})
+    # Statistics over processes need GPUs.
+    changes: dict[str, Any] = {"optimization__max_steps": 2, "run__precision": "fp32", "run__sync_batch_norm": "false"}
+    changes |= {"model__config__queue_size": 8, "model__config__num_frames": 4}
+    if given["backbone"] != "i3d":
+        changes["model__config__backbone_options"] = narrow
+    unused = {name.replace(".", "__"): None for name in TINY if name.startswith("model.config.")}
+    unused.pop("model__config__image_size")
+    train(*command(shards, tmp_path / "run", path, **{**unused, **changes}, run__trackers="[]"))
+    assert len(losses(tmp_path / "run")) == 2
+
+
+CONTRAST = [path for path in RECIPES if path.stem.startswith("tubelet_contrast_")]
+
+
+@pytest.mark.parametrize("path", CONTRAST, ids=lambda path: path.stem)
+def test_tubelet_contrast_recipes_follow_the_spec(path: Path) -> None:
+    recipe = load_recipe(path, GIVEN)
+    config, data, optimization = recipe.model.build_config(), recipe.data, recipe.optimization
+    # tubelet_contrast.md, sections 4, 6 and 7.
+    assert (config.queue_size, config.momentum, config.temperature, config.projection_size) == (16384, 0.999, 0.2, 128)
+    assert config.image_size == (224 if config.backbone == "i3d" else 112)
+    assert (config.num_tubelets, config.motion_type, config.patch_transformation) == (2, "gaussian", "rotation")
+    assert (config.key_encoder, config.still_probability, config.colour_probability) == ("momentum", 0, 0.2)
+    assert (config.contrast == "temporal") == ("temporal" in path.stem)
+    assert (data.sampling, data.stride, data.crop, data.horizontal_flip) == ("jittered", 4, "stretched", 0.5)
+    assert (optimization.optimizer, optimization.decayed, optimization.momentum) == ("sgd", "all", 0.9)
+    assert (optimization.weight_decay, optimization.max_gradient_norm) == (1e-4, 40)
+    plan = plan_run(optimization, 3200, recipe.run.batch_size, num_processes=4)
+    assert (plan.accumulation, plan.total_steps) == (1, 100 * 100)
+    # The cosine over 200 epochs, once an epoch, stopped at 100: half of the rate is left.
+    assert plan.schedule(0) == plan.schedule(99) == pytest.approx(0.01)
+    assert plan.schedule(100) < 0.01
+    assert plan.schedule(100 * 100) == pytest.approx(0.005)
+    assert recipe.run.seed == 7
 
 
 @pytest.mark.parametrize("path", [path for path in RECIPES if path.stem.startswith("smile_")], ids=lambda p: p.stem)

@@ -1,9 +1,12 @@
 """Reading what the shard builder is given: a folder of class folders, a text list or a csv file of videos."""
 
 import csv
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 # What PyAV's wheels read without a system FFmpeg; other files in a video folder (notes, subtitles) are not videos.
 VIDEO_SUFFIXES = frozenset(
@@ -186,6 +189,44 @@ def _checked(records: list[VideoRecord], source: Path) -> list[VideoRecord]:
             f"{unlabelled[0].clip_id!r}; move them into class folders or out of the folder"
         )
     return records
+
+
+def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 12345) -> list[VideoRecord]:
+    """A share of the videos of each class, for runs on less data.
+
+    Args:
+        records: labelled videos.
+        fraction: share of each class, in (0, 1]; rounded up to whole videos.
+        seed: seed of the draw; the authors of Tubelet-Contrast used 12345, 99999 and 4567980.
+
+    Returns:
+        The chosen videos in their old order.
+
+    Raises:
+        ValueError: if the fraction is out of range or a video has no label.
+
+    Example:
+        >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
+        >>> [record.label for record in class_fraction(records, 0.25)].count("a")
+        2
+
+    Source: tubelet_contrast.md, section 7. Classes are visited in the order of their names, which is our choice.
+    """
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+    places: dict[str, list[int]] = {}
+    for place, record in enumerate(records):
+        if record.label is None:
+            raise ValueError(f"video {record.clip_id} has no label; a share of each class needs labels")
+        places.setdefault(record.label, []).append(place)
+    # One stream for all classes, of the legacy generator that the authors' lists were drawn with.
+    numbers = np.random.RandomState(seed)
+    chosen = [
+        places[label][index]
+        for label in sorted(places)
+        for index in numbers.choice(len(places[label]), math.ceil(fraction * len(places[label])), replace=False)
+    ]
+    return [records[place] for place in sorted(chosen)]
 
 
 def check_unique_ids(records: Iterable[VideoRecord]) -> None:

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from timm.data import auto_augment
 from torch import Tensor
+from torchvision.transforms.v2 import functional as tvf
 
 MAX_LEVEL = 10.0
 GREY = (128, 128, 128)
@@ -186,6 +187,49 @@ def _apply(frame: Tensor, operations: list[DrawnOperation]) -> Tensor:
         image = operation(image)
     # A copy, since the array of an image is read-only.
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Brightness, contrast, saturation and hue of a clip, changed in a random order by torchvision's functions.
+
+    Args:
+        brightness: the factor is uniform in [1 - brightness, 1 + brightness], from 0 on.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the shift is uniform in [-hue, hue] of the colour circle; at most 0.5.
+
+    Raises:
+        ValueError: if a number is negative, or the hue above 0.5.
+
+    Example:
+        >>> clip = torch.randint(256, (4, 3, 20, 30), dtype=torch.uint8)
+        >>> ColorJitter(0.4, 0.4, 0.4, 0.2)(clip, torch.Generator().manual_seed(0)).shape
+        torch.Size([4, 3, 20, 30])
+
+    Source: severe_benchmark.md, section 2.3.
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
+            raise ValueError(f"changes of colours must not be negative, and that of the hue at most 0.5, got {self}")
+
+    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """Change one uint8 clip `(T, 3, H, W)`."""
+        order = torch.randperm(4, generator=generator).tolist()
+        low_high = [(max(0.0, 1 - x), 1 + x) for x in (self.brightness, self.contrast, self.saturation)]
+        bounds = torch.tensor([*low_high, (-self.hue, self.hue)])
+        draws = torch.rand(4, generator=generator)
+        strengths = (bounds[:, 0] + draws * (bounds[:, 1] - bounds[:, 0])).tolist()
+        functions = (tvf.adjust_brightness, tvf.adjust_contrast, tvf.adjust_saturation, tvf.adjust_hue)
+        for place in order:
+            clip = functions[place](clip, strengths[place])
+        return clip
 
 
 @dataclass(frozen=True)

@@ -20,27 +20,34 @@ class ViewCrops:
     Args:
         size: side of a crop in pixels.
         crops: 1 (centre) or 3 (spread along the longer side).
+        short_side: pixels of the resized shorter side before a central crop; None takes `size`.
 
     Raises:
-        ValueError: if `crops` is another number.
+        ValueError: if `crops` is another number, or `short_side` does not go with it or with `size`.
 
     Example:
         >>> ViewCrops(8, crops=3)(torch.zeros(2, 3, 16, 24, dtype=torch.uint8), torch.Generator()).shape
         torch.Size([3, 2, 3, 8, 8])
 
-    Source: sigma.md, section 7.2; smile.md, section 8.2.
+    Source: sigma.md, section 7.2; smile.md, section 8.2; severe_benchmark.md, section 2.3.
     """
 
     size: int = 224
     crops: int = 1
+    short_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.crops not in (1, 3):
             raise ValueError(f"crops must be 1 (centre) or 3 (spread along the longer side), got {self.crops}")
+        if self.short_side is not None and (self.crops == 3 or self.short_side < self.size):
+            raise ValueError(
+                f"short_side={self.short_side} must be at least size={self.size} and goes with a central crop only, "
+                f"got crops={self.crops}"
+            )
 
     def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """Cut a clip `(T, C, H, W)` into views `(crops, T, C, size, size)`; the generator is not used."""
-        resized = ShortSideResize(self.size)(clip)
+        resized = ShortSideResize(self.short_side or self.size)(clip)
         return three_crops(resized, self.size) if self.crops == 3 else CenterCrop(self.size)(resized)[None]
 
 

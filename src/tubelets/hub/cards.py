@@ -52,7 +52,7 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
             f"`outputs.logits` has one score for each of the {config.num_labels} classes of "
             f"{DATASETS[checkpoint.finetuning_data]}."
             if checkpoint.finetuning_data is not None
-            else f"`outputs.last_hidden_state` is `(1, {config.num_tokens}, {config.hidden_size})`."
+            else _backbone_outputs(config)
         ),
         training=_training(checkpoint),
         settings=_settings(checkpoint, config),
@@ -63,6 +63,16 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
             + "Features of a network trained on one data set can fail on others: see the SEVERE benchmark."
         ),
         citation=f"{checkpoint.paper.citation} {checkpoint.paper.url}",
+    )
+
+
+def _backbone_outputs(config: Any) -> str:
+    if hasattr(config, "num_tokens"):
+        return f"`outputs.last_hidden_state` is `(1, {config.num_tokens}, {config.hidden_size})`."
+    return (
+        f"`outputs.last_hidden_state` is the feature map `(1, {config.feature_size}, time, rows, columns)`, "
+        f"`outputs.pooler_output` its mean `(1, {config.feature_size})`. "
+        "`AutoModelForVideoClassification.from_pretrained` puts a new classifier on it."
     )
 
 
@@ -99,7 +109,7 @@ def _card_data(checkpoint: PublishedCheckpoint, config: Any) -> ModelCardData:
         library_name="tubelets",
         pipeline_tag="video-classification",
         license="apache-2.0",
-        tags=["video", config.model_type, "masked-video-modelling", f"arxiv:{checkpoint.paper.arxiv}"],
+        tags=["video", config.model_type, checkpoint.objective, f"arxiv:{checkpoint.paper.arxiv}"],
         datasets=sorted(HUB_DATASETS[name] for name in data),
         base_model=checkpoint.pretrained_name,
         model_name=checkpoint.name,
@@ -114,15 +124,30 @@ def _training(checkpoint: PublishedCheckpoint) -> str:
 
 
 def _settings(checkpoint: PublishedCheckpoint, config: Any) -> dict[str, Any]:
+    size = "{} x {}".format(*config.image_height_width)
+    if hasattr(config, "num_tokens"):
+        encoder = {
+            "encoder": f"width {config.hidden_size}, {config.num_hidden_layers} layers, "
+            f"{config.num_attention_heads} heads",
+            "input": f"{config.num_frames} frames of {size}, tubes of 2 x 16 x 16",
+        }
+    else:
+        encoder = {"features": config.feature_size, "input": f"{config.num_frames} frames of {size}"}
     return {
-        "encoder": f"width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads",
-        "input": "16 frames of 224 x 224, tubes of 2 x 16 x 16",
+        **encoder,
         **checkpoint.settings,
         "mean, std": f"{tuple(config.image_mean)}, {tuple(config.image_std)}",
     }
 
 
 def _results(checkpoint: PublishedCheckpoint) -> str:
+    if checkpoint.after_finetuning:
+        rows = "".join(f"| {task} | {value} |\n" for task, value in checkpoint.after_finetuning.items())
+        return (
+            "A pretraining network has no accuracy of its own. Published after fine-tuning, "
+            f"{checkpoint.after_finetuning_source}; not measured by this package:\n\n| task | published |\n|---|---|\n"
+            + rows.rstrip()
+        )
     if checkpoint.finetuning_data is None:
         return "A pretraining network has no accuracy of its own; see the cards of its fine-tuned classifiers."
     return (

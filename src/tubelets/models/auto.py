@@ -88,13 +88,14 @@ MODELS = {
     "smile": _masked_video(
         "smile", "Smile", "smile.processing_smile:SmileCollator", published="published_smile:CHECKPOINTS"
     ),
-    "resnet3d": _convolutional("resnet3d", "ResNet3D"),
+    "resnet3d": _convolutional("resnet3d", "ResNet3D", published="published_resnet3d:CHECKPOINTS"),
     "i3d": _convolutional("i3d", "I3D"),
     "r2plus1d_native": _convolutional("r2plus1d_native", "R2Plus1DNative"),
     "tubelet_contrast": _convolutional(
         "tubelet_contrast",
         "TubeletContrast",
         "tubelet_contrast.processing_tubelet_contrast:TubeletContrastCollator",
+        "published_tubelet_contrast:CHECKPOINTS",
         AutoModelForPreTraining="modeling_tubelet_contrast:TubeletContrastForPreTraining",
     ),
 }

@@ -11,8 +11,8 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-DATASETS = {"k400": "Kinetics-400", "ssv2": "Something-Something V2"}
-HUB_DATASETS = {"k400": "kinetics400", "ssv2": "something-something-v2"}
+DATASETS = {"k400": "Kinetics-400", "ssv2": "Something-Something V2", "mini_kinetics": "Mini-Kinetics"}
+HUB_DATASETS = {"k400": "kinetics400", "ssv2": "something-something-v2", "mini_kinetics": "kinetics400"}
 
 SIZES = {
     "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "decoder_hidden_size": 384,
@@ -59,6 +59,10 @@ class PublishedCheckpoint:
         pretrained_name: name of the pretraining checkpoint that a classifier started from.
         top1: published top-1 accuracy in percent of the classifier, on the validation set of `finetuning_data`.
         views: how the published number was tested, in words.
+        objective: tag of the card.
+        after_finetuning: for a network without an accuracy of its own, what was published after the authors fine-tuned
+            it: names of tasks to numbers.
+        after_finetuning_source: paper and table of those numbers, as Markdown.
     """
 
     name: str
@@ -75,6 +79,9 @@ class PublishedCheckpoint:
     pretrained_name: str | None = None
     top1: float | None = None
     views: str = ""
+    objective: str = "masked-video-modelling"
+    after_finetuning: Mapping[str, float] = field(default_factory=dict)
+    after_finetuning_source: str = ""
 
     def config(self) -> Any:
         """The configuration."""

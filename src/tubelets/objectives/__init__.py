@@ -1,5 +1,6 @@
 """Losses and their state: tensors in, tensors out, no model inside."""
 
+from tubelets.objectives.audio_visual import audio_visual_contrastive_loss
 from tubelets.objectives.contrastive import (
     KeyQueue,
     gather_keys,
@@ -9,7 +10,12 @@ from tubelets.objectives.contrastive import (
     unshuffle_batches,
     update_momentum,
 )
-from tubelets.objectives.reconstruction import masked_regression_loss, standardize_features, standardize_tubes_
+from tubelets.objectives.reconstruction import (
+    masked_regression_loss,
+    standardize_features,
+    standardize_patches,
+    standardize_tubes_,
+)
 from tubelets.objectives.sinkhorn import sinkhorn
 from tubelets.objectives.swapped_prediction import (
     PrototypeAssignment,
@@ -27,6 +33,7 @@ __all__ = [
     "SwappedPrediction",
     "assign_prototypes",
     "assignment_statistics",
+    "audio_visual_contrastive_loss",
     "dual_softmax",
     "gather_keys",
     "info_nce",
@@ -35,6 +42,7 @@ __all__ = [
     "shuffle_batches",
     "sinkhorn",
     "standardize_features",
+    "standardize_patches",
     "standardize_tubes_",
     "swapped_prediction_loss",
     "symmetric_nce",

@@ -34,6 +34,25 @@ def standardize_tubes_(tubes: Tensor, eps: float | Tensor = 1e-6) -> Tensor:
     return _standardize_(tubes, (-2, -1), eps)
 
 
+def standardize_patches(patches: Tensor, eps: float = 1e-6) -> Tensor:
+    """Standardise each patch on its own, over all its values (structured_noise_masking.md, section 8).
+
+    Args:
+        patches: `(..., values)`.
+        eps: added to the unbiased variance, inside the root.
+
+    Returns:
+        Same shape, float32: `(x - mean) / sqrt(variance + eps)`.
+
+    Example:
+        >>> standardize_patches(torch.tensor([[0.0, 2.0], [3.0, 3.0]])).round(decimals=3)
+        tensor([[-0.7070,  0.7070],
+                [ 0.0000,  0.0000]])
+    """
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    return (patches.float() - mean) * (variance + eps).rsqrt()
+
+
 def standardize_features(features: Tensor, eps: float = 1e-6) -> Tensor:
     """Standardise each feature channel over all tokens of a clip, visible and masked alike.
 

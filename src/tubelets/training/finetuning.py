@@ -20,7 +20,7 @@ from transformers.trainer_utils import TrainOutput
 from tubelets.training.checkpointing import CheckpointError, list_checkpoints
 from tubelets.training.finetuning_arguments import FinetuningArguments
 from tubelets.training.finetuning_data import EpochBatches
-from tubelets.training.optimization import Schedule, layer_decay_groups
+from tubelets.training.optimization import Schedule, StepSchedule, layer_decay_groups
 
 logger = logging.getLogger("tubelets.training")
 
@@ -170,11 +170,16 @@ class VideoClassificationTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """Warm-up and cosine, as a factor on the rate of each group."""
+        """Warm-up and cosine or milestones, as a factor on the rate of each group."""
         if self.lr_scheduler is None:
             args, steps_per_epoch = self.args, len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
             warmup = min(round(args.warmup_epochs * steps_per_epoch), num_training_steps)
-            schedule = Schedule(args.learning_rate, args.min_learning_rate, warmup, num_training_steps)
+            schedule: Callable[[int], float] = Schedule(
+                args.learning_rate, args.min_learning_rate, warmup, num_training_steps
+            )
+            if args.milestones is not None:
+                steps = tuple(epoch * steps_per_epoch for epoch in args.milestones)
+                schedule = StepSchedule(args.learning_rate, args.milestone_factor, steps, warmup)
             optimizer = self.optimizer if optimizer is None else optimizer
             self.lr_scheduler = LambdaLR(optimizer, lambda step: schedule(step) / args.learning_rate)
             self._created_lr_scheduler = True

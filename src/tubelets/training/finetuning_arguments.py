@@ -79,10 +79,14 @@ class DataArguments:
     stride: int = _field(4, "Distance between the frames of a clip; segment and uniform sampling do not use it.")
     test_clips: int = _field(5, "Clips of a video in the final test; validation during training uses one.")
     test_crops: int = _field(3, "Crops of a test clip, 1 or 3; validation during training uses one.")
+    test_short_side: int | None = _field(None, "Shorter side before the central test crop; by default the crop's side.")
     repeated_augmentation: int = _field(1, "Times a clip is augmented in the same batch; batch sizes count videos.")
     random_augment: str | None = _field("rand-m7-n4-mstd0.5-inc1", "RandAugment; an empty word turns it off.")
     crop_scale: list[float] = field(
         default_factory=lambda: [0.25, 1.0], metadata={"help": "Bounds of the crop's share of the frame."}
+    )
+    color_jitter: list[float] | None = field(
+        default=None, metadata={"help": "Largest changes of brightness, contrast, saturation and hue; none by default."}
     )
     horizontal_flip: float = _field(0.5, "Probability of mirroring; 0 where left and right are labels.")
     random_erasing: float = _field(0.25, "Probability of erasing a box.")
@@ -111,6 +115,10 @@ class DataArguments:
             self.random_augment = None
         if len(self.crop_scale) != 2:
             raise ValueError(f"crop_scale must be two numbers, low and high, got {self.crop_scale}")
+        if self.color_jitter is not None and len(self.color_jitter) != 4:
+            raise ValueError(
+                f"color_jitter must be four numbers (brightness, contrast, saturation, hue), got {self.color_jitter}"
+            )
         if self.repeated_augmentation < 1:
             raise ValueError(f"repeated_augmentation must be at least 1, got {self.repeated_augmentation}")
 
@@ -120,8 +128,8 @@ class FinetuningArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of the paper, and what it does not have.
 
     The effective rates are `base_learning_rate` and `base_min_learning_rate` times videos a step over
-    `learning_rate_batch_size`; `learning_rate` holds the first of them afterwards. The schedule is always a warm-up
-    from 0 and a cosine (`tubelets.training.optimization.Schedule`).
+    `learning_rate_batch_size`; `learning_rate` holds the first of them afterwards. The schedule is a warm-up from 0 and
+    a cosine (`tubelets.training.optimization.Schedule`), or falls at milestones (`StepSchedule`).
     """
 
     num_train_epochs: float = _field(100.0, "Passes over the data.")
@@ -138,6 +146,10 @@ class FinetuningArguments(TrainingArguments):
     learning_rate_batch_size: int = _field(256, "Videos a step that the base rates are meant for.")
     global_batch_size: int | None = _field(None, "Videos a step over all processes; sets the accumulation.")
     warmup_epochs: float = _field(5.0, "Epochs in which the rate rises linearly from 0.")
+    milestones: list[int] | None = field(
+        default=None, metadata={"help": "Epochs after which milestone_factor multiplies the rate, instead of a cosine."}
+    )
+    milestone_factor: float = _field(0.3, "Factor on the rate at each milestone.")
     layer_decay: float = _field(0.75, "Factor on the learning rate from one layer to the one below it.")
     early_stopping_patience: int | None = _field(None, "Stop after so many validations without improvement.")
 
@@ -147,6 +159,8 @@ class FinetuningArguments(TrainingArguments):
         super().__post_init__()
         if self.n_gpu > 1:
             raise ValueError(f"one process sees {self.n_gpu} GPUs; start one process a GPU with torchrun")
+        if self.milestones is not None and self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must be ascending epochs, got {self.milestones}")
         for name in ("learning_rate", "learning_rate_batch_size", "base_learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -173,7 +187,7 @@ class FinetuningArguments(TrainingArguments):
         for name in ("lr_scheduler_type", "warmup_steps"):
             if getattr(self, name) != TrainingArguments.__dataclass_fields__[name].default:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} is not used; set warmup_epochs, base rates and epochs"
+                    f"{name}={getattr(self, name)!r} is not used; set warmup_epochs, base rates, epochs or milestones"
                 )
 
     @property

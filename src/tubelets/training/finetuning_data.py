@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tubelets.data.annotations import find_class_names, read_records
-from tubelets.data.augmentations import RandAugment, RandomErasing
+from tubelets.data.augmentations import ColorJitter, RandAugment, RandomErasing
 from tubelets.data.classification import BatchAugmentation, ClassificationCollator, ViewCrops
 from tubelets.data.loader import ClipLoader
 from tubelets.data.mixing import Mixing
@@ -134,7 +134,7 @@ def check_same_classes(names: Sequence[str], source: VideoSource, part: Part) ->
 
 
 def train_transform(data: DataArguments, size: int) -> ClipTransform:
-    """What happens to a training clip in the workers: RandAugment, random resized crop, flip.
+    """What happens to a training clip in the workers: RandAugment, random resized crop, flip, colour jitter.
 
     Args:
         data: the strengths.
@@ -145,7 +145,8 @@ def train_transform(data: DataArguments, size: int) -> ClipTransform:
     """
     randomly = () if data.random_augment is None else (RandAugment.parse(data.random_augment),)
     crop = RandomResizedCrop(size, (data.crop_scale[0], data.crop_scale[1]))
-    return Compose((*randomly, crop, HorizontalFlip(data.horizontal_flip)))
+    colours = () if data.color_jitter is None else (ColorJitter(*data.color_jitter),)
+    return Compose((*randomly, crop, HorizontalFlip(data.horizontal_flip), *colours))
 
 
 def batch_augmentation(
@@ -258,7 +259,7 @@ def view_loader(
     stream = ClipStream(
         source,
         ClipSpec(shape.num_frames, data.stride, clips, data.test_sampling),
-        ViewCrops(shape.size, crops),
+        ViewCrops(shape.size, crops, data.test_short_side),
         shuffle_window=0,
         rank=args.process_index,
         world_size=args.world_size,

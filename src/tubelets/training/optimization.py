@@ -57,6 +57,34 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class StepSchedule:
+    """Linear warm-up from 0, then a rate that falls by a factor at milestones (severe_benchmark.md, section 2.2).
+
+    Args:
+        learning_rate: the full rate.
+        factor: what the rate is multiplied by at each milestone.
+        milestones: steps from which on each factor holds, ascending.
+        warmup_steps: steps of the warm-up.
+
+    Example:
+        >>> schedule = StepSchedule(1.0, 0.5, milestones=(2, 4))
+        >>> [schedule(step) for step in range(5)]
+        [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    learning_rate: float
+    factor: float
+    milestones: tuple[int, ...]
+    warmup_steps: int = 0
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.learning_rate * step / max(self.warmup_steps - 1, 1)
+        return self.learning_rate * self.factor ** sum(step >= milestone for milestone in self.milestones)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Numbers of a run that follow from the recipe, the data and the number of processes.
 

@@ -83,6 +83,10 @@ LAYOUTS = {
     "backbone_3d": BackboneLayout(("Tubelet-Contrast",), _full, _HEADS),
 }
 
+# TCLR sees blue before green and red (severe_benchmark.md, section 2.3); its stem is turned round, so that our network
+# takes colours in the usual order.
+_BLUE_FIRST = "sequential"
+
 
 def find_layout(state_dict: Mapping[str, Tensor]) -> str:
     """Tell a layout from the names alone.
@@ -113,7 +117,8 @@ def infer_config(state_dict: Mapping[str, Tensor], layout: str, **overrides: Any
         **overrides: fields of `ResNet3DConfig` that weights cannot show.
 
     Returns:
-        The configuration; the epsilon is torchvision's 1e-5, and for Tubelet-Contrast and CtP their own, 1e-3.
+        The configuration; the epsilon is torchvision's 1e-5, and for Tubelet-Contrast and CtP their own, 1e-3. (SEVERE
+        evaluates all with 1e-5: give `batch_norm_eps` for an exact comparison.) TCLR does not normalise colours.
     """
     official = LAYOUTS[layout].official
     stem = state_dict[official("stem.0.weight")]
@@ -135,14 +140,22 @@ def infer_config(state_dict: Mapping[str, Tensor], layout: str, **overrides: Any
         "dilated_last_stage": factorised and official(f"layer{len(depths)}.0.conv1.0.weight") in state_dict,
         "batch_norm_eps": 1e-3 if layout.startswith("backbone") else 1e-5,
     }
+    if layout == _BLUE_FIRST:
+        fields |= {"image_mean": (0.0,) * stem.shape[1], "image_std": (1.0,) * stem.shape[1]}
     return ResNet3DConfig(**{**fields, **overrides})
 
 
-def from_official(state_dict: Mapping[str, Tensor], layout: str | None = None, **overrides: Any) -> ResNet3DModel:
+def from_official(
+    state_dict: Mapping[str, Tensor],
+    config: ResNet3DConfig | None = None,
+    layout: str | None = None,
+    **overrides: Any,
+) -> ResNet3DModel:
     """Build our backbone from a method's weights, strictly: every weight of the backbone is used and none is missing.
 
     Args:
         state_dict: official names to tensors.
+        config: the configuration, or None to infer it.
         layout: a name in `LAYOUTS`; None finds it.
         **overrides: fields of `ResNet3DConfig` that weights cannot show.
 
@@ -154,7 +167,7 @@ def from_official(state_dict: Mapping[str, Tensor], layout: str | None = None, *
     """
     weights = {name.removeprefix("module."): value for name, value in state_dict.items()}
     layout = layout or find_layout(weights)
-    model = ResNet3DModel(infer_config(weights, layout, **overrides))
+    model = ResNet3DModel(config or infer_config(weights, layout, **overrides))
     names = {LAYOUTS[layout].official(name): name for name in model.state_dict()}
     dropped = re.compile(LAYOUTS[layout].dropped)
     unknown = [name for name in weights if name not in names and dropped.match(name) is None]
@@ -162,8 +175,11 @@ def from_official(state_dict: Mapping[str, Tensor], layout: str | None = None, *
         raise CheckpointLayoutError(
             f"{', '.join(unknown[:5])} are not part of the layout {layout} ({', '.join(LAYOUTS[layout].methods)})"
         )
+    found = {ours: weights[theirs] for theirs, ours in names.items() if theirs in weights}
+    if layout == _BLUE_FIRST and "stem.0.weight" in found:
+        found["stem.0.weight"] = found["stem.0.weight"].flip(1)
     try:
-        model.load_state_dict({ours: weights[theirs] for theirs, ours in names.items() if theirs in weights})
+        model.load_state_dict(found)
     except RuntimeError as error:
         raise CheckpointLayoutError(f"the weights do not fit the layout {layout}: {error}") from error
     return model
@@ -184,6 +200,9 @@ def to_official(
     classifier = isinstance(model, ResNet3DForVideoClassification)
     backbone = model.backbone if classifier else model
     result = {LAYOUTS[layout].official(name): value for name, value in backbone.state_dict().items()}
+    if layout == _BLUE_FIRST:
+        stem = LAYOUTS[layout].official("stem.0.weight")
+        result[stem] = result[stem].flip(1)
     if classifier and layout == "torchvision":
         result |= {f"fc.{name}": value for name, value in model.classifier.state_dict().items()}
     return result

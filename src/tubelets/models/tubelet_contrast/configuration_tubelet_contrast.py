@@ -49,7 +49,8 @@ class TubeletContrastConfig(ConvolutionalConfig):
         align_clipped_patch: a transformed patch that reaches over the frame's border is cut there; False shows its top
             left part instead, as the official code does.
         still_probability: share of the clips whose background is frozen to one frame before patches are pasted, so that
-            they alone move. 0 in the paper; ours, for small data sets.
+            patches alone move. 0 in the paper. Ours, for small data sets: background motion is what pairs do not
+            share, so that a network learns to overlook it, camera motion included.
         colour_probability: that brightness is changed, that contrast is, and that hue and saturation are; the same
             change for both clips of a pair.
         **kwargs: fields of `ConvolutionalConfig`; the epsilon of batch norm is the backbone's own unless it is given
