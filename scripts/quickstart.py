@@ -1,4 +1,7 @@
-"""The main job on real footage: fetch, shard, pretrain a tiny SIGMA, reload it, measure and draw what it learned.
+"""The main job on real footage: fetch, shard, pretrain, reload, measure and draw what was learned.
+
+Two models are pretrained: a tiny SIGMA, for the sake of all parts, and a small Tubelet-Contrast, which learns something
+in a few minutes. Both are measured beside their random twins on videos that they never saw.
 
 `scripts/quickstart.sh` makes the environment and calls this. Running it again continues where it stopped; `--fresh`
 starts anew. Everything is written below `--output`, fetched footage into the cache folder.
@@ -57,13 +60,11 @@ def make_shards(output: Path) -> Path:
     return output / "shards"
 
 
-def pretrain(shards: Path, output: Path, steps: int) -> Path:
-    """Pretrain the demonstration recipe; continues an interrupted run."""
-    recipe = "training/recipes/sigma_tiny_demo.yaml"
-    model = output / "model"
-    run("training/run_pretraining.py", recipe, "--data.path", shards, "--run.output_dir", model,
-        "--optimization.max_steps", str(steps))  # fmt: skip
-    return model
+def pretrain(recipe: str, shards: Path, folder: Path, steps: int) -> Path:
+    """Pretrain a recipe; continues an interrupted run. Returns the folder of the model."""
+    run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
+        "--run.output_dir", folder, "--optimization.max_steps", str(steps))  # fmt: skip
+    return folder / "final"
 
 
 def draw(model_folder: Path, output: Path) -> dict[str, Path]:
@@ -101,55 +102,80 @@ def draw(model_folder: Path, output: Path) -> dict[str, Path]:
     }  # fmt: skip
 
 
-def evaluate(model_folder: Path, output: Path, clips: int, steps: int) -> dict[str, dict[str, float]]:
-    """Frozen probes and few-label fine-tuning on CameraMotion-8: the pretrained model and its random twin.
+def make_benchmark(output: Path, clips: int) -> Path:
+    """CameraMotion-8: `clips` labelled training clips, and half as many of other videos that are scored."""
+    run("scripts/make_benchmarks.py", "camera-motion", output / "camera_motion",
+        "--train-clips", str(clips), "--test-clips", str(clips // 2))  # fmt: skip
+    return output / "camera_motion"
+
+
+def probe(model_folder: Path, benchmark: Path, report: Path, *options: str) -> dict[str, dict[str, float]]:
+    """Top-1 accuracies of probes on frozen features, of a model and its random twin, by measure."""
+    if not (report / "frozen.json").exists():
+        run("scripts/evaluate_frozen.py", model_folder, benchmark, report, "--sampling", "uniform",
+            "--random-twin", *options)  # fmt: skip
+    results = json.loads((report / "frozen.json").read_text(encoding="utf-8"))["results"]
+    return {
+        "pretrained": headline(results["checkpoint"]),
+        "random weights": headline(results["random weights"]),
+    }
+
+
+def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
+    """Top-1 accuracy after fine-tuning with a few labels of each class."""
+    if not (output / "all_results.json").exists():
+        run("training/run_video_classification.py", "training/recipes/study_finetune_few_labels.yaml",
+            "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
+            "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
+    return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
+
+
+def evaluate(model_folder: Path, benchmark: Path, output: Path, clips: int, steps: int) -> dict[str, dict[str, float]]:
+    """Probes and few-label fine-tuning of SIGMA and its random twin.
 
     Args:
         model_folder: the pretrained model.
+        benchmark: labelled clips.
         output: folder of everything that is made.
-        clips: training clips of the benchmark; half as many are scored. Up to 16 of each class have a label.
+        clips: training clips of the benchmark. Up to 16 of each class have a label in fine-tuning.
         steps: optimiser steps of a fine-tuning.
 
     Returns:
         Top-1 accuracies by model and measure.
     """
-    benchmark, report = output / "camera_motion", output / "evaluation"
-    shots = min(16, clips // len(CAMERA_MOTIONS))
-    run("scripts/make_benchmarks.py", "camera-motion", benchmark,
-        "--train-clips", str(clips), "--test-clips", str(clips // 2))  # fmt: skip
-    if not (report / "frozen.json").exists():
-        run("scripts/evaluate_frozen.py", model_folder, benchmark, report, "--sampling", "uniform",
-            "--pooling", "tokens", "--shots", str(shots), "--random-twin")  # fmt: skip
-    results = json.loads((report / "frozen.json").read_text(encoding="utf-8"))["results"]
-    scores = {name: headline(result) for name, result in results.items()}
-    for name, folder in (("checkpoint", model_folder), ("random weights", report / "random_twin")):
-        tuned = output / "finetuning" / folder.name
-        if not (tuned / "all_results.json").exists():
-            run("training/run_video_classification.py", "training/recipes/study_finetune_few_labels.yaml",
-                "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", tuned,
-                "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
-        found = json.loads((tuned / "all_results.json").read_text(encoding="utf-8"))
-        scores[name][f"{shots}-shot fine-tuning"] = found["test_top_1"]
-    return {"pretrained": scores["checkpoint"], "random weights": scores["random weights"]}
+    report, shots = output / "evaluation", min(16, clips // len(CAMERA_MOTIONS))
+    scores = probe(model_folder, benchmark, report, "--pooling", "tokens", "--shots", str(shots))
+    for name, folder in (("pretrained", model_folder), ("random weights", report / "random_twin")):
+        tuned = finetune(folder, benchmark, output / "finetuning" / folder.name, shots, steps)
+        scores[name][f"{shots}-shot fine-tuning"] = tuned
+    return scores
 
 
-def print_scores(scores: dict[str, dict[str, float]]) -> None:
+def print_scores(title: str, scores: dict[str, dict[str, float]]) -> None:
     """A table of accuracies, with chance."""
-    print(f"CameraMotion-8, held-out videos, top-1 accuracy; chance {1 / len(CAMERA_MOTIONS):.1%}")
+    print(f"{title} on CameraMotion-8, held-out videos, top-1 accuracy; chance {1 / len(CAMERA_MOTIONS):.1%}")
     for measure in scores["pretrained"]:
         print(f"  {measure:20}" + "".join(f"{name} {values[measure]:6.1%}   " for name, values in scores.items()))
 
 
-def write_page(pictures: dict[str, Path], model_folder: Path, output: Path) -> Path:
+def how_long(model_folder: Path) -> str:
+    """What a pretraining took, in words."""
+    summary = json.loads((model_folder / "training_summary.json").read_text(encoding="utf-8"))
+    return (
+        f"{summary['steps']} steps ({summary['clips_seen']} clips, {summary['seconds']:.0f} seconds on "
+        f"{summary['device']})"
+    )
+
+
+def write_page(pictures: dict[str, Path], sigma: Path, contrast: Path, output: Path) -> Path:
     """An HTML page with the pictures and what was trained on what."""
-    summary = json.loads((model_folder / "final" / "training_summary.json").read_text(encoding="utf-8"))
     footage = ", ".join(f"{clip.label} ({clip.description})" for clip in FOOTAGE)
     what = (
-        f"A tiny SIGMA-MLP was trained for {summary['steps']} steps ({summary['clips_seen']} clips, "
-        f"{summary['seconds']:.0f} seconds on {summary['device']}) on {len(FOOTAGE)} clips: {footage}. "
-        "Losses, masks and prototypes are shown on clips it was trained on, the accuracies are on videos it never saw. "
-        "This shows that the parts work together; it is far too little training and data for useful features, and no "
-        "number here is one of the paper's."
+        f"A small Tubelet-Contrast was trained for {how_long(contrast)} to tell pairs of clips by the patches that "
+        "move over both; it saw no label. What that taught it about motion is shown beside its random twin. "
+        f"A tiny SIGMA-MLP was trained for {how_long(sigma)} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and "
+        "prototypes are shown on clips it was trained on; for useful features it takes far more. All accuracies are on "
+        "videos that were not seen in training, and no number here is a paper's."
     )
     images = "".join(
         f"<h2>{html.escape(title)}</h2><img src='{path.name}' style='max-width:100%'>"
@@ -168,8 +194,9 @@ def main() -> None:
     """Do all steps and say how long each took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="folder for everything made")
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps")
-    parser.add_argument("--clips", type=int, default=512, help="training clips of the benchmark")
+    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of SIGMA")
+    parser.add_argument("--contrast-steps", type=int, default=300, help="optimiser steps of Tubelet-Contrast")
+    parser.add_argument("--clips", type=int, default=1024, help="training clips of the benchmark")
     parser.add_argument("--finetuning-steps", type=int, default=100, help="optimiser steps of each fine-tuning")
     parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made")
     arguments = parser.parse_args()
@@ -179,24 +206,36 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
 
     started = time.perf_counter()
-    print("1/5 footage: fetch, check, shard", flush=True)
+
+    def announce(number: int, what: str) -> None:
+        print(f"{number}/6 {what} ({time.perf_counter() - started:.0f} s so far)", flush=True)
+
+    announce(1, "footage: fetch, check, shard")
     shards = make_shards(output)
-    print(f"2/5 pretraining ({time.perf_counter() - started:.0f} s so far)", flush=True)
-    model = pretrain(shards, output, arguments.steps)
-    print(
-        f"3/5 reload in a new process and extract features ({time.perf_counter() - started:.0f} s so far)", flush=True
-    )
+    benchmark = make_benchmark(output, arguments.clips)
+    announce(2, "pretrain a tiny SIGMA")
+    sigma = pretrain("sigma_tiny_demo", shards, output / "model", arguments.steps)
+    announce(3, "reload it in a new process and extract features")
     video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
-    run("scripts/extract_features.py", model / "final", video)
-    print(f"4/5 what was learned, on CameraMotion-8 ({time.perf_counter() - started:.0f} s so far)", flush=True)
-    scores = evaluate(model / "final", output, arguments.clips, arguments.finetuning_steps)
-    print(f"5/5 pictures ({time.perf_counter() - started:.0f} s so far)", flush=True)
-    pictures = draw(model, output)
-    pictures["Which way does the camera move? Videos that were not seen before; 8 classes"] = save_scores(
-        scores, 1 / len(CAMERA_MOTIONS), output / "scores.png", "CameraMotion-8, held-out videos"
-    )
-    page = write_page(pictures, model, output)
-    print_scores(scores)
+    run("scripts/extract_features.py", sigma, video)
+    announce(4, "pretrain a small Tubelet-Contrast on clips whose labels it does not see")
+    contrast = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast", arguments.contrast_steps)
+    announce(5, "what was learned, on CameraMotion-8")
+    scores = {
+        "Tubelet-Contrast": probe(contrast, benchmark, output / "evaluation_contrast"),
+        "SIGMA": evaluate(sigma, benchmark, output, arguments.clips, arguments.finetuning_steps),
+    }
+    announce(6, "pictures")
+    pictures = {
+        f"{title}: which way does the camera move? Videos that were not seen before; 8 classes": save_scores(
+            found, 1 / len(CAMERA_MOTIONS), output / file, f"{title} on CameraMotion-8, held-out videos"
+        )
+        for (title, found), file in zip(scores.items(), ("scores_contrast.png", "scores.png"), strict=True)
+    }
+    pictures |= draw(output / "model", output)
+    page = write_page(pictures, sigma, contrast, output)
+    for title, found in scores.items():
+        print_scores(title, found)
     print(f"done in {time.perf_counter() - started:.0f} s; open {page}")
 
 

@@ -37,7 +37,7 @@ from tubelets.training.checkpointing import (
 from tubelets.training.logging import TrainingLog
 from tubelets.training.optimization import build_optimizer, plan_run
 from tubelets.training.recipe import Recipe, load_recipe
-from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final
+from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final, synchronize_batch_norm
 
 logger = logging.getLogger("tubelets.training")
 
@@ -113,7 +113,7 @@ def main() -> None:
     accelerator.gradient_accumulation_steps = plan.accumulation
     set_seed(run.seed, device_specific=True)
     if run.sync_batch_norm:
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = synchronize_batch_norm(model, accelerator)
     optimizer = build_optimizer(model, optimization, plan.schedule(0))
     model, optimizer = accelerator.prepare(model, optimizer)
     if accelerator.is_main_process:

@@ -1,14 +1,17 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from pretraining import DEMO, ROOT, TINY, command, losses, make_clip_shards, train
 
 from tubelets.training.optimization import plan_run
 from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
+from tubelets.training.setup import synchronize_batch_norm
 
 # The recipes of the fine-tuning script have tests of their own.
 OTHERS = ("_finetune_", "_linear_probe_")
@@ -72,6 +75,14 @@ def test_every_kind_of_contrast_runs_two_steps(path: Path, tmp_path: Path) -> No
     unused.pop("model__config__image_size")
     train(*command(shards, tmp_path / "run", path, **{**unused, **changes}, run__trackers="[]"))
     assert len(losses(tmp_path / "run")) == 2
+
+
+def test_synchronised_batch_norm_is_refused_on_cpus() -> None:
+    model = torch.nn.Sequential(torch.nn.BatchNorm3d(2))
+    with pytest.raises(ValueError, match=r"set run.sync_batch_norm=false"):
+        synchronize_batch_norm(model, SimpleNamespace(device=torch.device("cpu")))
+    changed = synchronize_batch_norm(model, SimpleNamespace(device=torch.device("cuda")))
+    assert isinstance(changed[0], torch.nn.SyncBatchNorm)
 
 
 CONTRAST = [path for path in RECIPES if path.stem.startswith("tubelet_contrast_")]

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from tubelets.data.loader import ClipLoader
@@ -38,6 +39,24 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     if recipe.run.compile:
         model.compile()
     return model.train()
+
+
+def synchronize_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Let every batch norm take its statistics from the batches of all processes (tubelet_contrast.md, section 4.4).
+
+    Args:
+        model: the model; changed.
+        accelerator: gives the device.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: if the run is on CPUs, for which PyTorch has no such layer.
+    """
+    if accelerator.device.type == "cpu":
+        raise ValueError("run.sync_batch_norm=true needs GPUs and this run is on CPUs; set run.sync_batch_norm=false")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 
 
 def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipLoader:
