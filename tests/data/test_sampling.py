@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tubelets.data.sampling import (
     finetune_clip,
     random_dense_clip,
     random_finetune_clip,
+    random_jittered_clip,
     random_segment_clip,
     segment_test_clips,
     uniform_clip,
@@ -27,6 +30,7 @@ def all_clips(frames, generator):
     yield dense_clip(frames)
     yield random_dense_clip(frames, generator=generator)
     yield random_finetune_clip(frames, generator=generator)
+    yield random_jittered_clip(frames, generator=generator)
     yield random_segment_clip(frames, generator=generator)
     yield uniform_clip(frames)
     yield from dense_test_clips(frames)
@@ -82,6 +86,18 @@ def numpy_finetune(frames, num_frames, stride, end):
     return np.clip(padded, 0, frames - 1).astype(np.int64).tolist()
 
 
+def test_jittered_clips_have_every_stride_and_reach_both_ends():
+    # Strides 1 to 4, each frame up to a stride later than its place, starts from 0 to 300 - (15 * stride + 1).
+    clips = [random_jittered_clip(300, generator=seeded(seed)) for seed in range(3000)]
+    steps = {later - earlier for clip in clips for earlier, later in itertools.pairwise(clip)}
+    assert steps == set(range(1, 8))
+    spans = [clip[-1] - clip[0] for clip in clips]
+    assert (min(spans), max(spans)) == (15, 63)
+    assert sum(span == 15 for span in spans) / len(spans) == pytest.approx(0.25, abs=0.03)
+    assert min(clip[0] for clip in clips) == 0
+    assert max(clip[-1] for clip in clips) == 299
+
+
 @pytest.mark.parametrize(("num_frames", "stride"), [(16, 4), (16, 2), (8, 3), (32, 2), (1, 4)])
 def test_finetune_clip_rounds_as_numpy(num_frames, stride):
     span = num_frames * stride
@@ -123,7 +139,7 @@ def test_uniform_clip_takes_the_middles():
     assert uniform_clip(1, 3) == [0, 0, 0]
 
 
-@pytest.mark.parametrize("draw", [random_dense_clip, random_finetune_clip, random_segment_clip])
+@pytest.mark.parametrize("draw", [random_dense_clip, random_finetune_clip, random_jittered_clip, random_segment_clip])
 @pytest.mark.parametrize("frames", [5, 64, 300])
 def test_draws_depend_on_the_generator_alone(draw, frames):
     assert draw(frames, generator=seeded(3)) == draw(frames, generator=seeded(3))
@@ -131,7 +147,7 @@ def test_draws_depend_on_the_generator_alone(draw, frames):
         assert len({tuple(draw(frames, generator=seeded(seed))) for seed in range(8)}) > 1
 
 
-@pytest.mark.parametrize("draw", [random_dense_clip, random_finetune_clip, random_segment_clip])
+@pytest.mark.parametrize("draw", [random_dense_clip, random_finetune_clip, random_jittered_clip, random_segment_clip])
 def test_the_state_afterwards_does_not_depend_on_the_video(draw):
     short, long = seeded(), seeded()
     draw(5, generator=short)

@@ -12,6 +12,7 @@ from tubelets.data.transforms import (
     MultiScaleCrop,
     RandomResizedCrop,
     ShortSideResize,
+    StretchedCrop,
     multi_scale_crop_candidates,
     normalize,
     three_crops,
@@ -20,6 +21,7 @@ from tubelets.data.transforms import (
 RANDOM = [
     MultiScaleCrop(32),
     RandomResizedCrop(32),
+    StretchedCrop(32),
     HorizontalFlip(0.5),
     Compose((MultiScaleCrop(32), HorizontalFlip())),
 ]
@@ -125,6 +127,30 @@ def test_cropped_pixels_do_not_reach_the_result():
         assert (output.int() - expected.int()).abs().max() <= 1
 
 
+@pytest.mark.parametrize(("height", "width"), [(60, 80), (80, 60)])
+def test_stretched_crop_is_a_part_of_one_of_three_sizes(height, width):
+    # tubelet_contrast.md, section 6: 149 x 112, 171 x 128 and 192 x 144, swapped for clips taller than wide.
+    clip = random_clip(1, height, width)
+    wide = {(112, 149), (128, 171), (144, 192)}
+    sizes = wide if width > height else {pair[::-1] for pair in wide}
+    resized = {
+        size: torch.nn.functional.interpolate(clip.float(), size, mode="bilinear").round().to(torch.uint8)
+        for size in sizes
+    }
+    found = set()
+    for seed in range(24):
+        crop = StretchedCrop(112)(clip, seeded(seed))
+        for size, whole in resized.items():
+            # The corner tells where the crop is; the rest has to follow.
+            rows = whole.unfold(2, 112, 1).unfold(3, 112, 1)[0].permute(1, 2, 0, 3, 4).flatten(0, 1)
+            if ((rows.int() - crop[0].int()).abs().amax(dim=(1, 2, 3)) <= 1).any():
+                found.add(size)
+                break
+        else:
+            raise AssertionError("the crop is part of none of the three")
+    assert found == sizes
+
+
 def test_random_resized_crop_respects_its_bounds():
     crop, generator = RandomResizedCrop(16, scale=(0.25, 0.6), ratio=(0.5, 2.0)), seeded()
     boxes = [crop.box(240, 320, generator) for _ in range(400)]
@@ -207,6 +233,7 @@ def test_normalize_matches_the_formula():
         (ValueError, lambda: RandomResizedCrop(32, scale=(0.5, 0.2)), r"scale .* got \(0.5, 0.2\)"),
         (ValueError, lambda: RandomResizedCrop(32, ratio=(0, 1)), "ratio"),
         (ValueError, lambda: HorizontalFlip(1.2), "got 1.2"),
+        (ValueError, lambda: StretchedCrop(32, sizes=((300, 200),)), "at least 224 pixels"),
         (TypeError, lambda: ShortSideResize(8)(torch.zeros(2, 3, 8, 8)), "must be uint8"),
         (ValueError, lambda: ShortSideResize(8)(torch.zeros(3, 8, 8, dtype=torch.uint8)), r"\(T, C, H, W\)"),
         (ValueError, lambda: normalize(random_clip(), [0.5], [0.5]), "channels"),
