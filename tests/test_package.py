@@ -10,6 +10,7 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForAudioClassification,
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
     AutoVideoProcessor,
@@ -38,9 +39,11 @@ def test_import_is_light() -> None:
 @pytest.mark.parametrize("model_type", MODELS)
 def test_auto_classes_know_every_model(model_type: str) -> None:
     config = AutoConfig.for_model(model_type)
-    autos = {each.__name__: each for each in (AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification)}
+    video, audio = AutoModelForVideoClassification, AutoModelForAudioClassification
+    autos = {each.__name__: each for each in (AutoModel, AutoModelForPreTraining, video, audio)}
     # Backbones that several methods share have no pretraining of their own.
-    assert {"AutoModel", "AutoModelForVideoClassification"} <= set(MODELS[model_type].models) <= set(autos)
+    classifier = audio.__name__ if model_type == "structured_noise_audio" else video.__name__
+    assert {"AutoModel", classifier} <= set(MODELS[model_type].models) <= set(autos)
     for name in MODELS[model_type].models:
         with torch.device("meta"):
             assert autos[name].from_config(config).config.model_type == model_type

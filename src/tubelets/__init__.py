@@ -33,6 +33,42 @@ if TYPE_CHECKING:
     from tubelets.models.smile.modeling_smile import SmileForPreTraining as SmileForPreTraining
     from tubelets.models.smile.modeling_smile import SmileForVideoClassification as SmileForVideoClassification
     from tubelets.models.smile.modeling_smile import SmileModel as SmileModel
+    from tubelets.models.structured_noise.configuration_structured_noise_audio import (
+        StructuredNoiseAudioConfig as StructuredNoiseAudioConfig,
+    )
+    from tubelets.models.structured_noise.configuration_structured_noise_audio_video import (
+        StructuredNoiseAudioVideoConfig as StructuredNoiseAudioVideoConfig,
+    )
+    from tubelets.models.structured_noise.configuration_structured_noise_video import (
+        StructuredNoiseVideoConfig as StructuredNoiseVideoConfig,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_audio import (
+        StructuredNoiseAudioForAudioClassification as StructuredNoiseAudioForAudioClassification,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_audio import (
+        StructuredNoiseAudioForPreTraining as StructuredNoiseAudioForPreTraining,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_audio import (
+        StructuredNoiseAudioModel as StructuredNoiseAudioModel,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_audio_video import (
+        StructuredNoiseAudioVideoForPreTraining as StructuredNoiseAudioVideoForPreTraining,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_audio_video import (
+        StructuredNoiseAudioVideoForVideoClassification as StructuredNoiseAudioVideoForVideoClassification,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_audio_video import (
+        StructuredNoiseAudioVideoModel as StructuredNoiseAudioVideoModel,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_video import (
+        StructuredNoiseVideoForPreTraining as StructuredNoiseVideoForPreTraining,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_video import (
+        StructuredNoiseVideoForVideoClassification as StructuredNoiseVideoForVideoClassification,
+    )
+    from tubelets.models.structured_noise.modeling_structured_noise_video import (
+        StructuredNoiseVideoModel as StructuredNoiseVideoModel,
+    )
     from tubelets.models.tubelet_contrast.configuration_tubelet_contrast import (
         TubeletContrastConfig as TubeletContrastConfig,
     )

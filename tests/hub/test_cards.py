@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from scipy.io import wavfile
 from transformers import AutoConfig
 
 import tubelets
@@ -29,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
         ("smile-vit-base-k400-600-finetuned-ssv2", (1, 174)),
         ("tubelet-contrast-r2plus1d-18-mini-kinetics", (1, 512, 2, 7, 7)),
         ("supervised-r2plus1d-18-k400", (1, 512, 2, 7, 7)),
+        ("audiomae-vit-base-audioset", (1, 513, 768)),
+        ("cav-mae-vit-base-audioset", (1, 708, 768)),
     ],
 )
 def test_snippets_convert_without_losing_the_configuration_and_run(
@@ -42,6 +46,7 @@ def test_snippets_convert_without_losing_the_configuration_and_run(
     official = importlib.import_module(CHECKPOINTS[name].converter).to_official(model)
     torch.save({"model": official, "args": argparse.Namespace()}, tmp_path / "official.pth")
     (tmp_path / "clip.mp4").write_bytes(make_video(70, 48, 64))
+    wavfile.write(tmp_path / "sound.wav", 16000, np.zeros(16000, dtype=np.int16))
     monkeypatch.chdir(tmp_path)
 
     use, convert = re.findall(r"```python\n(.*?)```", render_card(CHECKPOINTS[name]), flags=re.DOTALL)

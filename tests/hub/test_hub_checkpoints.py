@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import metadata_load
-from transformers import AutoConfig, AutoVideoProcessor
+from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
 
 import tubelets
+from tubelets.hub.audio_cards import hears
 from tubelets.hub.cards import render_run_card
 from tubelets.hub.checkpoints import CHECKPOINTS
 from tubelets.models.published import class_names
@@ -27,6 +28,15 @@ PARAMETERS |= {
         ("selavi", "moco", "videomoco", "pretext", "avid", "gdt", "rspnet", "ctp", "supervised"), 31_300_125 / 1e6
     ),
 }
+# structured_noise_masking.md, section 8: blocks of width w hold 12 w^2 + 13 w values.
+BLOCK, DECODER_BLOCK = (12 * width**2 + 13 * width for width in (768, 512))
+AUDIO_ENDS = (256 + 4) * 768 + (768 + 4 + 256) * 512 + 256
+PARAMETERS |= {
+    "audiomae": (12 * BLOCK + 16 * (DECODER_BLOCK + 16 + 3 * 384 + 385 * 16) + AUDIO_ENDS) / 1e6,
+    "maskspec": (12 * BLOCK + 8 * DECODER_BLOCK + AUDIO_ENDS) / 1e6,
+    # The shared block has norms of three kinds, and so has what follows it.
+    "cav-mae": (23 * BLOCK + 14 * 768 + 8 * DECODER_BLOCK + 1028 * 768 + (768 + 6 + 1024) * 512 + 1024) / 1e6,
+}
 CLASSIFIERS = {("base", "k400"): 86.53, ("small", "k400"): 22.03, ("base", "ssv2"): 86.36, ("small", "ssv2"): 21.95}
 
 
@@ -45,11 +55,18 @@ def test_committed_files_are_what_the_script_writes(tmp_path: Path) -> None:
 def test_every_folder_loads_and_builds(name: str) -> None:
     folder, checkpoint = ROOT / "hub_configs" / name, CHECKPOINTS[name]
     config = AutoConfig.from_pretrained(folder)
-    processor = AutoVideoProcessor.from_pretrained(folder)
+    if hears(config):
+        processor = AutoProcessor.from_pretrained(folder)
+        extractor = getattr(processor, "feature_extractor", processor)
+        assert (extractor.max_length, extractor.mean) == (config.max_length, config.spectrogram_mean)
+        processor = getattr(processor, "video_processor", None)
+    else:
+        processor = AutoVideoProcessor.from_pretrained(folder)
     mean = (0.0, 0.0, 0.0) if name.startswith("tclr") else (0.485, 0.456, 0.406)
-    assert tuple(processor.image_mean) == tuple(config.image_mean) == mean
     small = any(part in name for part in ("r2plus1d", "r3d"))
-    assert processor.crop_size["height"] == config.image_size == (112 if small else 224)
+    if processor is not None:
+        assert tuple(processor.image_mean) == tuple(config.image_mean) == mean
+        assert processor.crop_size["height"] == config.image_size == (112 if small else 224)
     classifier = checkpoint.finetuning_data is not None
     with torch.device("meta"):
         model = getattr(tubelets, config.architectures[0])(config)

@@ -35,6 +35,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "smile-clip": ("SmileForPreTraining", {"teacher_hidden_size": 20, "teacher": "transformers:none"}),
     "smile-pixel": ("SmileForPreTraining", SMILE | {"target_type": "pixel"}),
     "smile-classifier": ("SmileForVideoClassification", {}),
+    "structured-noise-video": ("StructuredNoiseVideoForPreTraining", {"mask_options": {"bank_size": 1}}),
 }
 PRETRAINING = [name for name, (kind, _) in VARIANTS.items() if kind.endswith("ForPreTraining")]
 CLASSIFIERS = [name for name, (kind, _) in VARIANTS.items() if kind.endswith("ForVideoClassification")]

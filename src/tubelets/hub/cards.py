@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from tubelets.hub.audio_cards import AudioCard, audio_card, hears
 from tubelets.models.auto import MODELS
 from tubelets.models.published import DATASETS, HUB_DATASETS, PublishedCheckpoint
 
@@ -33,8 +34,10 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
     """
     config = checkpoint.config()
     classifier = checkpoint.finetuning_data is not None
+    auto_class = "AutoModelForVideoClassification" if classifier else "AutoModel"
+    audio = audio_card(config, checkpoint.name, auto_class) if hears(config) else None
     return _render(
-        _card_data(checkpoint, config),
+        _card_data(checkpoint, config, audio),
         title=checkpoint.name,
         status=(
             "**This folder holds the configuration and the processor. The weights are the authors' and are not "
@@ -44,23 +47,27 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
         conversion=checkpoint.converter,
         not_in_file=checkpoint.not_in_file,
         repository=checkpoint.name,
-        auto_class="AutoModelForVideoClassification" if classifier else "AutoModel",
-        num_frames=config.num_frames,
+        auto_class=auto_class,
+        use=audio and audio.use,
+        num_frames=getattr(config, "num_frames", None),
         # Fine-tuning samples Kinetics with stride 4 and Something-Something in segments; 4 is the nearest fixed one.
         stride=4 if classifier else checkpoint.stride,
         outputs=(
             f"`outputs.logits` has one score for each of the {config.num_labels} classes of "
             f"{DATASETS[checkpoint.finetuning_data]}."
             if checkpoint.finetuning_data is not None
+            else audio.outputs
+            if audio is not None
             else _backbone_outputs(config)
         ),
         training=_training(checkpoint),
-        settings=_settings(checkpoint, config),
+        settings=audio.settings | dict(checkpoint.settings) if audio else _settings(checkpoint, config),
         results=_results(checkpoint),
         limits=(
             "Nothing in this card was measured by this package. "
             + _classifier_limits(checkpoint)
-            + "Features of a network trained on one data set can fail on others: see the SEVERE benchmark."
+            + "Features of a network trained on one data set can fail on others"
+            + ("." if audio else ": see the SEVERE benchmark.")
         ),
         citation=f"{checkpoint.paper.citation} {checkpoint.paper.url}",
     )
@@ -88,7 +95,7 @@ def _classifier_limits(checkpoint: PublishedCheckpoint) -> str:
     return text
 
 
-def _card_data(checkpoint: PublishedCheckpoint, config: Any) -> ModelCardData:
+def _card_data(checkpoint: PublishedCheckpoint, config: Any, audio: AudioCard | None) -> ModelCardData:
     data = {name for name in (checkpoint.pretraining_data, checkpoint.finetuning_data) if name is not None}
     results = None
     if checkpoint.finetuning_data is not None:
@@ -107,9 +114,14 @@ def _card_data(checkpoint: PublishedCheckpoint, config: Any) -> ModelCardData:
         ]
     return ModelCardData(
         library_name="tubelets",
-        pipeline_tag="video-classification",
+        pipeline_tag=audio.pipeline_tag if audio else "video-classification",
         license="apache-2.0",
-        tags=["video", config.model_type, checkpoint.objective, f"arxiv:{checkpoint.paper.arxiv}"],
+        tags=[
+            *(audio.tags if audio else ["video"]),
+            config.model_type,
+            checkpoint.objective,
+            f"arxiv:{checkpoint.paper.arxiv}",
+        ],
         datasets=sorted(HUB_DATASETS[name] for name in data),
         base_model=checkpoint.pretrained_name,
         model_name=checkpoint.name,
@@ -232,7 +244,10 @@ def citation_of(model_type: str) -> str:
         Authors, title, venue and address, or where to look.
     """
     entry = MODELS.get(model_type)
-    if entry is None or entry.published is None:
+    if entry is not None and entry.paper is not None:
+        paper = entry.load(entry.paper)
+    elif entry is not None and entry.published is not None:
+        paper = entry.load(entry.published)[0].paper
+    else:
         return "See the method's README in the package."
-    paper = entry.load(entry.published)[0].paper
     return f"{paper.citation} {paper.url}"

@@ -22,18 +22,24 @@ class AutoEntry:
         config: `module:class` of the configuration.
         models: Auto class name to `module:class`.
         video_processor: name of a video processor class of transformers, if inference uses one.
+        feature_extractor: `module:class` of a feature extractor of this package, if inference uses one.
+        joint_processor: `module:class` of a processor of several inputs, if inference uses one.
         processor: `package.module:function` that makes the inference processor of a configuration.
         collator: `package.module:class` of the pretraining collator, made from a configuration.
         published: `module:list` of the authors' checkpoints, see `tubelets.models.published`.
+        paper: `module:constant`, what cards of the method cite; None takes the paper of the first of `published`.
     """
 
     folder: str
     config: str
     models: dict[str, str]
     video_processor: str | None = None
+    feature_extractor: str | None = None
+    joint_processor: str | None = None
     processor: str | None = None
     collator: str | None = None
     published: str | None = None
+    paper: str | None = None
 
     def load(self, reference: str) -> Any:
         """Import the class that `module:class` names."""
@@ -46,11 +52,13 @@ def _masked_video(
     prefix: str,
     collator: str = "videomae.processing_videomae:MaskedVideoCollator",
     published: str | None = None,
+    suffix: str = "",
+    paper: str | None = None,
 ) -> AutoEntry:
-    modeling = f"modeling_{folder}:{prefix}"
+    modeling = f"modeling_{folder}{suffix}:{prefix}"
     return AutoEntry(
         folder,
-        f"configuration_{folder}:{prefix}Config",
+        f"configuration_{folder}{suffix}:{prefix}Config",
         {
             "AutoModel": f"{modeling}Model",
             "AutoModelForPreTraining": f"{modeling}ForPreTraining",
@@ -60,6 +68,7 @@ def _masked_video(
         processor="tubelets.models.videomae.processing_videomae:video_processor",
         collator=f"tubelets.models.{collator}",
         published=published,
+        paper=paper,
     )
 
 
@@ -82,6 +91,46 @@ def _convolutional(
     )
 
 
+def _structured_noise_audio() -> AutoEntry:
+    modeling = "modeling_structured_noise_audio:StructuredNoiseAudio"
+    return AutoEntry(
+        "structured_noise",
+        "configuration_structured_noise_audio:StructuredNoiseAudioConfig",
+        {
+            "AutoModel": f"{modeling}Model",
+            "AutoModelForPreTraining": f"{modeling}ForPreTraining",
+            "AutoModelForAudioClassification": f"{modeling}ForAudioClassification",
+        },
+        feature_extractor="filterbanks:FilterbankFeatureExtractor",
+        processor="tubelets.models.structured_noise.filterbanks:feature_extractor",
+        collator="tubelets.models.structured_noise.processing_structured_noise:AudioCollator",
+        published="published_structured_noise:AUDIO",
+        paper="published_structured_noise:PAPER",
+    )
+
+
+def _structured_noise_audio_video() -> AutoEntry:
+    modeling = "modeling_structured_noise_audio_video:StructuredNoiseAudioVideo"
+    return AutoEntry(
+        "structured_noise",
+        "configuration_structured_noise_audio_video:StructuredNoiseAudioVideoConfig",
+        {
+            "AutoModel": f"{modeling}Model",
+            "AutoModelForPreTraining": f"{modeling}ForPreTraining",
+            # One class for all: `config.modality` says whether it hears, sees or does both.
+            "AutoModelForVideoClassification": f"{modeling}ForVideoClassification",
+            "AutoModelForAudioClassification": f"{modeling}ForVideoClassification",
+        },
+        video_processor="VideoMAEVideoProcessor",
+        feature_extractor="filterbanks:FilterbankFeatureExtractor",
+        joint_processor="processing_structured_noise:StructuredNoiseAudioVideoProcessor",
+        processor="tubelets.models.structured_noise.processing_structured_noise:audio_video_processor",
+        collator="tubelets.models.structured_noise.processing_structured_noise:AudioVideoCollator",
+        published="published_structured_noise:AUDIO_VIDEO",
+        paper="published_structured_noise:PAPER",
+    )
+
+
 MODELS = {
     "tubelets_videomae": _masked_video("videomae", "TubeletsVideoMAE"),
     "sigma": _masked_video("sigma", "Sigma", published="published_sigma:CHECKPOINTS"),
@@ -98,6 +147,11 @@ MODELS = {
         "published_tubelet_contrast:CHECKPOINTS",
         AutoModelForPreTraining="modeling_tubelet_contrast:TubeletContrastForPreTraining",
     ),
+    "structured_noise_video": _masked_video(
+        "structured_noise", "StructuredNoiseVideo", suffix="_video", paper="published_structured_noise:PAPER"
+    ),
+    "structured_noise_audio": _structured_noise_audio(),
+    "structured_noise_audio_video": _structured_noise_audio_video(),
 }
 
 
@@ -161,6 +215,12 @@ def register_models() -> None:
         if entry.video_processor is not None:
             processor = getattr(transformers, entry.video_processor)
             transformers.AutoVideoProcessor.register(config_class, video_processor_class=processor, exist_ok=True)
+        if entry.feature_extractor is not None:
+            extractor = entry.load(entry.feature_extractor)
+            transformers.AutoFeatureExtractor.register(config_class, extractor, exist_ok=True)
+        if entry.joint_processor is not None:
+            joint = entry.load(entry.joint_processor)
+            transformers.AutoProcessor.register(config_class, joint, exist_ok=True)
         # Checkpoints published before transformers 5 name the two attention biases apart.
         renamings: list[WeightConverter | WeightRenaming] = [
             WeightRenaming(rf"attention\.attention\.{letter}_bias", f"attention.attention.{name}.bias")

@@ -11,8 +11,18 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-DATASETS = {"k400": "Kinetics-400", "ssv2": "Something-Something V2", "mini_kinetics": "Mini-Kinetics"}
-HUB_DATASETS = {"k400": "kinetics400", "ssv2": "something-something-v2", "mini_kinetics": "kinetics400"}
+DATASETS = {
+    "k400": "Kinetics-400",
+    "ssv2": "Something-Something V2",
+    "mini_kinetics": "Mini-Kinetics",
+    "audioset": "AudioSet",
+}
+HUB_DATASETS = {
+    "k400": "kinetics400",
+    "ssv2": "something-something-v2",
+    "mini_kinetics": "kinetics400",
+    "audioset": "agkphysics/AudioSet",
+}
 
 SIZES = {
     "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "decoder_hidden_size": 384,
