@@ -18,6 +18,7 @@ from tubelets import (
     TubeletsVideoMAEForPreTraining,
 )
 from tubelets.masking import build_mask_generator
+from tubelets.models.auto import MODELS
 from tubelets.motion import MotionSettings
 
 CONFIGS = [TubeletsVideoMAEConfig, SigmaConfig, SmileConfig]
@@ -222,3 +223,10 @@ def test_tubes_of_other_than_square_videos_are_cut_as_the_convolution_cuts_them(
     embeddings = model.embeddings
     expected = embeddings.patch_embeddings(video) + embeddings.position_embeddings
     torch.testing.assert_close(embeddings(video), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", MODELS)
+@pytest.mark.parametrize("number", [10**9, -1, "many"])
+def test_absurd_numbers_of_labels_are_refused_before_names_are_made(model_type: str, number: Any) -> None:
+    with pytest.raises(StrictDataclassError, match="num_labels"):
+        AutoConfig.for_model(model_type, num_labels=number)

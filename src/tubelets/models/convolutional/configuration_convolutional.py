@@ -1,15 +1,14 @@
 """Fields that every convolutional video backbone has."""
 
-from typing import Any
-
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from tubelets.models.registered_config import RegisteredConfig
 from tubelets.models.videomae.configuration_videomae import IMAGENET_MEAN, IMAGENET_STD
 
 
 @strict
-class ConvolutionalConfig(PreTrainedConfig):
+class ConvolutionalConfig(RegisteredConfig, PreTrainedConfig):
     r"""Fields of every convolutional video backbone.
 
     Args:
@@ -35,34 +34,6 @@ class ConvolutionalConfig(PreTrainedConfig):
     head_dropout: float | int = 0.0
     image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
     image_std: list[float] | tuple[float, ...] = IMAGENET_STD
-
-    def __post_init__(self, **kwargs: object) -> None:
-        """Register the models with the Auto classes, whose lookups start from a configuration."""
-        # Imported here because the list of models names the modules that build on this one.
-        from tubelets.models.auto import register_models
-
-        super().__post_init__(**kwargs)
-        register_models()
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build the configuration from the content of a `config.json`; another method's is refused.
-
-        Args:
-            config_dict: the content.
-            **kwargs: fields that replace it, and `return_unused_kwargs`.
-
-        Returns:
-            The configuration, and the unused keywords if asked for.
-
-        Raises:
-            tubelets.models.checkpoints.CheckpointLayoutError: if the content is another method's.
-            tubelets.models.checkpoints.UnsafeCheckpointError: if it reaches past the fields of a configuration.
-        """
-        from tubelets.models.loading import check_config_file
-
-        check_config_file(config_dict, cls, {cls.model_type})
-        return super().from_dict(config_dict, **kwargs)
 
     @property
     def image_height_width(self) -> tuple[int, int]:

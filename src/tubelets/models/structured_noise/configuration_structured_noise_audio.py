@@ -3,11 +3,11 @@
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
 
 from tubelets.masking import NoiseMaskGenerator
-from tubelets.models.videomae.configuration_videomae import MAX_DEPTH, MAX_LABELS, MAX_VALUES
+from tubelets.models.registered_config import RegisteredConfig
+from tubelets.models.videomae.configuration_videomae import MAX_DEPTH, MAX_VALUES
 
 FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
 
@@ -26,7 +26,7 @@ MAX_SIDE = 2**20
 
 
 @strict
-class StructuredNoiseAudioConfig(PreTrainedConfig):
+class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
     r"""Sizes and constants of a masked autoencoder of log-mel spectrograms.
 
     Args:
@@ -135,40 +135,10 @@ class StructuredNoiseAudioConfig(PreTrainedConfig):
     qv_bias = True
 
     def __post_init__(self, **kwargs: object) -> None:
-        """Resolve the depth that depends on the decoder, and register the models with the Auto classes."""
-        # Imported here because the list of models names this module.
-        from tubelets.models.auto import register_models
-
-        # The base class makes a name for each label, before any check of ours.
-        labels = kwargs.get("num_labels")
-        if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MAX_LABELS):
-            cause = ValueError(f"num_labels must be an integer in [0, {MAX_LABELS}], got {labels!r}")
-            raise StrictDataclassFieldValidationError(field="num_labels", cause=cause)
+        """Resolve the depth that depends on the decoder."""
         if self.decoder_num_hidden_layers is None:
             self.decoder_num_hidden_layers = 16 if self.decoder_type == "window" else 8
         super().__post_init__(**kwargs)
-        register_models()
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build the configuration from the content of a `config.json`; another method's is refused.
-
-        Args:
-            config_dict: the content.
-            **kwargs: fields that replace it, and `return_unused_kwargs`.
-
-        Returns:
-            The configuration, and the unused keywords if asked for.
-
-        Raises:
-            tubelets.models.checkpoints.CheckpointLayoutError: if the content is another method's.
-            tubelets.models.checkpoints.UnsafeCheckpointError: if it reaches past the fields of a configuration.
-            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or an absurd size.
-        """
-        from tubelets.models.loading import check_config_file
-
-        check_config_file(config_dict, cls, {cls.model_type})
-        return super().from_dict(config_dict, **kwargs)
 
     @property
     def audio_grid(self) -> tuple[int, int]:

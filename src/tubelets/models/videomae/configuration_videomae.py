@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
 from tubelets.masking import build_mask_generator
+from tubelets.models.registered_config import RegisteredConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -18,13 +18,12 @@ POSITIVE = (
 )  # fmt: skip
 
 # Limits that no published model comes near: a crafted file must be refused before memory is asked for.
-MAX_LABELS = 2**20
 MAX_DEPTH = 1024
 MAX_VALUES = 2**35
 
 
 @strict
-class TubeletsVideoMAEConfig(VideoMAEConfig):
+class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
     r"""Sizes and constants of a masked video autoencoder; the defaults are ViT-B/16 on 16 frames of 224 x 224 pixels.
 
     Extends `transformers.VideoMAEConfig`, whose fields keep their names and meaning. Where the defaults of transformers
@@ -75,41 +74,12 @@ class TubeletsVideoMAEConfig(VideoMAEConfig):
     image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
     image_std: list[float] | tuple[float, ...] = IMAGENET_STD
 
-    def __post_init__(self, **kwargs: object) -> None:
-        """Register the models with the Auto classes, whose lookups start from a configuration."""
-        # Imported here because the list of models names this module.
-        from tubelets.models.auto import register_models
-
-        # The base class makes a name for each label, before any check of ours.
-        labels = kwargs.get("num_labels")
-        if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MAX_LABELS):
-            cause = ValueError(f"num_labels must be an integer in [0, {MAX_LABELS}], got {labels!r}")
-            raise StrictDataclassFieldValidationError(field="num_labels", cause=cause)
-        super().__post_init__(**kwargs)
-        register_models()
-
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build the configuration from the content of a `config.json`, as `from_pretrained` does.
-
-        Args:
-            config_dict: the content.
-            **kwargs: fields that replace it, and `return_unused_kwargs`.
-
-        Returns:
-            The configuration, and the unused keywords if asked for.
-
-        Raises:
-            tubelets.models.checkpoints.CheckpointLayoutError: if the content is another method's.
-            tubelets.models.checkpoints.UnsafeCheckpointError: if it reaches past the fields of a configuration.
-            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or an absurd size.
-        """
+    def accepted_model_types(cls) -> set[str]:
+        """Encoders are exchanged between the methods of the family and stock VideoMAE."""
         from tubelets.models.auto import MODELS
-        from tubelets.models.loading import check_config_file
 
-        # Encoders are exchanged between the methods of the family and stock VideoMAE.
-        check_config_file(config_dict, cls, {*MODELS, cls.model_type, VideoMAEConfig.model_type})
-        return super().from_dict(config_dict, **kwargs)
+        return {*MODELS, cls.model_type, VideoMAEConfig.model_type}
 
     @property
     def grid(self) -> tuple[int, int, int]:
