@@ -82,10 +82,10 @@ class TubeletContrastConfig(ConvolutionalConfig):
     num_tubelets: int = 2
     motion_type: Literal["gaussian", "linear", "none"] = "gaussian"
     patch_transformation: Literal["rotation", "shear", "none"] = "rotation"
-    patch_scales: list[float] | tuple[float, ...] = (32.0, 48.0, 56.0, 64.0, 96.0, 128.0)
-    patch_ratios: list[float] | tuple[float, ...] = (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0)
+    patch_scales: list[float | int] | tuple[float | int, ...] = (32.0, 48.0, 56.0, 64.0, 96.0, 128.0)
+    patch_ratios: list[float | int] | tuple[float | int, ...] = (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0)
     scale_jitter: float | int = 0.18
-    key_frame_probs: list[float] | tuple[float, ...] = (0.5, 0.3, 0.2)
+    key_frame_probs: list[float | int] | tuple[float | int, ...] = (0.5, 0.3, 0.2)
     rot_velocity: float | int = 6.0
     shear_velocity: float | int = 0.066
     size_velocity: float | int = 0.0001
