@@ -1,19 +1,24 @@
-"""Pack a folder or a list of videos into Parquet shards that stream.
+"""Pack a folder or a list of videos, or of sounds, into Parquet shards that stream.
 
 INPUT is one of
   a folder        the first folder level is the class (FOLDER/<class>/.../x.mp4); a flat folder is unlabelled
   a text file     `path label` in each line, separated by the last space
-  a csv file      with a header: path, label and/or caption, and if wanted id and split
+  a csv file      with a header: path, label and/or caption, and if wanted id and split; in place of label, the column
+                  labels holds the names of all classes of a clip with `;` between them
 
+The files are videos, or all of them sounds (.wav .flac .ogg .mp3 .m4a ...): their column is called audio.
 OUTPUT gets `<split>-00000-of-00012.parquet` and so on, and `dataset_info.json`. Without --short-side, --fps and
---keyframe-interval the files are stored byte for byte, audio included. With any of them they are re-encoded as H.264,
-and audio is dropped. A bad file is left out and listed at the end; the exit code is 0 unless no video at all was good.
-A run that was killed is continued by the same command.
+--keyframe-interval the files are stored byte for byte. With any of them videos are re-encoded as H.264; their sound is
+kept as it is where MP4 can hold it, else as AAC, or dropped with --drop-audio. A bad file is left out and listed at the
+end; the exit code is 0 unless no file at all was good. A run that was killed is continued by the same command.
 
 Examples:
   python scripts/make_shards.py videos/train shards
   python scripts/make_shards.py videos/train shards --short-side 128 --keyframe-interval 16 --num-workers 8
   python scripts/make_shards.py all.csv shards --split validation --root videos --class-names classes.txt
+
+  # Sounds with several classes each: clips.csv has the columns path and labels.
+  python scripts/make_shards.py clips.csv shards --root sounds --split train --num-workers 8
 
   # A quarter of the videos of each class, for a run on less data.
   python scripts/make_shards.py videos/train quarter --class-fraction 0.25 --fraction-seed 12345
@@ -55,8 +60,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--keyframe-interval", type=int, help="a key frame every so many frames; 16 suits 16-frame clips"
     )
     group.add_argument("--crf", type=int, default=20, help="x264 quality when re-encoding, 0-51 (default: 20)")
+    group.add_argument("--drop-audio", action="store_true", help="leave out the sound when re-encoding")
     group = parser.add_argument_group("shards")
-    group.add_argument("--max-shard-size", default="256MB", help="bytes of input video in a shard (default: 256MB)")
+    group.add_argument("--max-shard-size", default="256MB", help="bytes of input in a shard (default: 256MB)")
     group.add_argument("--clips-per-shard", type=int, help="most clips in a shard; replaces --max-shard-size")
     group.add_argument("--seed", type=int, default=0, help="seed of the shuffle before sharding (default: 0)")
     group = parser.add_argument_group("work")
@@ -90,7 +96,9 @@ def build(options: argparse.Namespace) -> ShardReport:
         options.output,
         split=options.split,
         class_names=names,
-        transcode=TranscodeOptions(options.short_side, options.fps, options.keyframe_interval, options.crf),
+        transcode=TranscodeOptions(
+            options.short_side, options.fps, options.keyframe_interval, options.crf, keep_audio=not options.drop_audio
+        ),
         max_shard_size=options.max_shard_size,
         clips_per_shard=options.clips_per_shard,
         seed=options.seed,
@@ -123,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     if report.missing:
         print(f"{len(report.missing)} of {report.num_shards} shards are left to other jobs")
     if report.bad_files and report.num_clips == 0:
-        print(f"make_shards: none of {len(report.bad_files)} videos could be read", file=sys.stderr)
+        print(f"make_shards: none of {len(report.bad_files)} files could be read", file=sys.stderr)
         return 1
     return 0
 

@@ -139,5 +139,5 @@ def test_a_share_of_each_class_is_drawn_by_the_authors_rule() -> None:
     for fraction in (0.0, 1.5):
         with pytest.raises(ValueError, match=str(fraction)):
             class_fraction(records, fraction)
-    with pytest.raises(ValueError, match="video x has no label"):
+    with pytest.raises(ValueError, match="video x has the label None; a share of each class needs one"):
         class_fraction([VideoRecord(Path("x.mp4"), None, None, "x")], 0.5)

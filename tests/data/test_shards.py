@@ -216,7 +216,7 @@ def test_other_plan_in_the_same_folder_is_refused(folder, tmp_path):
     found = read_records(folder)
     options = {"class_names": find_class_names(found), "clips_per_shard": 4}
     build(found, tmp_path / "out", **options)
-    with pytest.raises(ValueError, match=r"another plan: short_side=None \(now 8\); choose an empty folder"):
+    with pytest.raises(ValueError, match=r"another plan: short_side=None \(now 8\), .*; choose an empty folder"):
         build(found, tmp_path / "out", transcode=TranscodeOptions(short_side=8), **options)
     with pytest.raises(ValueError, match=r"num_shards=3 \(now 11\)"):
         build(found, tmp_path / "out", **{**options, "clips_per_shard": 1})
@@ -309,7 +309,7 @@ def test_script_fails_when_everything_fails(script, tmp_path):
     (tmp_path / "in/a.mp4").write_bytes(b"x")
     code, _, errors = script(tmp_path / "in", tmp_path / "out")
     assert code == 1
-    assert "none of 1 videos" in errors
+    assert "none of 1 files" in errors
     code, _, errors = script(tmp_path / "nothing", tmp_path / "out")
     assert code == 2
     assert "does not exist" in errors

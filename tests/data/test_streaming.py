@@ -101,7 +101,9 @@ def test_webdataset_tars(tmp_path):
 def test_untyped_column_needs_its_name(tmp_path):
     table = Dataset.from_dict({"data": [video_bytes(0)], "clip_id": ["x"]})
     table.to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match=r"0 video columns \[\] among \['data', 'clip_id'\]; name the right one"):
+    with pytest.raises(
+        ValueError, match=r"0 columns of video or sound \[\] among \['data', 'clip_id'\]; name the right one"
+    ):
         open_source(tmp_path)
     with pytest.raises(ValueError, match="no column 'video'"):
         open_source(tmp_path, video_column="video")

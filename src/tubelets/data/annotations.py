@@ -1,4 +1,4 @@
-"""Reading what the shard builder is given: a folder of class folders, a text list or a csv file of videos."""
+"""Reading what the shard builder is given: a folder of class folders, a text list or a csv file of videos or sounds."""
 
 import csv
 import math
@@ -12,25 +12,43 @@ import numpy as np
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv", ".3gp"}
 )
-# A folder may hold still images instead: each is a video of one frame (smile.md, section 9).
+# A folder may hold sounds instead.
+AUDIO_SUFFIXES = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
+# Or still images: each is a video of one frame (smile.md, section 9).
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+
+# Between the classes of a clip that has several.
+LABEL_SEPARATOR = ";"
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One video named by the user, before anything of it was read.
+    """One video or sound named by the user, before anything of it was read.
 
     Attributes:
-        path: The video file. It may be missing: the shard builder reports it as a bad file.
-        label: Class name, or None for an unlabelled video.
+        path: The file. It may be missing: the shard builder reports it as a bad file.
+        label: Class name, the names of all classes where a clip may have several (or none), or None for an unlabelled
+            clip.
         caption: A sentence about the video, or None.
         clip_id: Name of the video that is unique in the list; augmentations are seeded with it.
     """
 
     path: Path
-    label: str | None
+    label: str | tuple[str, ...] | None
     caption: str | None
     clip_id: str
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of all its classes."""
+        if self.label is None:
+            return ()
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the file is a sound, by its suffix."""
+        return self.path.suffix.lower() in AUDIO_SUFFIXES
 
 
 def read_records(source: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
@@ -59,30 +77,39 @@ def read_records(source: str | Path, *, root: str | Path | None = None, split: s
 
 
 def read_folder(folder: str | Path) -> list[VideoRecord]:
-    """List the videos of `folder/<class>/**/*`, or its images if it has none; the first folder level is the class.
+    """List the videos of `folder/<class>/**/*`, or if it has none its sounds or images; the first level is the class.
 
     Videos that lie directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an
     error: it is nearly always a file that was put in the wrong place.
 
     Args:
-        folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`) or an image (`IMAGE_SUFFIXES`), hidden
-            files are left out. Images beside videos are thumbnails and are left out, too.
+        folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`), a sound (`AUDIO_SUFFIXES`) or an image
+            (`IMAGE_SUFFIXES`), hidden files are left out. Images beside videos or sounds are thumbnails and are left
+            out, too.
 
     Returns:
         Records sorted by relative path. The id is that path with "/" between its parts.
 
     Raises:
-        ValueError: There is no video, or some have a class folder and others not.
+        ValueError: There is nothing, there are videos and sounds, or some have a class folder and others not.
     """
     folder = Path(folder)
-    files = [path.relative_to(folder) for path in folder.rglob("*")]
-    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
-    chosen = videos or [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    relative = sorted(chosen, key=lambda path: path.as_posix())
+    files = [
+        path
+        for path in (found.relative_to(folder) for found in folder.rglob("*"))
+        if not any(part.startswith(".") for part in path.parts) and (folder / path).is_file()
+    ]
+    videos, sounds, images = (
+        [path for path in files if path.suffix.lower() in suffixes]
+        for suffixes in (VIDEO_SUFFIXES, AUDIO_SUFFIXES, IMAGE_SUFFIXES)
+    )
+    if videos and sounds:
+        raise ValueError(
+            f"{folder} holds {len(videos)} videos and {len(sounds)} sounds, for example {min(sounds)}; shards hold one "
+            "kind: move the others out, or list those that are meant in a file"
+        )
     records = []
-    for path in relative:
-        if any(part.startswith(".") for part in path.parts) or not (folder / path).is_file():
-            continue
+    for path in sorted(videos or sounds or images, key=lambda path: path.as_posix()):
         label = path.parts[0] if len(path.parts) > 1 else None
         records.append(VideoRecord(folder / path, label, None, path.as_posix()))
     return _checked(records, folder)
@@ -122,8 +149,9 @@ def read_list(file: str | Path, *, root: str | Path | None = None) -> list[Video
 def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
     """Read a csv file with a header.
 
-    Columns: `path`, at least one of `label` and `caption`, and if wanted `id` (unique name of the clip, by default the
-    path) and `split`.
+    Columns: `path`, at least one of `label`, `labels` and `caption`, and if wanted `id` (unique name of the clip, by
+    default the path) and `split`. `labels` stands in place of `label` where a clip may have several classes, or none:
+    their names, with `;` between them.
 
     Args:
         file: The csv file, UTF-8.
@@ -154,8 +182,12 @@ def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | N
 
 def _check_columns(columns: list[str], file: Path, split: str | None) -> None:
     """Refuse a csv header without the columns that are needed."""
-    if "path" not in columns or not {"label", "caption"} & set(columns):
-        raise ValueError(f"{file} has the columns {columns}; needed are `path` and at least one of `label`, `caption`")
+    if "path" not in columns or not {"label", "labels", "caption"} & set(columns):
+        raise ValueError(
+            f"{file} has the columns {columns}; needed are `path` and at least one of `label`, `labels`, `caption`"
+        )
+    if {"label", "labels"} <= set(columns):
+        raise ValueError(f"{file} has both a `label` and a `labels` column; keep one of them")
     if split is not None and "split" not in columns:
         raise ValueError(f"{file} has no `split` column (its columns are {columns}) but split={split!r} was asked for")
 
@@ -172,14 +204,26 @@ def _csv_records(
             if value == "":
                 raise ValueError(f"{file}, line {number}: `{name}` is empty; fill it in or drop the row")
         caption = (row["caption"] or "") if "caption" in columns else None
-        yield VideoRecord(root / path, label, caption, clip_id)
+        labels = split_labels(row["labels"] or "") if "labels" in columns else label
+        yield VideoRecord(root / path, labels, caption, clip_id)
+
+
+def split_labels(text: str) -> tuple[str, ...]:
+    """The class names in a text with `;` between them, each once.
+
+    Example:
+        >>> split_labels("dog; barking;;dog")
+        ('dog', 'barking')
+    """
+    return tuple(dict.fromkeys(name.strip() for name in text.split(LABEL_SEPARATOR) if name.strip()))
 
 
 def _checked(records: list[VideoRecord], source: Path) -> list[VideoRecord]:
     """Refuse an empty list, a clip id that occurs twice and a list that is labelled only in part."""
     if not records:
         raise ValueError(
-            f"{source} lists no video; known suffixes in folders are {sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES)}"
+            f"{source} lists no video; known suffixes in folders are "
+            f"{sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES)}"
         )
     check_unique_ids(records)
     unlabelled = [record for record in records if record.label is None]
@@ -203,7 +247,7 @@ def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 
         The chosen videos in their old order.
 
     Raises:
-        ValueError: if the fraction is out of range or a video has no label.
+        ValueError: if the fraction is out of range or a video has no label or several.
 
     Example:
         >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
@@ -216,8 +260,8 @@ def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
     places: dict[str, list[int]] = {}
     for place, record in enumerate(records):
-        if record.label is None:
-            raise ValueError(f"video {record.clip_id} has no label; a share of each class needs labels")
+        if not isinstance(record.label, str):
+            raise ValueError(f"video {record.clip_id} has the label {record.label}; a share of each class needs one")
         places.setdefault(record.label, []).append(place)
     # One stream for all classes, of the legacy generator that the authors' lists were drawn with.
     numbers = np.random.RandomState(seed)
@@ -270,7 +314,7 @@ def find_class_names(records: Iterable[VideoRecord], names_file: str | Path | No
         >>> find_class_names(videos)
         ['jump', 'run']
     """
-    labels = {record.label: record for record in records if record.label is not None}
+    labels = {name: record for record in records for name in record.label_names}
     if names_file is None:
         if not labels:
             return None

@@ -89,7 +89,7 @@ class ClassificationCollator:
         """
         for item in items:
             self._check_clip(item)
-        labels = [self._label(item) for item in items]
+        labels = [label_tensor(item, self.num_labels, self.multi_label) for item in items]
         return {
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),
             "labels": torch.stack(labels),
@@ -110,23 +110,41 @@ class ClassificationCollator:
                 "crop to that size, or change the model's configuration"
             )
 
-    def _label(self, item: Mapping[str, Any]) -> Tensor:
-        label = item["label"]
-        numbers = label if self.multi_label else [label]
-        if not isinstance(numbers, (list, tuple)) or not all(type(number) is int for number in numbers):
-            expected = "a list of class numbers (multi_label)" if self.multi_label else "a class number"
-            raise ValueError(f"clip {item['clip_id']} has the label {label!r}; expected {expected}")
-        for number in numbers:
-            if not 0 <= number < self.num_labels:
-                raise ValueError(
-                    f"clip {item['clip_id']} has label {number} and the model has {self.num_labels} classes (0 to "
-                    f"{self.num_labels - 1}); give the class names of this data set"
-                )
-        if not self.multi_label:
-            return torch.tensor(label)
-        present = torch.zeros(self.num_labels)
-        present[list(numbers)] = 1.0
-        return present
+
+def label_tensor(item: Mapping[str, Any], num_labels: int, multi_label: bool = False) -> Tensor:
+    """The label of a clip as a loss takes it.
+
+    Args:
+        item: mapping with `label` and `clip_id`.
+        num_labels: classes of the model.
+        multi_label: the label is a list of the classes that are present; otherwise one class number.
+
+    Returns:
+        An int64 scalar, or float32 `(num_labels,)` in {0, 1} with `multi_label`.
+
+    Raises:
+        ValueError: if the label does not fit; the message names the clip.
+
+    Example:
+        >>> label_tensor({"clip_id": "a", "label": [0, 2]}, 3, multi_label=True)
+        tensor([1., 0., 1.])
+    """
+    label = item["label"]
+    numbers = label if multi_label else [label]
+    if not isinstance(numbers, (list, tuple)) or not all(type(number) is int for number in numbers):
+        expected = "a list of class numbers (multi_label)" if multi_label else "a class number"
+        raise ValueError(f"clip {item['clip_id']} has the label {label!r}; expected {expected}")
+    for number in numbers:
+        if not 0 <= number < num_labels:
+            raise ValueError(
+                f"clip {item['clip_id']} has label {number} and the model has {num_labels} classes (0 to "
+                f"{num_labels - 1}); give the class names of this data set"
+            )
+    if not multi_label:
+        return torch.tensor(label)
+    present = torch.zeros(num_labels)
+    present[list(numbers)] = 1.0
+    return present
 
 
 @dataclass(frozen=True)

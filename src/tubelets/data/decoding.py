@@ -33,6 +33,7 @@ __all__ = [
     "BadVideoError",
     "VideoReader",
     "available_backends",
+    "check_container",
     "encode_video",
     "open_video",
     "read_clip",
@@ -120,8 +121,23 @@ def available_backends() -> dict[str, str]:
     return found
 
 
-def _inspect(source: bytes | str, name: str) -> bool:
-    """Whether the container has an index that both backends follow; refuses MP4 files that were cut off."""
+def check_container(source: bytes | str, name: str) -> bool:
+    """Refuse an empty file, and an MP4 file that was cut off.
+
+    Args:
+        source: the bytes of a file, or the path of one.
+        name: what error messages call it.
+
+    Returns:
+        Whether the container (MP4, MOV, Matroska or WebM) has an index that all decoders follow.
+
+    Raises:
+        BadVideoError: if the file is empty or cut off.
+
+    Example:
+        >>> check_container(encode_video(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)), "clip")
+        True
+    """
     file: BinaryIO
     with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
         size = file.seek(0, io.SEEK_END)
@@ -198,7 +214,7 @@ def open_video(
     name = name or f"video of {len(source)} bytes"
     if backend != "auto" and (problem := _problem(backend)) is not None:
         raise ImportError(f"{backend} cannot decode here ({problem}); install it with: {_INSTALL[backend]}")
-    indexed = _inspect(source, name)
+    indexed = check_container(source, name)
     if backend == "torchcodec" and not indexed:
         raise BadVideoError(f"{name}: it is neither MP4, MOV, Matroska nor WebM; read it with backend='pyav'")
     if backend == "torchcodec" or (backend == "auto" and indexed and _problem("torchcodec") is None):

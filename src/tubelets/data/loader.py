@@ -23,8 +23,8 @@ def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         items: Items of a `ClipStream`, all with the same keys and clip shapes.
 
     Returns:
-        `pixel_values` uint8 (B, T, C, H, W), `label` int64 (B,) if labels are integers, and a list of length B for each
-        other key.
+        `pixel_values` uint8 (B, T, C, H, W) if there are frames, `label` int64 (B,) if labels are integers, and a list
+        of length B for each other key: waveforms differ in length.
 
     Example:
         >>> batch = collate_clips([{"pixel_values": torch.zeros(2, 3, 4, 4), "label": 1, "clip_id": "a"}] * 2)
@@ -32,7 +32,8 @@ def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         (torch.Size([2, 2, 3, 4, 4]), tensor([1, 1]), ['a', 'a'])
     """
     batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
-    batch["pixel_values"] = torch.stack(batch["pixel_values"])
+    if "pixel_values" in batch:
+        batch["pixel_values"] = torch.stack(batch["pixel_values"])
     if "label" in batch and all(isinstance(label, int) for label in batch["label"]):
         batch["label"] = torch.tensor(batch["label"])
     return batch
@@ -156,7 +157,7 @@ class ClipLoader:
             "seed": stream.seed,
             "split": self._mode,
             "shuffle_window": stream.shuffle_window,
-            "clips_per_video": stream.clips.clips_per_video,
+            "clips_per_video": stream.clips_per_video,
         }
 
     def _rewind(self) -> None:
@@ -218,7 +219,7 @@ class _BatchWithState:
         clips = [
             {key: value for key, value in item.items() if key not in _PRIVATE_KEYS}
             for item in items
-            if "pixel_values" in item
+            if "clip_id" in item
         ]
         skipped = [bad for item in items for bad in item["bad_samples"]]
         return self._collate_fn(clips) if clips else None, items[-1]["stream_state"], skipped

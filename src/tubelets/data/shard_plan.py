@@ -1,4 +1,4 @@
-"""Which video goes into which shard."""
+"""Which video or sound goes into which shard."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-from datasets import ClassLabel, Features, Value, Video
+from datasets import Audio, ClassLabel, Features, List, Value, Video
 
 from tubelets.data.annotations import VideoRecord, check_unique_ids
 from tubelets.data.transcoding import TranscodeOptions
@@ -24,6 +24,8 @@ _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**1
 @dataclass(frozen=True)
 class ShardPlan:
     """Which video goes into which shard; it depends on the input and the options, never on workers or jobs.
+
+    Sounds are sharded like videos, in shards of their own kind.
 
     Attributes:
         split: Name of the split, for example "train".
@@ -67,10 +69,11 @@ class ShardPlan:
             The plan.
 
         Raises:
-            ValueError: There is no record, an id occurs twice, a label is not in `class_names` or a value is out of
-                range.
+            ValueError: There is no record, an id occurs twice, a label is not in `class_names`, videos and sounds are
+                mixed, sounds are to be re-encoded or a value is out of range.
         """
         _check_plan_input(records, split, class_names, clips_per_shard)
+        _check_kinds(records, transcode or TranscodeOptions())
         if clips_per_shard is None:
             budget = parse_size(max_shard_size)
             num_shards = max(1, -(-sum(_file_size(record.path) for record in records) // budget))
@@ -92,7 +95,16 @@ class ShardPlan:
     @property
     def options(self) -> dict[str, Any]:
         """The numbers that decide the content, JSON-able; a folder holds one set of them for each split."""
-        return {**asdict(self.transcode), "num_shards": len(self.shards), "seed": self.seed}
+        options = asdict(self.transcode)
+        if not self.transcode.reencodes:
+            # Files that are stored as they are keep their sound anyway.
+            del options["keep_audio"]
+        return {**options, "num_shards": len(self.shards), "seed": self.seed}
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the shards hold sounds."""
+        return self.shards[0][0].is_audio
 
     @functools.cached_property
     def hash(self) -> str:
@@ -104,13 +116,18 @@ class ShardPlan:
     @property
     def features(self) -> Features:
         """The columns of the shards as `datasets` types."""
-        features: dict[str, Any] = {"video": Video()}
+        features: dict[str, Any] = {"audio": Audio()} if self.is_audio else {"video": Video()}
         if self.class_names is not None:
-            features["label"] = ClassLabel(names=list(self.class_names))
+            label = ClassLabel(names=list(self.class_names))
+            features["label"] = label if isinstance(self.shards[0][0].label, str) else List(label)
         if any(record.caption is not None for shard in self.shards for record in shard):
             features["caption"] = Value("string")
-        features |= {"clip_id": Value("string"), "sha256": Value("string"), "num_frames": Value("int32")}
-        features |= {"fps": Value("float32"), "height": Value("int32"), "width": Value("int32")}
+        features |= {"clip_id": Value("string"), "sha256": Value("string")}
+        if self.is_audio:
+            features |= {"duration": Value("float32"), "sampling_rate": Value("int32")}
+        else:
+            features |= {"num_frames": Value("int32"), "fps": Value("float32")}
+            features |= {"height": Value("int32"), "width": Value("int32")}
         return Features(features)
 
     def file_name(self, index: int) -> str:
@@ -158,12 +175,29 @@ def _check_plan_input(
     if clips_per_shard is not None and clips_per_shard < 1:
         raise ValueError(f"clips_per_shard={clips_per_shard} must be at least 1")
     check_unique_ids(records)
-    labels = {record.label for record in records}
-    if labels != {None} and not labels <= set(class_names or ()):
+    unknown = {name for record in records for name in record.label_names} - set(class_names or ())
+    if unknown:
         raise ValueError(
-            f"labels {sorted(map(str, labels - set(class_names or ())))[:5]} are not in class_names; "
-            "pass the result of find_class_names(records)"
+            f"labels {sorted(unknown)[:5]} are not in class_names; pass the result of find_class_names(records)"
         )
+    kinds = {type(record.label) for record in records}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"labels are of the kinds {sorted(kind.__name__ for kind in kinds)}; give every clip one name, every clip "
+            "a tuple of names, or none a label"
+        )
+
+
+def _check_kinds(records: Sequence[VideoRecord], transcode: TranscodeOptions) -> None:
+    """Refuse shards of videos and sounds together, and sounds that are to be re-encoded."""
+    sounds = [record for record in records if record.is_audio]
+    if sounds and len(sounds) < len(records):
+        raise ValueError(
+            f"{len(sounds)} of {len(records)} files are sounds, for example {sounds[0].clip_id!r}; shards hold one "
+            "kind: build those of the others in another folder"
+        )
+    if sounds and transcode.reencodes:
+        raise ValueError("short_side, fps and keyframe_interval are for videos; sounds are stored as they are")
 
 
 def _file_size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Building Parquet shards with embedded videos: in parallel, resumable, the same rows for any number of workers."""
+"""Building Parquet shards of videos or sounds: in parallel, resumable, the same rows for any number of workers."""
 
 import functools
 import hashlib
@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets import Features
+from datasets import ClassLabel, Features, List
 from tqdm import tqdm
 
 from tubelets.data.annotations import VideoRecord
+from tubelets.data.audio import check_audio
 from tubelets.data.decoding import BadVideoError
 from tubelets.data.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 from tubelets.data.shard_plan import ShardPlan
@@ -27,7 +28,7 @@ MAX_VIDEO_BYTES = 2**31 - 1
 
 @dataclass(frozen=True)
 class BadFile:
-    """A video that could not be put into a shard.
+    """A video or sound that could not be put into a shard.
 
     Attributes:
         clip_id: Its id in the input.
@@ -84,14 +85,14 @@ def build_shards(
     job_index: int = 0,
     progress: bool = True,
 ) -> ShardReport:
-    """Write videos into Parquet shards that `datasets.load_dataset("parquet", ...)` reads with all their types.
+    """Write videos or sounds into Parquet shards that `datasets.load_dataset("parquet", ...)` reads with their types.
 
     Each shard appears under its name only when it is complete, so a killed run is continued by running it again:
-    complete shards of the same plan are kept. A bad file is left out and reported; it never stops the run. Audio is
-    dropped if (and only if) videos are re-encoded. When all shards of the plan exist, `dataset_info.json` is written.
+    complete shards of the same plan are kept. A bad file is left out and reported; it never stops the run. When all
+    shards of the plan exist, `dataset_info.json` is written.
 
     Args:
-        records: The videos, see `tubelets.data.annotations.read_records`.
+        records: The videos or the sounds, not both, see `tubelets.data.annotations.read_records`.
         output_dir: Folder of the shards, created if needed. It may hold several splits, but one plan for each.
         split: See `ShardPlan.make`, as for the next five arguments.
         class_names: Names that number the labels; needed when the records are labelled.
@@ -225,30 +226,49 @@ def _add_annotations(row: dict[str, Any], record: VideoRecord, features: Feature
     """Add label, caption and id to a row."""
     row["clip_id"] = record.clip_id
     if "label" in features:
-        row["label"] = features["label"].str2int(record.label)
+        numbers = [_class_label(features).str2int(name) for name in record.label_names]
+        row["label"] = numbers[0] if isinstance(record.label, str) else numbers
     if "caption" in features:
         row["caption"] = record.caption
 
 
+def _class_label(features: Features) -> ClassLabel:
+    """What numbers the classes."""
+    label = features["label"]
+    return label.feature if isinstance(label, List) else label
+
+
 def _prepare_row(record: VideoRecord, transcode: TranscodeOptions) -> dict[str, Any] | BadFile:
-    """Read and encode one video; runs in the worker processes."""
+    """Read and check or encode one video or sound; runs in the worker processes."""
     try:
-        video = prepare_video(record.path.read_bytes(), transcode, record.path.name)
-        if len(video.data) > MAX_VIDEO_BYTES:
-            raise BadVideoError(f"{len(video.data)} bytes are more than a Parquet cell holds (2 GiB); cut the video")
+        data = record.path.read_bytes()
+        row = _audio_row(data, record.path.name) if record.is_audio else _video_row(data, record.path, transcode)
+        stored = next(iter(row.values()))["bytes"]
+        if len(stored) > MAX_VIDEO_BYTES:
+            raise BadVideoError(f"{len(stored)} bytes are more than a Parquet cell holds (2 GiB); cut the file")
     except (BadVideoError, OSError) as error:
         # The message of an OSError holds the full path of this machine, which does not belong into a data set.
         reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
         return BadFile(record.clip_id, record.path.name, reason)
-    name = record.path.with_suffix(".mp4").name if transcode.reencodes else record.path.name
+    return {**row, "sha256": hashlib.sha256(stored).hexdigest()}
+
+
+def _video_row(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
+    """The columns of a video, first the one that holds it."""
+    video = prepare_video(data, transcode, path.name)
+    name = path.with_suffix(".mp4").name if transcode.reencodes else path.name
     return {
         "video": {"bytes": video.data, "path": name},
-        "sha256": hashlib.sha256(video.data).hexdigest(),
         "num_frames": video.num_frames,
         "fps": video.fps,
         "height": video.height,
         "width": video.width,
     }
+
+
+def _audio_row(data: bytes, name: str) -> dict[str, Any]:
+    """The columns of a sound, first the one that holds it."""
+    return {"audio": {"bytes": data, "path": name}, **asdict(check_audio(data, name))}
 
 
 def _ordered_map(

@@ -1,4 +1,4 @@
-"""Where encoded videos come from: Parquet shards, WebDataset tars or a data set of the Hub, read shard by shard."""
+"""Where encoded videos and sounds come from: shards (Parquet, WebDataset tars) or a data set of the Hub."""
 
 import functools
 import glob
@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 import pyarrow.parquet as pq
-from datasets import ClassLabel, DownloadConfig, Image, IterableDataset, Video, load_dataset
+from datasets import Audio, ClassLabel, DownloadConfig, Image, IterableDataset, List, Video, load_dataset
 from datasets.utils.file_utils import xopen
 from torch.utils.data import get_worker_info
 
@@ -19,7 +19,8 @@ from tubelets.data.shard_files import missing_shards, split_of
 
 _BUILDERS = {".parquet": "parquet", ".tar": "webdataset"}
 _VIDEO_KEYS = ("mp4", "webm", "avi", "mkv", "mov")
-_LABEL_COLUMNS = ("label", "cls")
+_AUDIO_KEYS = ("flac", "m4a", "mp3", "ogg", "opus", "wav")
+_LABEL_COLUMNS = ("label", "labels", "cls")
 _CAPTION_COLUMNS = ("caption", "txt", "text")
 _ID_COLUMNS = ("clip_id", "__key__")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -36,10 +37,11 @@ class RawSample:
     Attributes:
         shard: Name of the shard it comes from, for messages.
         clip_id: Its id; the seed of its augmentations.
-        data: The encoded video, or None when only its path is stored.
+        data: The encoded video or sound, or None when only its path is stored.
         path: File name of an embedded video, otherwise the path or URL to read (stored relative paths start beside
             their shard).
-        label: Class number (or whatever the label column holds), None if there is no such column.
+        label: Class number, the list of them where a sample has several (or whatever else the label column holds), None
+            if there is no such column.
         caption: Caption, None if there is no such column.
         sha256: Hexadecimal checksum of `data`, None if there is no such column.
     """
@@ -80,7 +82,7 @@ class _Columns:
 
 
 class VideoSource:
-    """Shards of encoded videos that can be read one by one, from any row on, in any process.
+    """Shards of encoded videos or sounds that can be read one by one, from any row on, in any process.
 
     Made by `open_source`. Iterating never splits the rows among DataLoader workers: whoever asks for shard i gets all
     of shard i.
@@ -89,8 +91,11 @@ class VideoSource:
         num_shards: Number of shards.
         shard_names: A name for each shard, file names where they are known.
         class_names: Names of the classes in the order of their numbers, None when unknown.
+        multi_label: Whether a label is a list of class numbers.
         annotations: Which of "label" and "caption" the rows have.
     """
+
+    multi_label = False
 
     def __init__(
         self,
@@ -105,6 +110,8 @@ class VideoSource:
         self.num_shards: int = dataset.num_shards
         self.shard_names = list(shard_names)
         label = None if columns.label is None else dataset.features[columns.label]
+        if isinstance(label, List):
+            self.multi_label, label = True, label.feature
         self.class_names: list[str] | None = list(label.names) if isinstance(label, ClassLabel) else None
         self.annotations = [name for name in ("label", "caption") if getattr(columns, name) is not None]
         self._columns = columns
@@ -113,7 +120,8 @@ class VideoSource:
         self._bases = [file.rpartition("/")[0] for file in files] if files else [base] * self.num_shards
         self._token = token
         # `decode=False` keeps the file's bytes: otherwise each row would become an open decoder.
-        kind = Image if isinstance(dataset.features[columns.video], Image) else Video
+        stored = dataset.features[columns.video]
+        kind = next((kind for kind in (Image, Audio) if isinstance(stored, kind)), Video)
         self._dataset = dataset.select_columns(columns.used).cast_column(columns.video, kind(decode=False))
 
     @functools.cached_property
@@ -148,8 +156,52 @@ class VideoSource:
             if row >= skip:
                 yield self._sample(index, row, {name: values[0] for name, values in batch.items()})
 
+    def read_labels(self, index: int) -> list[Any]:
+        """Read the labels of a local Parquet shard, and nothing else of it.
+
+        Args:
+            index: Which shard.
+
+        Returns:
+            The label of each row, as `iterate_shard` gives it.
+
+        Raises:
+            ValueError: The shard is no Parquet file on this machine, or has no labels.
+        """
+        if self._columns.label is None:
+            raise ValueError(f"{self.shard_names[index]} has no labels")
+        table = pq.read_table(self._parquet_file(index), columns=[self._columns.label])
+        return table.column(self._columns.label).to_pylist()
+
+    def read_row(self, index: int, row: int) -> RawSample:
+        """Read one row of a local Parquet shard; only its row group is read.
+
+        Args:
+            index: Which shard.
+            row: Which of its rows.
+
+        Raises:
+            ValueError: The shard is no Parquet file on this machine.
+            IndexError: There is no such row.
+        """
+        with pq.ParquetFile(self._parquet_file(index)) as shard:
+            place = row
+            for group in range(shard.metadata.num_row_groups):
+                size = shard.metadata.row_group(group).num_rows
+                if place < size:
+                    found = shard.read_row_group(group, columns=self._columns.used).slice(place, 1).to_pylist()[0]
+                    return self._sample(index, row, found)
+                place -= size
+        raise IndexError(f"row {row} does not exist in {self.shard_names[index]}")
+
+    def _parquet_file(self, index: int) -> str:
+        file = self._files[index] if self._files else self.shard_names[index]
+        if not self._files or "://" in file or not file.endswith(".parquet"):
+            raise ValueError(f"{file} is no Parquet file on this machine, whose rows can be read in any order")
+        return file
+
     def read_bytes(self, sample: RawSample) -> bytes:
-        """Return the encoded video of a sample, from wherever it is stored.
+        """Return the encoded video or sound of a sample, from wherever it is stored.
 
         Args:
             sample: A row of this source.
@@ -218,13 +270,14 @@ def open_source(
         split: Which split. On disk it selects files named `<split>-00000-of-00008...`; files with other names count as
             the split "train".
         name: Configuration of a data set on the Hub.
-        video_column: Column of the videos; by default the column of type Video, or a tar's mp4, webm, avi, mkv or mov.
+        video_column: Column of the videos or sounds; by default the column of type Video, or a tar's mp4, webm, avi,
+            mkv or mov, and where there is none, the column of type Image, then Audio, or a tar's flac, mp3, wav, ....
         revision: Branch, tag or commit of a data set on the Hub.
         token: Access token of a private data set on the Hub.
 
     Returns:
-        The source. Labels come from a column `label` or `cls`, captions from `caption`, `txt` or `text`, ids from
-        `clip_id` or `__key__` (otherwise "shard:row"), checksums from `sha256`.
+        The source. Labels come from a column `label`, `labels` or `cls`, captions from `caption`, `txt` or `text`, ids
+        from `clip_id` or `__key__` (otherwise "shard:row"), checksums from `sha256`.
 
     Raises:
         FileNotFoundError: The folder does not exist or holds no shard, or the pattern matches nothing.
@@ -312,14 +365,19 @@ def _open_hub(
 
 
 def _find_video(features: dict[str, Any], where: str) -> str:
-    """Return the one column that holds videos, or images where there are no videos: those are videos of one frame."""
-    typed = [column for column, feature in features.items() if isinstance(feature, Video)]
-    named = [column for column in features if column.rpartition(".")[2].lower() in _VIDEO_KEYS]
-    images = [column for column, feature in features.items() if isinstance(feature, Image)]
-    found = typed or named or images
+    """Return the one column that holds videos; without any, images, which are videos of one frame, or else sounds."""
+
+    def typed(kind: type) -> list[str]:
+        return [column for column, feature in features.items() if isinstance(feature, kind)]
+
+    def named(keys: tuple[str, ...]) -> list[str]:
+        return [column for column in features if column.rpartition(".")[2].lower() in keys]
+
+    found = typed(Video) or named(_VIDEO_KEYS) or typed(Image) or typed(Audio) or named(_AUDIO_KEYS)
     if len(found) != 1:
         raise ValueError(
-            f"{where} has {len(found)} video columns {found} among {list(features)}; name the right one as video_column"
+            f"{where} has {len(found)} columns of video or sound {found} among {list(features)}; name the right one "
+            "as video_column"
         )
     return found[0]
 

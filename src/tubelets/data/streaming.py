@@ -1,28 +1,23 @@
-"""Endless or single passes over shards of videos: clips in a reproducible order that can be continued exactly."""
+"""Endless or single passes over shards of videos or sounds: clips in a reproducible order, continued exactly."""
 
 import functools
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tubelets.data.decoding import Backend, BadVideoError, open_video, read_clips
+from tubelets.data.audio import AudioSpec
+from tubelets.data.clips import ClipDecoder, ClipSpec, Sampling, check_choice, check_least
+from tubelets.data.decoding import Backend, BadVideoError
 from tubelets.data.sample_order import Consumer, SampleOrder, SplitMode, StreamState, stable_seed
-from tubelets.data.sampling import (
-    dense_test_clips,
-    random_dense_clip,
-    random_finetune_clip,
-    random_jittered_clip,
-    random_segment_clip,
-    segment_test_clips,
-    uniform_clip,
-)
 from tubelets.data.sources import RawSample, VideoSource
+
+__all__ = ["ClipSpec", "ClipStream", "Sampling", "Transform"]
 
 Transform = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -30,73 +25,10 @@ Transform = Callable[[Tensor, torch.Generator], Tensor]
 _MAX_EMPTY_EPOCHS = 100
 
 
-Sampling = Literal["dense", "jittered", "finetune", "segment", "dense_test", "segment_test", "uniform"]
-
-
-@dataclass(frozen=True)
-class ClipSpec:
-    """Which frames of a video make a clip; plain values, so that a recipe file can state them.
-
-    Attributes:
-        num_frames: Frames of a clip, at least 1.
-        stride: Distance between two of them in video frames, at least 1; the segment and uniform samplings, which
-            always span the whole video, do not use it.
-        clips_per_video: Clips taken from each video, at least 1; the video is decoded once for all of them.
-        sampling: The function of `tubelets.data.sampling` that chooses frames. Drawn anew for each clip: "dense"
-            (pretraining), "jittered" (`stride` is the largest one), "finetune", "segment". Fixed: "dense_test" and
-            "segment_test" (clip k of `clips_per_video`) and "uniform" (one clip only).
-        same_frames: All clips of a video show the frames of its first one, only augmented differently: the repeated
-            augmentation of fine-tuning. False draws frames for each clip.
-
-    Raises:
-        ValueError: A number is below 1, or the sampling is unknown or gives a single clip while more are asked for.
-
-    Example:
-        >>> ClipSpec(num_frames=4, stride=4, clips_per_video=2, sampling="dense_test").indices(24, 1, torch.Generator())
-        [8, 12, 16, 20]
-    """
-
-    num_frames: int = 16
-    stride: int = 4
-    clips_per_video: int = 1
-    sampling: Sampling = "dense"
-    same_frames: bool = False
-
-    def __post_init__(self) -> None:
-        _check_least(1, num_frames=self.num_frames, stride=self.stride, clips_per_video=self.clips_per_video)
-        _check_choice("sampling", self.sampling, get_args(Sampling))
-        if self.sampling == "uniform" and self.clips_per_video > 1:
-            raise ValueError(f"sampling='uniform' gives one clip, but clips_per_video={self.clips_per_video}")
-
-    def indices(self, num_video_frames: int, clip_index: int, generator: torch.Generator) -> list[int]:
-        """Choose the frames of one clip.
-
-        Args:
-            num_video_frames: Frames of the video, at least 1; a short video repeats frames.
-            clip_index: Which clip of the video, 0 to `clips_per_video - 1`.
-            generator: What random samplings draw from.
-
-        Returns:
-            `num_frames` frame numbers, never decreasing.
-        """
-        frames = (num_video_frames, self.num_frames)
-        if self.sampling == "dense":
-            return random_dense_clip(*frames, self.stride, generator=generator)
-        if self.sampling == "jittered":
-            return random_jittered_clip(*frames, self.stride, generator=generator)
-        if self.sampling == "finetune":
-            return random_finetune_clip(*frames, self.stride, generator=generator)
-        if self.sampling == "segment":
-            return random_segment_clip(*frames, generator=generator)
-        if self.sampling == "dense_test":
-            return dense_test_clips(*frames, self.stride, self.clips_per_video)[clip_index]
-        if self.sampling == "segment_test":
-            return segment_test_clips(*frames, self.clips_per_video)[clip_index]
-        return uniform_clip(*frames)
-
-
 class ClipStream(IterableDataset):
     """Decoded clips of a source, each video exactly once an epoch whatever the number of ranks and workers.
+
+    A clip is frames of a video, a stretch of its sound, or both; sounds without video count as videos everywhere.
 
     **Order.** Epoch e visits the shards in an order drawn from (seed, e). Within that order `shuffle_window` encoded
     videos at a time are shuffled. Clip starts and augmentations are drawn from (seed, epoch, clip id, clip index), so
@@ -111,14 +43,15 @@ class ClipStream(IterableDataset):
 
     Args:
         source: Shards of encoded videos, from `open_source`.
-        clips: Frames of a clip and clips of a video.
+        clips: Frames of a clip and clips of a video; None for sound alone.
         transform: Called with a uint8 clip (T, C, H, W) and a generator, returns the clip to yield. None keeps it.
+        audio: Stretch of sound of a clip; None for frames alone. A video without sound is a bad one then.
         seed: Seed of order, clip starts and augmentations.
         shuffle_window: Videos shuffled together; 0 or 1 keep the stored order of shards and rows.
         rank: Rank of this process.
         world_size: Number of processes.
         split: "auto", "shards" or "samples".
-        batch_size: Clips in a batch of this process; with "samples" a multiple of `clips.clips_per_video`.
+        batch_size: Clips in a batch of this process; with "samples" a multiple of the clips of a video.
         repeat: Start the next epoch at the end of one, without end (training); False gives one pass.
         epoch: First epoch.
         on_bad_sample: "skip" a video that cannot be read and report it in the next item, or "raise".
@@ -127,10 +60,10 @@ class ClipStream(IterableDataset):
         verify_checksum: Compare the bytes with the column `sha256`, if there is one.
 
     Yields:
-        Dictionaries with `pixel_values` uint8 (T, C, H, W); `label` and `caption` where the source has them;
-        `clip_id`; `clip_index`; `seed` (an integer for masks); `epoch`; `bad_samples` (mappings with `shard`,
-        `clip_id`, `reason` of the videos this consumer skipped since its last item); `stream_state` (integers, the
-        state after this item).
+        Dictionaries with `pixel_values` uint8 (T, C, H, W) and `waveform` float32 (samples,), as asked for; `label` (a
+        list where a video has several) and `caption` where the source has them; `clip_id`; `clip_index`; `seed` (an
+        integer for masks); `epoch`; `bad_samples` (mappings with `shard`, `clip_id`, `reason` of the videos this
+        consumer skipped since its last item); `stream_state` (integers, the state after this item).
 
     Raises:
         ValueError: An argument is out of range, or "shards" has fewer shards than consumers.
@@ -141,9 +74,10 @@ class ClipStream(IterableDataset):
     def __init__(
         self,
         source: VideoSource,
-        clips: ClipSpec,
+        clips: ClipSpec | None,
         transform: Transform | None = None,
         *,
+        audio: AudioSpec | None = None,
         seed: int = 0,
         shuffle_window: int = 256,
         rank: int = 0,
@@ -159,18 +93,24 @@ class ClipStream(IterableDataset):
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} must be between 0 and world_size - 1 (world_size={world_size})")
-        _check_choice("split", split, ("auto", "shards", "samples"))
-        _check_choice("on_bad_sample", on_bad_sample, ("skip", "raise"))
-        _check_least(1, batch_size=batch_size, max_consecutive_bad=max_consecutive_bad)
-        _check_least(0, shuffle_window=shuffle_window, epoch=epoch)
-        self.source, self.clips, self.transform = source, clips, transform
+        check_choice("split", split, ("auto", "shards", "samples"))
+        check_choice("on_bad_sample", on_bad_sample, ("skip", "raise"))
+        check_least(1, batch_size=batch_size, max_consecutive_bad=max_consecutive_bad)
+        check_least(0, shuffle_window=shuffle_window, epoch=epoch)
+        self.source, self.transform = source, transform
+        self.decoder = ClipDecoder(clips, audio, backend)
         self.seed, self.shuffle_window = seed, shuffle_window
         self.rank, self.world_size, self.split, self.batch_size = rank, world_size, split, batch_size
         self.repeat, self.epoch = repeat, epoch
         self.on_bad_sample, self.max_consecutive_bad = on_bad_sample, max_consecutive_bad
-        self.backend, self.verify_checksum = backend, verify_checksum
+        self.verify_checksum = verify_checksum
         self._states: list[Mapping[str, int] | None] = []
         self._first_worker = 0
+
+    @property
+    def clips_per_video(self) -> int:
+        """Clips taken from each video."""
+        return self.decoder.clips_per_video
 
     def split_mode(self, num_workers: int) -> SplitMode:
         """Decide how samples are divided.
@@ -193,9 +133,9 @@ class ClipStream(IterableDataset):
             )
         if self.split != "samples" and self.source.num_shards >= consumers:
             return "shards"
-        if self.batch_size % self.clips.clips_per_video:
+        if self.batch_size % self.clips_per_video:
             raise ValueError(
-                f"batch_size={self.batch_size} must be a multiple of clips_per_video={self.clips.clips_per_video} when "
+                f"batch_size={self.batch_size} must be a multiple of clips_per_video={self.clips_per_video} when "
                 "samples are split (split='samples', or fewer shards than consumers)"
             )
         if self.split == "auto" and get_worker_info() is None:
@@ -226,13 +166,13 @@ class ClipStream(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for item in self.iterate_with_tail():
-            if "pixel_values" in item:
+            if "clip_id" in item:
                 yield item
             else:
                 _warn_unreported(item["bad_samples"])
 
     def iterate_with_tail(self) -> Iterator[dict[str, Any]]:
-        """Iterate; videos skipped after the last clip of a single pass come in one more item without pixels.
+        """Iterate; videos skipped after the last clip of a single pass come in one more item without a clip.
 
         Yields:
             The items, then possibly one with `bad_samples` and `stream_state` only.
@@ -241,7 +181,7 @@ class ClipStream(IterableDataset):
         num_workers = 1 if info is None else info.num_workers
         worker = 0 if info is None else (info.id + self._first_worker) % num_workers
         consumer = Consumer(self.rank, self.world_size, worker, num_workers)
-        videos_per_batch = max(1, self.batch_size // self.clips.clips_per_video)
+        videos_per_batch = max(1, self.batch_size // self.clips_per_video)
         mode = self.split_mode(num_workers)
         order = SampleOrder(self.source, consumer, mode, self.seed, self.shuffle_window, videos_per_batch)
         saved = self._states[worker] if self._states else None
@@ -274,39 +214,39 @@ class ClipStream(IterableDataset):
         if skipped:
             yield {"bad_samples": skipped, "stream_state": asdict(state)}
 
-    def _decode(self, sample: RawSample, state: StreamState) -> list[tuple[int, int, torch.Generator, Tensor]]:
-        """Return (clip index, seed, generator, frames) of the clips of a video that are still to be given out."""
+    def _decode(
+        self, sample: RawSample, state: StreamState
+    ) -> list[tuple[int, int, torch.Generator, dict[str, Tensor]]]:
+        """Return (clip index, seed, generator, tensors) of the clips of a video that are still to be given out."""
         data = self.source.read_bytes(sample)
         if self.verify_checksum and sample.sha256 is not None:
             found = hashlib.sha256(data).hexdigest()
             if found != sample.sha256:
                 raise BadVideoError(f"sha256 of the bytes is {found[:12]}..., {sample.sha256[:12]}... is stored")
-        wanted = range(state.clip, self.clips.clips_per_video)
-        seeds = [stable_seed(self.seed, state.epoch, sample.clip_id, index) for index in wanted]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        seeds = {
+            index: stable_seed(self.seed, state.epoch, sample.clip_id, index)
+            for index in range(state.clip, self.clips_per_video)
+        }
+        generators = {index: torch.Generator().manual_seed(seed) for index, seed in seeds.items()}
         first = stable_seed(self.seed, state.epoch, sample.clip_id, 0)
-        with open_video(data, backend=self.backend, name=sample.clip_id) as video:
-            frames = [
-                self.clips.indices(video.num_frames, 0, torch.Generator().manual_seed(first))
-                if self.clips.same_frames
-                else self.clips.indices(video.num_frames, index, generator)
-                for index, generator in zip(wanted, generators, strict=True)
-            ]
-            return list(zip(wanted, seeds, generators, read_clips(video, frames), strict=True))
+        clips = self.decoder(data, sample.clip_id, generators, first)
+        return list(zip(seeds, seeds.values(), generators.values(), clips, strict=True))
 
     def _items(
         self,
-        decoded: list[tuple[int, int, torch.Generator, Tensor]],
+        decoded: list[tuple[int, int, torch.Generator, dict[str, Tensor]]],
         sample: RawSample,
         place: int,
         state: StreamState,
     ) -> Iterator[dict[str, Any]]:
         """Augment clips and move the state behind each of them."""
-        for index, seed, generator, frames in decoded:
-            last = index + 1 == self.clips.clips_per_video
+        for index, seed, generator, clip in decoded:
+            last = index + 1 == self.clips_per_video
             state.consumed, state.clip = (place + 1, 0) if last else (place, index + 1)
+            if self.transform is not None and "pixel_values" in clip:
+                clip = {**clip, "pixel_values": self.transform(clip["pixel_values"], generator)}
             item: dict[str, Any] = {
-                "pixel_values": frames if self.transform is None else self.transform(frames, generator),
+                **clip,
                 "clip_id": sample.clip_id,
                 "clip_index": index,
                 "seed": seed,
@@ -334,19 +274,6 @@ class ClipStream(IterableDataset):
             raise RuntimeError(f"all {state.bad} videos of epoch {state.epoch} were bad; the last reason: {reason}")
         if self.repeat and empty_epochs >= _MAX_EMPTY_EPOCHS:
             raise RuntimeError(f"{empty_epochs} epochs in a row held no video; check the shards of the source")
-
-
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse an unknown word."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r} must be one of {allowed}")
-
-
-def _check_least(least: int, **numbers: int) -> None:
-    """Refuse numbers that are too small."""
-    for name, number in numbers.items():
-        if number < least:
-            raise ValueError(f"{name}={number} must be at least {least}")
 
 
 def _warn_unreported(skipped: Sequence[Mapping[str, str]]) -> None:

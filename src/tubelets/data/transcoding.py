@@ -1,6 +1,7 @@
 """Making one video file ready to be embedded in a shard: checked as it is, or re-encoded smaller and easier to seek."""
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 
 from tubelets.data._readers import SELF_CONTAINED
 from tubelets.data.decoding import BadVideoError, open_video
+from tubelets.data.sound_tracks import SoundTrack
 
 Frame = TypeVar("Frame")
 
@@ -30,6 +32,7 @@ class TranscodeOptions:
         keyframe_interval: A key frame every so many frames, at least 1. A value near the span of a clip (15-30) makes
             random clips cheaper to decode, for two to three times the bytes of the encoder's own choice (250).
         crf: x264 quality, 0 (lossless) to 51; 18 is hard to tell from the original. Only used when re-encoding.
+        keep_audio: Keep the sound of a video that is re-encoded.
 
     Raises:
         ValueError: A value is out of its range.
@@ -43,6 +46,7 @@ class TranscodeOptions:
     fps: float | None = None
     keyframe_interval: int | None = None
     crf: int = 20
+    keep_audio: bool = True
 
     def __post_init__(self) -> None:
         if self.short_side is not None and self.short_side < 2:
@@ -83,7 +87,7 @@ def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -
     """Re-encode a video file if the options ask for it, and check that its last frame can be decoded.
 
     Re-encoding writes H.264 (libx264, yuv420p) in MP4 with a constant frame rate and the rotation flag of phone videos
-    applied to the pixels. **Audio is dropped.**
+    applied to the pixels. The sound is kept beside them, see `reencode`.
 
     Args:
         data: The encoded file.
@@ -109,7 +113,10 @@ def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -
         return checked
     try:
         return _check_video(reencode(data, options, name), name)
-    except av.FFmpegError as error:
+    except BadVideoError:
+        raise
+    # PyAV reports frames that change their format midway as a ValueError, and damaged headers hold absurd numbers.
+    except (av.FFmpegError, ValueError, ArithmeticError) as error:
         raise BadVideoError(f"{name}: it cannot be re-encoded ({error})") from error
 
 
@@ -129,15 +136,19 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
         name: What error messages call the video.
 
     Returns:
-        An MP4 file with one H.264 stream. Encoding the same file again gives the same frames, but now and then a few
-        other bytes (seen in about one encode of a thousand; the cause is not known).
+        An MP4 file with one H.264 stream and, if there is sound and it is to be kept, one stream of that: the packets
+        as they are where MP4 can hold their codec, else AAC. Encoding the same file again gives the same frames, but
+        now and then a few other bytes (seen in about one encode of a thousand; the cause is not known).
 
     Raises:
         BadVideoError: There is no video stream, no frame or no frame rate.
         av.FFmpegError: FFmpeg cannot read or decode the file.
     """
     buffer = io.BytesIO()
-    with av.open(io.BytesIO(data), "r", options=SELF_CONTAINED) as source, av.open(buffer, "w", format="mp4") as target:
+    with (
+        av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=SELF_CONTAINED) as source,
+        av.open(buffer, "w", format="mp4") as target,
+    ):
         stream = source.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             raise BadVideoError(f"{name}: it has no video stream")
@@ -145,8 +156,15 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
         if not rate:
             raise BadVideoError(f"{name}: it states no frame rate; set fps to re-encode it")
         timed = _timed_frames(source, stream, 1 / (stream.average_rate or rate))
+        first = next(timed, None)
+        if first is None:
+            raise BadVideoError(f"{name}: there is no frame to encode")
+        timed = itertools.chain([first], timed)
         frames = on_time_grid(timed, 1 / rate) if options.fps else (frame for _, _, frame in timed)
-        _encode(frames, target, stream.codec_context, rate, options)
+        with SoundTrack(data, options.keep_audio) as sound:
+            _encode(frames, target, stream.codec_context, rate, options, sound)
+            # The copy's first frame is at 0, whenever it was in the original.
+            sound.write(target, earlier=first[0])
     return buffer.getvalue()
 
 
@@ -198,6 +216,7 @@ def _encode(
     source: "av.VideoCodecContext",
     rate: Fraction,
     options: TranscodeOptions,
+    sound: SoundTrack,
 ) -> None:
     """Encode frames into `target` at a constant rate; the first frame decides the size."""
     output: av.VideoStream | None = None
@@ -210,14 +229,15 @@ def _encode(
             output.codec_context.colorspace = source.colorspace
             output.codec_context.color_primaries = source.color_primaries
             output.codec_context.color_trc = source.color_trc
+            # All streams must be there before the first packet is written.
+            sound.add_to(target)
         frame = scaler.reformat(frame, output.width, output.height, format="yuv420p", dst_color_range="MPEG")
         frame.pts, frame.time_base = index, 1 / rate
         # The encoder would otherwise copy the key frames of the original as well.
         frame.pict_type = 0
         target.mux(output.encode(frame))
-    if output is None:
-        raise BadVideoError("there is no frame to encode")
-    target.mux(output.encode(None))
+    if output is not None:
+        target.mux(output.encode(None))
 
 
 def _add_stream(

@@ -1,14 +1,11 @@
-"""Videos in a folder or a list as the source of a clip stream, without building shards first."""
+"""Videos or sounds in a folder or a list as the source of a clip stream, without building shards first."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tubelets.data.annotations import VideoRecord, find_class_names
+from tubelets.data.annotations import VideoRecord, find_class_names, split_labels
 from tubelets.data.sources import RawSample, VideoSource
-
-# Between the classes of a video that has several.
-LABEL_SEPARATOR = ";"
 
 
 class FolderSource(VideoSource):
@@ -20,7 +17,8 @@ class FolderSource(VideoSource):
     Args:
         records: the videos, see `tubelets.data.annotations.read_records`; all with a label.
         class_names: names in the order that numbers them; None takes the labels that occur, sorted.
-        multi_label: a record's label holds several names, with `;` between them.
+        multi_label: a record's label holds several names, with `;` between them; not needed for records whose label is
+            a tuple of names.
 
     Raises:
         ValueError: if there is no video, a video has no label, or a label is not among the names.
@@ -38,10 +36,10 @@ class FolderSource(VideoSource):
         if not records:
             raise ValueError("there is no video; give a folder of class folders or a list with `path label` lines")
         self._records = list(records)
-        self._labels = [_split(record, multi_label) for record in self._records]
+        self.multi_label = multi_label or any(isinstance(record.label, tuple) for record in self._records)
+        self._labels = [_split(record, self.multi_label) for record in self._records]
         self.class_names = list(class_names) if class_names is not None else self._found_names()
         self._numbers = {name: number for number, name in enumerate(self.class_names)}
-        self._multi_label = multi_label
         for record, names in zip(self._records, self._labels, strict=True):
             unknown = [name for name in names if name not in self._numbers]
             if unknown:
@@ -82,7 +80,7 @@ class FolderSource(VideoSource):
                 clip_id=record.clip_id,
                 data=None,
                 path=str(record.path),
-                label=numbers if self._multi_label else numbers[0],
+                label=numbers if self.multi_label else numbers[0],
             )
 
     def read_bytes(self, sample: RawSample) -> bytes:
@@ -99,18 +97,16 @@ class FolderSource(VideoSource):
     def _found_names(self) -> list[str]:
         """The names that occur, in the order of the shard builder."""
         flat = [
-            VideoRecord(record.path, name, None, record.clip_id)
+            VideoRecord(record.path, names, None, record.clip_id)
             for record, names in zip(self._records, self._labels, strict=True)
-            for name in names
         ]
         return find_class_names(flat) or []
 
 
-def _split(record: VideoRecord, multi_label: bool) -> list[str]:
+def _split(record: VideoRecord, multi_label: bool) -> tuple[str, ...]:
+    """Class names of a record."""
     if record.label is None:
         raise ValueError(
             f"clip {record.clip_id!r} has no label; put videos into class folders, or list them with their labels"
         )
-    if not multi_label:
-        return [record.label]
-    return [name.strip() for name in record.label.split(LABEL_SEPARATOR) if name.strip()]
+    return split_labels(record.label) if multi_label and isinstance(record.label, str) else record.label_names
