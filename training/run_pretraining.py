@@ -1,4 +1,4 @@
-"""Pretrain a masked-video model of this package from a recipe; read it from top to bottom, copy it, change it.
+"""Pretrain a model of this package from a recipe; read it from top to bottom, copy it, change it.
 
 Example:
     python training/run_pretraining.py training/recipes/sigma_tiny_demo.yaml \
@@ -169,7 +169,7 @@ def main() -> None:
                     accelerator.clip_grad_norm_(model.parameters(), optimization.max_gradient_norm)
                 optimizer.step()
                 optimizer.zero_grad()
-            log.micro_batch(output, len(inputs["pixel_values"]))
+            log.micro_batch(output, len(inputs["pixel_values" if "pixel_values" in inputs else "input_values"]))
         step += 1
         log.step()
         log.bad_samples(loader.bad_samples, loader.num_skipped)
@@ -207,7 +207,7 @@ def main() -> None:
         recipe.to_dict(),
         summary,
         package_versions(),
-        accelerator.unwrap_model(model).config.num_frames,
+        accelerator.unwrap_model(model).config,
     )
     folder = save_final(recipe, accelerator, model, summary, card)
     if accelerator.is_main_process:

@@ -31,9 +31,10 @@ from tubelets.evaluation.views import VideoScores, score_videos
 from tubelets.hub.finetuning_card import render_finetuning_card
 from tubelets.info import package_versions
 from tubelets.training.classifiers import build_classifier, classification_processor, clip_shape
-from tubelets.training.finetuning import StopOnSignal, VideoClassificationTrainer, find_checkpoint
+from tubelets.training.finetuning import ClassificationTrainer, StopOnSignal, find_checkpoint
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
 from tubelets.training.finetuning_data import (
+    ClipBatch,
     EpochBatches,
     batch_augmentation,
     check_same_classes,
@@ -94,14 +95,14 @@ def main() -> None:
     if train_source is not None:
         batches = EpochBatches(
             train_loader(data_args, args, train_source, shape, len(class_names)),
-            batch_augmentation(data_args, args, len(class_names), mean, std),
-            args.device,
+            ClipBatch(
+                batch_augmentation(data_args, args, len(class_names), mean, std), args.device, model.main_input_name
+            ),
             videos_per_epoch(data_args, train_source),
             args,
-            model.main_input_name,
         )
     stop = StopOnSignal()
-    trainer = VideoClassificationTrainer(
+    trainer = ClassificationTrainer(
         model,
         args,
         train_batches=batches,
@@ -131,6 +132,7 @@ def main() -> None:
         if stop.received:
             logger.info("asked to stop: saved step %d; give the same command to go on", trainer.state.global_step)
             return
+        trainer.average_epochs()
         trainer.save_model()
         trainer.log_metrics("train", result.metrics)
         trainer.save_metrics("train", result.metrics)

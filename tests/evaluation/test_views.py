@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tubelets.data.transforms import normalize
-from tubelets.evaluation.views import merge_views, score_videos
+from tubelets.evaluation.views import merge_views, score_batches, score_videos
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEForVideoClassification
 
@@ -103,3 +104,31 @@ def test_bad_tests_are_refused(model: PreTrainedModel) -> None:
     twice[1]["clip_ids"] = ["b", "b"]
     with pytest.raises(ValueError, match="'b' occurs with two labels"):
         score_videos(model, twice, MEAN, STD)
+
+
+class TwoInputs(torch.nn.Module):
+    """Scores are the sum of what is heard and what is seen."""
+
+    def forward(self, heard: Tensor, seen: Tensor) -> Any:
+        return SimpleNamespace(logits=heard + seen)
+
+
+@pytest.mark.parametrize("clips_per_forward", [1, 2, 8])
+def test_a_model_of_several_inputs(clips_per_forward: int) -> None:
+    heard, seen = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.eye(3).repeat(2, 1)
+    names = ["a", "b", "c", "a", "b", "c"]
+    given = [
+        {"rows": [0, 1, 2, 3], "labels": torch.eye(3)[[0, 1, 2, 0]], "clip_ids": names[:4]},
+        {"rows": [4, 5], "labels": torch.eye(3)[[1, 2]], "clip_ids": names[4:]},
+    ]
+    network: Any = TwoInputs()
+    found = score_batches(
+        network,
+        given,
+        lambda batch: {"heard": heard[batch["rows"]], "seen": seen[batch["rows"]]},
+        clips_per_forward=clips_per_forward,
+    )
+    expected = (heard + seen).sigmoid().view(2, 3, 3).mean(dim=0)
+    torch.testing.assert_close(found.scores, expected)
+    assert (found.clip_ids, found.num_views) == (["a", "b", "c"], 2)
+    assert 0 < found.metrics()["mean_average_precision"] <= 1

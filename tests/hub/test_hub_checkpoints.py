@@ -121,7 +121,7 @@ def test_unknown_class_names() -> None:
 
 def test_run_card_says_what_is_missing(tmp_path: Path) -> None:
     recipe = load_recipe(ROOT / "training/recipes/sigma_tiny_demo.yaml", ["--data.path=x", "--run.output_dir=y"])
-    card = render_run_card("demo", recipe.to_dict(), {"steps": 3}, {"torch": "2"}, num_frames=8)
+    card = render_run_card("demo", recipe.to_dict(), {"steps": 3}, {"torch": "2"}, recipe.model.build_config())
     (tmp_path / "README.md").write_text(card, encoding="utf-8")
     assert metadata_load(tmp_path / "README.md")["pipeline_tag"] == "video-classification"
     assert "To complete by its author" in card

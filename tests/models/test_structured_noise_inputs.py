@@ -26,12 +26,12 @@ from tubelets import (
     StructuredNoiseAudioForPreTraining,
     StructuredNoiseAudioModel,
 )
+from tubelets.data.sound_augmentations import draw_beta
 from tubelets.models.auto import inference_processor, pretraining_collator
 from tubelets.models.checkpoints import CheckpointLayoutError
 from tubelets.models.mask_banks import save_mask_bank
 from tubelets.models.structured_noise import conversion_structured_noise as conversion
 from tubelets.models.structured_noise.filterbanks import log_mel_filterbank
-from tubelets.models.structured_noise.processing_structured_noise import draw_beta
 from tubelets.models.structured_noise.spectrograms import to_token_order
 from tubelets.models.structured_noise.window_decoder import blocked_pairs, log_offsets
 
@@ -71,6 +71,14 @@ def masks(config: StructuredNoiseAudioConfig, clips: int = CLIPS) -> Tensor:
 
 def sound(seconds: float = 1.0, rate: int = 16000, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(int(seconds * rate), generator=torch.Generator().manual_seed(seed)) + 0.05
+
+
+def test_mixed_precision_does_not_reach_spectrograms() -> None:
+    sound = torch.sin(torch.arange(8000) / 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = log_mel_filterbank(sound)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, log_mel_filterbank(sound))
 
 
 def test_feature_extractor_is_the_stock_one_at_16_khz() -> None:

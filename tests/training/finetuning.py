@@ -29,9 +29,9 @@ def make_class_folders(folder: Path, per_class: int) -> Path:
 
 
 @cache
-def script() -> ModuleType:
-    """The fine-tuning script as a module."""
-    spec = importlib.util.spec_from_file_location("run_video_classification", SCRIPT)
+def script(path: Path = SCRIPT) -> ModuleType:
+    """A fine-tuning script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -51,10 +51,10 @@ def words(output: Path, data: Path | None = None, recipe: Path | None = DEMO, **
     return [*([] if recipe is None else [str(recipe)]), *flags]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
-    """Run the script in this process."""
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
-    script().main()
+def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str], path: Path = SCRIPT) -> None:
+    """Run a script in this process."""
+    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
+    script(path).main()
 
 
 def log_of(output: Path) -> list[dict[str, Any]]:

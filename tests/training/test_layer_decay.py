@@ -6,8 +6,9 @@ import transformers
 from torch import nn
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
+from tubelets import StructuredNoiseAudioVideoConfig
 from tubelets.models.sigma.configuration_sigma import SigmaConfig
-from tubelets.training.optimization import freeze_backbone, freeze_layers, layer_decay_groups, layer_numbers
+from tubelets.training.optimization import freeze_backbone, freeze_layers, is_head, layer_decay_groups, layer_numbers
 
 SMALL = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3}
 VIT = {**SMALL, "intermediate_size": 32, "image_size": 16, "patch_size": 8, "num_frames": 2}
@@ -42,6 +43,41 @@ def test_every_parameter_has_the_rate_of_its_layer(model: PreTrainedModel) -> No
         else:
             power = 0
         assert rates[id(parameter)] == pytest.approx(2.0 * 0.75**power), name
+
+
+def test_blocks_of_two_modalities_lie_side_by_side() -> None:
+    """Blocks of sound and of frames i=b+1, shared ones behind them, then norms and head (L = 2 + 1)."""
+    sizes = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32}
+    config = StructuredNoiseAudioVideoConfig(**sizes, max_length=32, num_mel_bins=32, image_size=32)
+    model = AutoModelForVideoClassification.from_config(config)
+    numbers = layer_numbers(model)
+    assert numbers is not None
+    for name, number in numbers.items():
+        if "embeddings" in name:
+            assert number == 0, name
+        elif "_layers." in name:
+            stack, index = name.partition("_layers.")[0], int(name.partition("_layers.")[2].split(".")[0])
+            assert number == (3 if stack.endswith("shared") else 1 + index), name
+        else:
+            assert number == 4, name
+    freeze_layers(model, 2)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, number in numbers.items() if number > 2}
+
+
+def test_a_raised_rate_of_the_head(model: PreTrainedModel) -> None:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    plain = layer_decay_groups(model, 0.05, 2.0, 0.75)
+    rates = {names[id(each)]: group["lr"] for group in plain for each in group["params"]}
+    raised = layer_decay_groups(model, 0.05, 2.0, 0.75, head_factor=100)
+    assert len(raised) > 2
+    assert raised[0]["lr"] == 200.0, "trainers log the rate of the first group"
+    for group in raised:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            assert group["lr"] == pytest.approx(rates[name] * (100 if is_head(name) else 1)), name
+    with pytest.raises(ValueError, match="head_factor must be positive, got 0"):
+        layer_decay_groups(model, 0.05, 1.0, head_factor=0)
 
 
 def test_vectors_and_positions_are_not_decayed(model: PreTrainedModel) -> None:

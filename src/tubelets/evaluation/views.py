@@ -1,6 +1,6 @@
 """Multi-view tests: several clips and crops of a video are scored, and their scores merged into one answer."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,7 +73,6 @@ def merge_views(probabilities: Tensor, merge: Merge = "mean") -> Tensor:
     return probabilities.mean(dim=-2) if merge == "mean" else probabilities.amax(dim=-2)
 
 
-@torch.no_grad()
 def score_videos(
     model: PreTrainedModel,
     batches: Iterable[dict[str, Any]],
@@ -102,6 +101,43 @@ def score_videos(
     Raises:
         ValueError: if no video was scored, a video occurs with two labels, or videos have different numbers of views.
     """
+
+    def inputs(batch: dict[str, Any]) -> dict[str, Tensor]:
+        views = batch["pixel_values"]
+        clips = (views if views.ndim == 5 else views.flatten(0, 1)).to(model.device, non_blocking=True)
+        return {model.main_input_name: normalize(clips, mean, std)}
+
+    return score_batches(model, batches, inputs, merge=merge, clips_per_forward=clips_per_forward)
+
+
+@torch.no_grad()
+def score_batches(
+    model: PreTrainedModel,
+    batches: Iterable[dict[str, Any]],
+    inputs: Callable[[dict[str, Any]], dict[str, Tensor]],
+    *,
+    merge: Merge = "mean",
+    clips_per_forward: int = 8,
+) -> VideoScores:
+    """Score every view of every clip, whatever the model takes, and merge the views of those with the same id.
+
+    All processes call it, each with batches of its own clips; all get the scores of all clips.
+
+    Args:
+        model: a classifier; it is in evaluation mode meanwhile.
+        batches: mappings with `labels`, int64 `(B,)` or float `(B, classes)`; `clip_ids`, B names; and what `inputs`
+            uses.
+        inputs: makes the model's arguments of a batch, on its device, the first dimension of each B times the views of
+            a clip.
+        merge: how views are merged, see `merge_views`.
+        clips_per_forward: views that the model sees at once, at least 1.
+
+    Returns:
+        The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.
+
+    Raises:
+        ValueError: if nothing was scored, a clip occurs with two labels, or clips have different numbers of views.
+    """
     if clips_per_forward < 1:
         raise ValueError(f"clips_per_forward must be at least 1, got {clips_per_forward}")
     merge_views(torch.zeros(1, 1), merge)
@@ -109,13 +145,12 @@ def score_videos(
     model.eval()
     videos: dict[str, _Video] = {}
     for batch in batches:
-        views = batch["pixel_values"]
-        views = views[:, None] if views.ndim == 5 else views
-        clips = normalize(views.flatten(0, 1).to(model.device, non_blocking=True), mean, std)
-        parts = [model(**{model.main_input_name: part}).logits for part in clips.split(clips_per_forward)]
+        split = {name: value.split(clips_per_forward) for name, value in inputs(batch).items()}
+        parts = [model(**dict(zip(split, part, strict=True))).logits for part in zip(*split.values(), strict=True)]
         logits = torch.cat(parts).float()
         multi_label = batch["labels"].ndim == 2
-        probabilities = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).cpu().unflatten(0, views.shape[:2])
+        probabilities = (logits.sigmoid() if multi_label else logits.softmax(dim=1)).cpu()
+        probabilities = probabilities.unflatten(0, (len(batch["labels"]), -1))
         for clip_id, scores, label in zip(batch["clip_ids"], probabilities, batch["labels"], strict=True):
             videos.setdefault(clip_id, _Video(clip_id, label)).add(scores, label, merge)
     model.train(was_training)

@@ -193,7 +193,7 @@ def pretraining_settings(
 
 
 def render_run_card(
-    name: str, recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str], num_frames: int
+    name: str, recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str], config: Any
 ) -> str:
     """The card stub of a pretraining run: what was trained on what, with what, and nothing that was not measured.
 
@@ -202,16 +202,17 @@ def render_run_card(
         recipe: the resolved recipe, as plain containers.
         summary: what the run did: steps, clips, seconds, device, last loss.
         versions: versions of the software by name.
-        num_frames: frames of a clip.
+        config: the model's configuration, which says what it takes.
 
     Returns:
         Markdown with YAML metadata.
     """
     model_type = recipe["model"]["model_type"]
+    audio = audio_card(config, name, "AutoModel") if hears(config) else None
     data = ModelCardData(
         library_name="tubelets",
-        pipeline_tag="video-classification",
-        tags=["video", model_type, "masked-video-modelling"],
+        pipeline_tag=audio.pipeline_tag if audio is not None else "video-classification",
+        tags=[*audio.tags, model_type] if audio is not None else ["video", model_type, "masked-video-modelling"],
         model_name=name,
     )
     return _render(
@@ -223,9 +224,10 @@ def render_run_card(
         ),
         repository=name,
         auto_class="AutoModel",
-        num_frames=num_frames,
+        use=audio and audio.use,
+        num_frames=getattr(config, "num_frames", None),
         stride=recipe["data"]["stride"],
-        outputs="`outputs.last_hidden_state` holds one vector for each token.",
+        outputs=audio.outputs if audio else "`outputs.last_hidden_state` holds one vector for each token.",
         training="The whole recipe is in `recipe.yaml`, the losses in `training_log.jsonl` of the run.",
         settings=pretraining_settings(recipe, summary, versions),
         results="No evaluation has been run.",

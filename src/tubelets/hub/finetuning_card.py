@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from tubelets.hub.audio_cards import AudioCard, describe
 from tubelets.hub.cards import _render, citation_of
 
 # Metrics that are results, and what a card calls them.
@@ -23,9 +24,10 @@ def render_finetuning_card(
     summary: Mapping[str, Any],
     metrics: Mapping[str, float],
     versions: Mapping[str, str],
-    num_frames: int,
+    num_frames: int | None,
     num_labels: int,
     model_type: str,
+    audio: AudioCard | None = None,
 ) -> str:
     """The card of a classifier that a run fine-tuned: what it started from, how it was trained, what was measured.
 
@@ -33,11 +35,12 @@ def render_finetuning_card(
         name: name of the model, or its Hub id.
         arguments: groups `model`, `data` and `training` of the run's arguments.
         summary: what the run did: steps, epochs, seconds.
-        metrics: metrics of the multi-view test without a prefix, as fractions; empty if there was no test.
+        metrics: metrics of the final test without a prefix, as fractions; empty if there was no test.
         versions: versions of the software by name.
-        num_frames: frames of a clip.
+        num_frames: frames of a clip, None for a network that only hears.
         num_labels: classes.
         model_type: type of the model.
+        audio: what is said of the inputs of a network that hears; None for one that only sees.
 
     Returns:
         Markdown with YAML metadata, with the measured results in `model-index`.
@@ -45,13 +48,15 @@ def render_finetuning_card(
     model, data, training = arguments["model"], arguments["data"], arguments["training"]
     dataset, started_from = data["dataset_name"], model["model_name_or_path"]
     split = data["test_split"] or data["validation_split"]
-    views = f"{data['test_clips']} clips x {data['test_crops']} crops"
+    task = "video-classification" if audio is None else audio.pipeline_tag
+    noun = "videos" if audio is None else audio.noun
+    files = f"{noun.removesuffix('s')} files of the author"
     found = {key: metrics[key] for key in METRICS if key in metrics}
     results = [
         EvalResult(
-            task_type="video-classification",
-            dataset_type=dataset or "videos",
-            dataset_name=dataset or "video files of the author",
+            task_type=task,
+            dataset_type=dataset or noun,
+            dataset_name=dataset or files,
             dataset_split=split,
             metric_type=HUB_METRICS[key],
             metric_name=METRICS[key],
@@ -65,43 +70,76 @@ def render_finetuning_card(
     return _render(
         ModelCardData(
             library_name="transformers",
-            pipeline_tag="video-classification",
-            tags=["video", model_type, "tubelets"],
+            pipeline_tag=task,
+            tags=[*(["video"] if audio is None else audio.tags), model_type, "tubelets"],
             model_name=name,
             eval_results=results or None,
         ),
         title=name,
         status=(
-            "A video classifier written by `training/run_video_classification.py`. **To complete by its author: what "
+            f"{_kind(audio)} classifier written by `training/{script_of(audio)}`. **To complete by its author: what "
             "the data are and under which licence, what the model is good for, and a licence for the weights.**"
         ),
         repository=name,
         auto_class="AutoModelForVideoClassification",
+        use=audio and audio.use,
         num_frames=num_frames,
         stride=data["stride"],
-        outputs=f"`outputs.logits` has one score for each of {num_labels} classes; `config.id2label` names them.",
+        outputs=(
+            f"`outputs.logits` has one score for each of {num_labels} classes; `config.id2label` names them."
+            if audio is None
+            else audio.outputs
+        ),
         training=f"{mode} All arguments are in `run.yaml`, the losses in `trainer_state.json`.",
         settings={
             "model type": model_type,
             "started from": started_from or "random weights",
-            "data": dataset or "video files of the author",
+            "data": dataset or files,
+            **({} if audio is None else audio.settings),
             **{key.replace("_", " "): value for key, value in summary.items()},
-            "videos a step": training["videos_per_step"],
-            "learning rate of the head": f"{training['learning_rate']:.4g}",
+            f"{noun} a step": training["videos_per_step"],
+            "learning rate of the head": f"{training['learning_rate'] * training.get('head_factor', 1):.4g}",
             "layer decay": training["layer_decay"],
             "precision": "bf16" if training["bf16"] else "fp16" if training["fp16"] else "fp32",
             "seed": training["seed"],
             "versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
         },
         results=(
-            f"Measured by the run on {int(metrics['num_videos'])} videos of split `{split}`, {views}, "
-            f"{int(metrics.get('skipped_videos', 0))} videos skipped.\n\n| metric | value |\n|---|---|\n{rows}"
+            f"Measured by the run on {int(metrics['num_videos'])} {noun} of split `{split}`, {protocol_of(data)}, "
+            f"{int(metrics.get('skipped_videos', 0))} {noun} skipped.\n\n| metric | value |\n|---|---|\n{rows}"
             if found
             else "No test has been run."
         ),
         limits=(
             "The snippet looks at one clip, the measured numbers are means over views. A short run on little data "
             "gives no useful classifier."
+            if audio is None or audio.noun == "videos"
+            else "A sound that is longer than the spectrogram is cut: by the snippet at its end, in the test to its "
+            "middle. A short run on little data gives no useful classifier."
         ),
         citation=citation_of(model_type),
     )
+
+
+def protocol_of(data: Mapping[str, Any]) -> str:
+    """How a run tests, from the data arguments of either script.
+
+    Args:
+        data: the arguments.
+
+    Returns:
+        A few words, e.g. `5 clips x 3 crops`.
+    """
+    if "test_crops" in data:
+        return f"{data['test_clips']} clips x {data['test_crops']} crops"
+    return "one clip from the middle" if data["test_clips"] == 1 else f"{data['test_clips']} clips"
+
+
+def script_of(audio: AudioCard | None) -> str:
+    """The script that fine-tunes such a network."""
+    return "run_video_classification.py" if audio is None else "run_audio_classification.py"
+
+
+def _kind(audio: AudioCard | None) -> str:
+    word = describe(["video"] if audio is None else audio.tags)
+    return f"An {word}" if word.startswith("a") else f"A {word}"

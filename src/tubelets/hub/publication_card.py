@@ -7,7 +7,9 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from transformers import PreTrainedConfig
 
+from tubelets.hub.audio_cards import audio_card, classifier_auto_class, describe, hears
 from tubelets.hub.cards import _render, citation_of, pretraining_settings
+from tubelets.hub.finetuning_card import script_of
 from tubelets.hub.results import EvaluationResult, results_table
 from tubelets.hub.runs import EXTRA_FILES, RunFolder
 from tubelets.info import package_versions
@@ -63,11 +65,20 @@ def render_publication_card(
     classifier = _is_classifier(config)
     recipe, arguments = run.read("recipe.yaml"), run.read("run.yaml").get("arguments", {})
     started_from = _started_from(recipe, arguments)
+    where = repository + (f'", revision="{revision}' if revision is not None else "")
+    auto_class = classifier_auto_class(config) if classifier else "AutoModel"
+    audio = audio_card(config, where, auto_class) if hears(config) else None
+    modalities = ["video"] if audio is None else audio.tags
     card_data = ModelCardData(
         library_name="tubelets" if config.model_type in MODELS else "transformers",
-        pipeline_tag="video-classification",
+        pipeline_tag="video-classification" if audio is None else audio.pipeline_tag,
         license=details.license,
-        tags=["video", config.model_type, "tubelets", *([] if classifier else ["masked-video-modelling"])],
+        tags=[
+            *modalities,
+            config.model_type,
+            "tubelets",
+            *([] if classifier else [f"masked-{describe(modalities)}-modelling"]),
+        ],
         datasets=list(details.datasets) or None,
         base_model=details.base_model or (started_from if started_from and "/" in started_from else None),
         language=list(details.language) or None,
@@ -77,37 +88,48 @@ def render_publication_card(
     return _render(
         card_data,
         title=name,
-        status=_status(config, classifier, run),
-        repository=repository + (f'", revision="{revision}' if revision is not None else ""),
-        auto_class="AutoModelForVideoClassification" if classifier else "AutoModel",
-        num_frames=fields.num_frames,
+        status=_status(config, classifier, modalities, run),
+        repository=where,
+        auto_class=auto_class,
+        use=audio and audio.use,
+        num_frames=getattr(fields, "num_frames", None),
         stride=recipe.get("data", {}).get("stride") or arguments.get("data", {}).get("stride") or 4,
-        outputs=(
-            f"`outputs.logits` has one score for each of {config.num_labels} classes; `model.config.id2label` names "
-            "them. The snippet looks at one clip; average the scores of several for a better answer."
-            if classifier
-            else "`outputs.last_hidden_state` holds one vector for each token, `outputs.pooler_output` their mean."
-        ),
+        outputs=_video_outputs(config, classifier) if audio is None else audio.outputs,
         trained_on=_data(recipe, arguments, details),
-        training=_training(recipe, arguments),
+        training=_training(recipe, arguments, script_of(audio)),
         settings=_settings(config, run, recipe, arguments, started_from, details),
         files={file: EXTRA_FILES[file] for file in run.files},
         results=results_table(results) if results else "No evaluation has been run.",
-        limits=_limits(details, results, classifier),
+        limits=_limits(details, results, classifier and "video" in modalities),
         citation=citation_of(config.model_type),
     )
 
 
 def _is_classifier(config: PreTrainedConfig) -> bool:
-    return str((config.architectures or [""])[0]).endswith("ForVideoClassification")
+    return str((config.architectures or [""])[0]).endswith(("ForVideoClassification", "ForAudioClassification"))
+
+
+def _video_outputs(config: PreTrainedConfig, classifier: bool) -> str:
+    if not classifier:
+        return "`outputs.last_hidden_state` holds one vector for each token, `outputs.pooler_output` their mean."
+    return (
+        f"`outputs.logits` has one score for each of {config.num_labels} classes; `model.config.id2label` names "
+        "them. The snippet looks at one clip; average the scores of several for a better answer."
+    )
 
 
 def _started_from(recipe: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
     return recipe.get("model", {}).get("init_from") or arguments.get("model", {}).get("model_name_or_path")
 
 
-def _status(config: PreTrainedConfig, classifier: bool, run: RunFolder) -> str:
-    kind = f"A video classifier with {config.num_labels} classes" if classifier else "A pretrained video encoder"
+def _status(config: PreTrainedConfig, classifier: bool, modalities: Sequence[str], run: RunFolder) -> str:
+    word = describe(modalities)
+    article = "An" if word.startswith("a") else "A"
+    kind = (
+        f"{article} {word} classifier with {config.num_labels} classes"
+        if classifier
+        else f"A pretrained {word} encoder"
+    )
     known = "" if run.files else " **Its author gave no record of how it was trained.**"
     return f"{kind} of type `{config.model_type}`, published with the `tubelets` package.{known}"
 
@@ -120,7 +142,7 @@ def _data(recipe: Mapping[str, Any], arguments: Mapping[str, Any], details: Card
     return f"Trained on {names}." if names else "Its author did not say what it was trained on."
 
 
-def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any], script: str) -> str:
     if recipe:
         kind = "Self-supervised pretraining" if "optimization" in recipe else "Training"
         return f"{kind} with `training/run_pretraining.py`; the whole recipe is in `recipe.yaml`."
@@ -129,7 +151,7 @@ def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
         kind = "A linear probe: only the head was trained" if probe else "Full fine-tuning"
         if _started_from(recipe, arguments) is None:
             kind = "Trained from random weights"
-        return f"{kind} with `training/run_video_classification.py`; all arguments are in `run.yaml`."
+        return f"{kind} with `training/{script}`; all arguments are in `run.yaml`."
     return "No recipe was published with this checkpoint."
 
 
@@ -168,8 +190,8 @@ def _settings(
     return hardware | known
 
 
-def _limits(details: CardDetails, results: Sequence[EvaluationResult], classifier: bool) -> str:
+def _limits(details: CardDetails, results: Sequence[EvaluationResult], views_differ: bool) -> str:
     own = f"{details.limits} " if details.limits else ""
     unmeasured = "" if any(result.measured_here for result in results) else "Nothing in this card was measured here. "
-    views = "Published numbers may be means over several views; the snippet looks at one. " if classifier else ""
+    views = "Published numbers may be means over several views; the snippet looks at one. " if views_differ else ""
     return f"{own}{unmeasured}{views}Features of a network trained on one data set can fail on others."

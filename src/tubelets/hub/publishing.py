@@ -14,8 +14,9 @@ import yaml
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from transformers import AutoConfig, AutoVideoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoProcessor, AutoVideoProcessor, PreTrainedModel
 
+from tubelets.hub.audio_cards import hears
 from tubelets.hub.publication_card import CardDetails, render_publication_card
 from tubelets.hub.results import EvaluationResult
 from tubelets.hub.runs import PublishingError, RunFolder
@@ -97,7 +98,7 @@ def build_publication(
 
 
 def verify_publication(folder: str | Path) -> Publication:
-    """Try out a folder as a user would: parse the card, load model and processor, run a clip through both.
+    """Try out a folder as a user would: parse the card, load model and processor, run a clip or a sound through both.
 
     Args:
         folder: the folder.
@@ -131,11 +132,16 @@ def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     wrong = {name: sorted(map(str, keys))[:3] for name, keys in report.items() if keys}
     if wrong:
         raise PublishingError(f"the weights in {folder} are not those of a {model_class.__name__}: {wrong}")
+    kind: str = "video processor"
+    auto_class: Any = AutoVideoProcessor
+    if hears(config):
+        sees = hasattr(config, "image_size")
+        kind, auto_class = ("processor", AutoProcessor) if sees else ("feature extractor", AutoFeatureExtractor)
     try:
-        processor = load_auto(AutoVideoProcessor, folder)
+        processor = load_auto(auto_class, folder)
     except (OSError, ValueError) as error:
         if config.model_type not in MODELS:
-            raise PublishingError(f"{folder} has no video processor ({error}); save one beside the model") from error
+            raise PublishingError(f"{folder} has no {kind} ({error}); save one beside the model") from error
         processor = inference_processor(config)
     return model, processor
 
@@ -156,7 +162,7 @@ def _model_class(config: Any, folder: Path) -> Any:
 
 
 def _name_classes(model: PreTrainedModel, class_names: Sequence[str] | None) -> None:
-    if not type(model).__name__.endswith("ForVideoClassification"):
+    if not type(model).__name__.endswith(("ForVideoClassification", "ForAudioClassification")):
         if class_names is not None:
             raise PublishingError(
                 f"class names were given, and {type(model).__name__} is no classifier; leave them out"
@@ -198,12 +204,24 @@ def _check_card(folder: Path) -> str:
     return text
 
 
+def _example(config: Any, processor: Any) -> Any:
+    """What a processor makes of a clip and of a second of noise, as far as the model takes them."""
+    generator = torch.Generator().manual_seed(0)
+    given: dict[str, Any] = {}
+    if hears(config):
+        rate = getattr(processor, "feature_extractor", processor).sampling_rate
+        sound = torch.rand(rate, generator=generator).sub(0.5).numpy()
+        if not hasattr(config, "image_size"):
+            return processor(sound, sampling_rate=rate, return_tensors="pt")
+        given = {"audio": sound, "sampling_rate": rate}
+    frames = getattr(config, "num_frames", None) or config.frames_per_clip
+    clip = torch.randint(0, 256, (frames, 3, 80, 100), dtype=torch.uint8, generator=generator)
+    return processor(videos=clip, return_tensors="pt", **given)
+
+
 @torch.no_grad()
 def _check_outputs(model: PreTrainedModel, processor: Any) -> None:
-    config: Any = model.config
-    frames = getattr(config, "num_frames", None) or config.frames_per_clip
-    clip = torch.randint(0, 256, (frames, 3, 80, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    inputs = {name: value.to(model.dtype) for name, value in processor(clip, return_tensors="pt").items()}
+    inputs = {name: value.to(model.dtype) for name, value in _example(model.config, processor).items()}
     # A pretraining network needs masks, too: its encoder stands for it, as in the card.
     runnable = model.base_model if type(model).__name__.endswith("ForPreTraining") else model
     try:

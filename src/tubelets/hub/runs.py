@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tubelets.hub.finetuning_card import protocol_of
 from tubelets.hub.results import EvaluationResult
 
 # Files that are published beside the model when a run has them, and what a card calls them.
@@ -21,6 +22,7 @@ EXTRA_FILES = {
     "all_results.json": "metrics of training and tests",
     "test_results.json": "metrics of the final test",
     "per_class_accuracy.json": "accuracy of each class",
+    "per_class_average_precision.json": "average precision of each class",
     "confusion_matrix.png": "confusion matrix of the final test",
 }
 METRICS = {
@@ -103,18 +105,20 @@ class RunFolder:
 
     def results(self) -> list[EvaluationResult]:
         """The results of the run's own final test, empty if it had none."""
-        data = self.read("run.yaml").get("arguments", {}).get("data", {})
+        run = self.read("run.yaml")
+        data, task = run.get("arguments", {}).get("data", {}), run.get("task", "video-classification")
+        noun = task.partition("-")[0]
         metrics = {**self.read("all_results.json"), **self.read("test_results.json")}
-        clips, crops = data.get("test_clips"), data.get("test_crops")
         return [
             EvaluationResult(
-                dataset=data.get("dataset_name") or "videos",
-                dataset_name=None if data.get("dataset_name") else "video files of the author",
+                dataset=data.get("dataset_name") or {"video": "videos", "audio": "sounds"}.get(noun, noun),
+                dataset_name=None if data.get("dataset_name") else f"{noun} files of the author",
+                task=task,
                 metric=metric,
                 metric_name=name,
                 value=round(float(metrics[f"test_{key}"]), 5),
                 split=data.get("test_split") or data.get("validation_split"),
-                protocol=f"{clips} clips x {crops} crops" if clips and crops else None,
+                protocol=protocol_of(data) if data.get("test_clips") else None,
             )
             for key, (metric, name) in METRICS.items()
             if f"test_{key}" in metrics

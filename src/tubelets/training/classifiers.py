@@ -1,5 +1,6 @@
-"""Making a video classifier of any kind ready for training: weights, labels, input sizes, processor."""
+"""Making a classifier of any kind ready for training: weights, labels, input sizes, processor."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
+    AutoFeatureExtractor,
     AutoModelForVideoClassification,
     AutoVideoProcessor,
     PreTrainedConfig,
@@ -19,15 +21,12 @@ from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPI
 from tubelets.models.auto import MODELS, inference_processor
 from tubelets.models.loading import load_auto
 from tubelets.training.finetuning_arguments import ModelArguments
-from tubelets.training.optimization import freeze_backbone, freeze_layers
+from tubelets.training.optimization import freeze_backbone, freeze_layers, is_head
 from tubelets.training.recipe import RecipeError, check_known_field
-
-# Parts of the names of parameters that start fresh when a pretrained encoder becomes a classifier.
-HEAD_NAMES = ("fc_norm", "classifier", "pooler", "head")
 
 
 class WrongCheckpointError(ValueError):
-    """A checkpoint does not hold the encoder that its configuration describes, or no video classifier at all."""
+    """A checkpoint does not hold the encoder that its configuration describes, or no classifier at all."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def build_config(arguments: ModelArguments, class_names: Sequence[str], multi_la
     Args:
         arguments: which model, and fields to change.
         class_names: names of the classes.
-        multi_label: videos have any number of classes.
+        multi_label: clips have any number of classes.
 
     Returns:
         A configuration with labels and problem type.
@@ -116,49 +115,44 @@ def build_config(arguments: ModelArguments, class_names: Sequence[str], multi_la
 
 
 def build_classifier(
-    arguments: ModelArguments, class_names: Sequence[str], multi_label: bool = False
+    arguments: ModelArguments,
+    class_names: Sequence[str],
+    multi_label: bool = False,
+    auto_class: Any = AutoModelForVideoClassification,
 ) -> PreTrainedModel:
     """A classifier with float32 weights, partly frozen if asked for; new parts are drawn from torch's global generator.
 
     A head that has another number of classes than the data starts fresh, and so do heads that a pretraining checkpoint
-    does not have. Everything else must be in the checkpoint.
+    does not have. Everything else must be in the checkpoint; only the length of spectrograms may differ, for models
+    that can be resized.
 
     Args:
         arguments: which model.
         class_names: names of the classes.
-        multi_label: videos have any number of classes.
+        multi_label: clips have any number of classes.
+        auto_class: Auto class of the task.
 
     Returns:
         The model, in training mode.
 
     Raises:
-        WrongCheckpointError: if the model type has no video classifier, or the checkpoint lacks parts of the encoder
+        WrongCheckpointError: if the model type has no such classifier, or the checkpoint lacks parts of the encoder
             or has them in other sizes.
         RecipeError: if a field to change does not exist.
         OSError: if there is no such model.
     """
     config = build_config(arguments, class_names, multi_label)
     where = arguments.model_name_or_path
-    if type(config) not in AutoModelForVideoClassification._model_mapping:
+    if type(config) not in auto_class._model_mapping:
+        task = auto_class.__name__.removeprefix("AutoModelFor").removesuffix("Classification").lower()
         raise WrongCheckpointError(
-            f"{where or arguments.model_type} is of type {config.model_type!r}, which has no video classifier; choose "
-            "a video model of this package or one that AutoModelForVideoClassification knows"
+            f"{where or arguments.model_type} is of type {config.model_type!r}, which has no {task} classifier; choose "
+            f"a {task} model of this package or one that {auto_class.__name__} knows"
         )
     if where is None:
-        model = AutoModelForVideoClassification.from_config(config, dtype=torch.float32)
+        model = auto_class.from_config(config, dtype=torch.float32)
     else:
-        model, info = load_auto(
-            AutoModelForVideoClassification,
-            where,
-            config=config,
-            revision=arguments.model_revision,
-            token=arguments.token,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-        _check_loaded(where, config.model_type, info)
+        model = _load_classifier(arguments, where, config, auto_class)
     if arguments.freeze_backbone:
         freeze_backbone(model, arguments.trained_parts)
     if arguments.freeze_layers is not None:
@@ -166,10 +160,35 @@ def build_classifier(
     return model.train()
 
 
+def _load_classifier(arguments: ModelArguments, where: str, config: Any, auto_class: Any) -> PreTrainedModel:
+    """The classifier with the weights of a checkpoint, which was perhaps trained on spectrograms of another length."""
+    access = {"revision": arguments.model_revision, "token": arguments.token}
+    wanted = None
+    if hasattr(auto_class._model_mapping[type(config)], "resize_spectrograms"):
+        stored = load_auto(AutoConfig, where, **access)
+        if stored.max_length != config.max_length:
+            wanted, config = config.max_length, copy.deepcopy(config)
+            config.max_length = stored.max_length
+    model, info = load_auto(
+        auto_class,
+        where,
+        config=config,
+        **access,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    _check_loaded(where, config.model_type, info)
+    if wanted is not None:
+        model.resize_spectrograms(wanted)
+    return model
+
+
 def _check_loaded(where: str, model_type: str, info: Mapping[str, Any]) -> None:
     """Refuse weights that leave a part of the encoder random."""
-    missing = sorted(name for name in info["missing_keys"] if not _is_head(name))
-    wrong = sorted(entry for entry in info["mismatched_keys"] if not _is_head(entry[0]))
+    missing = sorted(name for name in info["missing_keys"] if not is_head(name))
+    wrong = sorted(entry for entry in info["mismatched_keys"] if not is_head(entry[0]))
     if wrong:
         name, found, expected = wrong[0]
         raise WrongCheckpointError(
@@ -181,10 +200,6 @@ def _check_loaded(where: str, model_type: str, info: Mapping[str, Any]) -> None:
             f"{where} does not hold {len(missing)} weights of a {model_type!r} encoder, for example {missing[0]}; is "
             "this another method's checkpoint?"
         )
-
-
-def _is_head(name: str) -> bool:
-    return any(word in name for word in HEAD_NAMES)
 
 
 def classification_processor(arguments: ModelArguments, config: PreTrainedConfig) -> Any:
@@ -203,16 +218,9 @@ def classification_processor(arguments: ModelArguments, config: PreTrainedConfig
     """
     if config.model_type in MODELS:
         return inference_processor(config)
-    if arguments.model_name_or_path is not None:
-        try:
-            return load_auto(
-                AutoVideoProcessor,
-                arguments.model_name_or_path,
-                revision=arguments.model_revision,
-                token=arguments.token,
-            )
-        except OSError:
-            pass  # the checkpoint came without one
+    stored = _stored_processor(arguments, AutoVideoProcessor)
+    if stored is not None:
+        return stored
     # Some versions of transformers give the name alone, others one for each backend.
     found: Any = VIDEO_PROCESSOR_MAPPING_NAMES.get(config.model_type)
     name: str | None = found.get("torchvision") if isinstance(found, Mapping) else found
@@ -221,3 +229,42 @@ def classification_processor(arguments: ModelArguments, config: PreTrainedConfig
     size = clip_shape(config).size
     square = {"height": size, "width": size}
     return getattr(transformers, name)(size={"shortest_edge": size}, crop_size=square)
+
+
+def audio_processor(arguments: ModelArguments, config: PreTrainedConfig) -> Any:
+    """The processor that belongs to a classifier of sounds and is saved beside it.
+
+    Args:
+        arguments: which model.
+        config: its configuration.
+
+    Returns:
+        For our own types one made from the configuration, for the Audio Spectrogram Transformer the one stored with
+        the weights, or the stock one at the model's input size.
+
+    Raises:
+        ValueError: if the model does not take spectrograms.
+    """
+    if config.model_type in MODELS:
+        return inference_processor(config)
+    stored = _stored_processor(arguments, AutoFeatureExtractor)
+    if stored is not None:
+        return stored
+    fields = config.to_dict()
+    if config.model_type != "audio-spectrogram-transformer":
+        raise ValueError(
+            f"model type {config.model_type!r} takes no spectrograms that this package makes; choose an audio model of "
+            "this package or an Audio Spectrogram Transformer"
+        )
+    return transformers.ASTFeatureExtractor(num_mel_bins=fields["num_mel_bins"], max_length=fields["max_length"])
+
+
+def _stored_processor(arguments: ModelArguments, auto_class: Any) -> Any:
+    """The processor that came with a checkpoint, None if it came without one."""
+    where, access = arguments.model_name_or_path, {"revision": arguments.model_revision, "token": arguments.token}
+    if where is None:
+        return None
+    try:
+        return load_auto(auto_class, where, **access)
+    except OSError:
+        return None

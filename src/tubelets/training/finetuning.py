@@ -1,4 +1,4 @@
-"""A Trainer for video classifiers: soft targets, layer-wise learning rates, an exact resume of the data stream."""
+"""A Trainer for classifiers of clips: soft targets, layer-wise learning rates, an exact resume of the data stream."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainerState
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
 
@@ -99,8 +99,16 @@ class _EpochProgress(TrainerCallback):
         state.epoch = state.global_step / self._steps_per_epoch
 
 
-class VideoClassificationTrainer(Trainer):
-    """Fine-tunes any video classifier on batches that are already on the device and augmented.
+class _SavedProcessor:
+    """What a Trainer may do with a processor of several inputs, in which it would look for a tokenizer: save it."""
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self.model_input_names = processor.model_input_names
+        self.save_pretrained = processor.save_pretrained
+
+
+class ClassificationTrainer(Trainer):
+    """Fine-tunes any classifier of clips on batches that are already on the device and augmented.
 
     The learning rate falls from the head to the embeddings, warms up from 0 and follows a cosine. A resumed run gives
     the losses of an unbroken one: besides what a Trainer saves, each process stores where its data stream is.
@@ -132,6 +140,8 @@ class VideoClassificationTrainer(Trainer):
             own.append(_EpochProgress(train_batches.steps_per_epoch))
         if args.early_stopping_patience is not None:
             own.append(EarlyStoppingCallback(args.early_stopping_patience))
+        if isinstance(processing_class, ProcessorMixin):
+            processing_class = _SavedProcessor(processing_class)
         # The base class asks only whether there is something to evaluate.
         examples: Any = None if evaluate_model is None else []
         super().__init__(
@@ -165,7 +175,10 @@ class VideoClassificationTrainer(Trainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
-            groups = layer_decay_groups(model, self.args.weight_decay, self.args.learning_rate, self.args.layer_decay)
+            args = self.args
+            groups = layer_decay_groups(
+                model, args.weight_decay, args.learning_rate, args.layer_decay, args.head_factor
+            )
             self.optimizer = optimizer_class(groups, **kwargs)
         return self.optimizer
 
@@ -237,6 +250,33 @@ class VideoClassificationTrainer(Trainer):
         """
         if self.is_world_process_zero():
             (Path(str(self.args.output_dir)) / "README.md").write_text(text, encoding="utf-8")
+
+    def average_epochs(self) -> None:
+        """Give the model the mean of the weights of the epochs that `average_epochs` names, once training is over.
+
+        Raises:
+            CheckpointError: if the checkpoint of one of them is missing.
+        """
+        if self.args.average_epochs is None or self.train_batches is None:
+            return
+        first, last = self.args.average_epochs
+        steps = [epoch * self.train_batches.steps_per_epoch for epoch in range(first, last + 1)]
+        folders = [Path(str(self.args.output_dir)) / f"checkpoint-{step}" for step in steps]
+        missing = [folder.name for folder in folders if not folder.is_dir()]
+        if missing:
+            raise CheckpointError(
+                f"average_epochs={self.args.average_epochs} needs {', '.join(missing)} in {self.args.output_dir}; "
+                "train again with save_total_limit=null"
+            )
+        self.accelerator.wait_for_everyone()
+        mean: dict[str, Tensor] = {}
+        for folder in folders:
+            self._read_weights(str(folder))
+            for name, value in self.model.state_dict().items():
+                part = value.double() / len(folders) if value.is_floating_point() else value
+                mean[name] = mean[name] + part if name in mean and value.is_floating_point() else part
+        self.model.load_state_dict(mean)
+        logger.info("averaged the weights after epochs %d to %d", first, last)
 
     # Exact resume ---------------------------------------------------------------------------------------------------
 

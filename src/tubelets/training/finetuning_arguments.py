@@ -1,4 +1,4 @@
-"""Arguments of the fine-tuning script: three dataclasses, read from the command line and from a YAML or JSON file."""
+"""Arguments of the fine-tuning scripts: three dataclasses, read from the command line and from a YAML or JSON file."""
 
 import dataclasses
 import json
@@ -6,12 +6,13 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 from tubelets.data.augmentations import RandAugment
+from tubelets.data.sound_augmentations import SoundAugmentation
 from tubelets.training.recipe import RecipeError, check_known_field, describe_type, fits_type
 
 
@@ -55,21 +56,44 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    """Which videos, which clips of them, and how they are augmented (sigma.md, section 7.2)."""
+class LabelledDataArguments:
+    """Which labelled clips, of whatever kind; the data arguments of each script add what becomes of a clip."""
 
     dataset_name: str | None = _field(None, "Folder or glob of Parquet or tar shards, or a Hub data set id.")
     dataset_config_name: str | None = _field(None, "Configuration of a Hub data set.")
     train_split: str = _field("train", "Split of the data set to train on.")
     validation_split: str = _field("validation", "Split that is scored during training.")
-    test_split: str | None = _field(None, "Split of the final multi-view test; by default the validation split.")
-    train_dir: str | None = _field(None, "Instead of a data set: folder of class folders, or a csv or list of videos.")
+    test_split: str | None = _field(None, "Split of the final test; by default the validation split.")
+    train_dir: str | None = _field(None, "Instead of a data set: folder of class folders, or a csv or list of files.")
     validation_dir: str | None = _field(None, "As train_dir, scored during training.")
-    test_dir: str | None = _field(None, "As train_dir, for the final test; by default the validation videos.")
+    test_dir: str | None = _field(None, "As train_dir, for the final test; by default the validation files.")
     class_names: str | None = _field(None, "File with one class name a line; by default the data set tells.")
-    multi_label: bool = _field(False, "Videos have any number of classes; in lists they are separated by ';'.")
-    shots_per_class: int | None = _field(None, "Learn from so many videos of each class, drawn from the training part.")
+    multi_label: bool = _field(False, "Clips have any number of classes; in lists they are separated by ';'.")
+    shots_per_class: int | None = _field(None, "Learn from so many clips of each class, drawn from the training part.")
     shots_seed: int = _field(0, "Seed of that draw; more shots with the same seed contain the fewer.")
+    mixup: float = _field(0.0, "Parameter of mixup; 0 turns it off.")
+    mix_probability: float = _field(1.0, "Share of the batches that are mixed.")
+    shuffle_window: int = _field(256, "Encoded clips of shards that are shuffled together.")
+    split_by: Literal["auto", "shards", "samples"] = _field(
+        "samples", "How workers share shards; only samples makes batches independent of the number of workers."
+    )
+    on_bad_sample: Literal["skip", "raise"] = _field("skip", "What an unreadable clip does; skipped ones are counted.")
+    backend: Literal["auto", "pyav", "torchcodec"] = _field("auto", "Decoder of frames.")
+    samples_per_epoch: int | None = _field(None, "Clips in an epoch, where the data set does not tell.")
+
+    def __post_init__(self) -> None:
+        if (self.dataset_name is None) == (self.train_dir is None and self.validation_dir is None):
+            raise ValueError(
+                "give either dataset_name (shards or a Hub data set) or train_dir and validation_dir (files), "
+                f"got dataset_name={self.dataset_name!r}, train_dir={self.train_dir!r}, "
+                f"validation_dir={self.validation_dir!r}"
+            )
+
+
+@dataclass
+class DataArguments(LabelledDataArguments):
+    """Which videos, which clips of them, and how they are augmented (sigma.md, section 7.2)."""
+
     train_sampling: Literal["dense", "finetune", "segment", "uniform"] = _field(
         "finetune", "Frames of a training clip: finetune (Kinetics) or segment (Something-Something)."
     )
@@ -92,23 +116,10 @@ class DataArguments:
     random_erasing: float = _field(0.25, "Probability of erasing a box.")
     mixup: float = _field(0.8, "Parameter of mixup; 0 turns it off.")
     cutmix: float = _field(1.0, "Parameter of cutmix; 0 turns it off.")
-    mix_probability: float = _field(1.0, "Share of the batches that are mixed.")
     cutmix_share: float = _field(0.5, "Share of the mixed batches that get cutmix, where both are on.")
-    shuffle_window: int = _field(256, "Encoded videos of shards that are shuffled together.")
-    split_by: Literal["auto", "shards", "samples"] = _field(
-        "samples", "How workers share shards; only samples makes batches independent of the number of workers."
-    )
-    on_bad_sample: Literal["skip", "raise"] = _field("skip", "What an unreadable video does; skipped ones are counted.")
-    backend: Literal["auto", "pyav", "torchcodec"] = _field("auto", "Video decoder.")
-    samples_per_epoch: int | None = _field(None, "Videos in an epoch, where the data set does not tell.")
 
     def __post_init__(self) -> None:
-        if (self.dataset_name is None) == (self.train_dir is None and self.validation_dir is None):
-            raise ValueError(
-                "give either dataset_name (shards or a Hub data set) or train_dir and validation_dir (video files), "
-                f"got dataset_name={self.dataset_name!r}, train_dir={self.train_dir!r}, "
-                f"validation_dir={self.validation_dir!r}"
-            )
+        super().__post_init__()
         if self.random_augment:
             RandAugment.parse(self.random_augment)
         else:
@@ -121,6 +132,34 @@ class DataArguments:
             )
         if self.repeated_augmentation < 1:
             raise ValueError(f"repeated_augmentation must be at least 1, got {self.repeated_augmentation}")
+
+
+@dataclass
+class AudioDataArguments(LabelledDataArguments):
+    """Which sounds, or videos with sound, and how they are augmented (structured_noise_masking.md, section 8).
+
+    A training clip is a random stretch of its sound, a test clip the middle. What is said of frames concerns networks
+    that see.
+    """
+
+    roll: Literal["waveform", "spectrogram", "none"] = _field(
+        "waveform", "What is rolled in time by a random amount in training."
+    )
+    gain: int = _field(10, "c of the factor Beta(c, c) + 0.5 on training sounds; 0 leaves them as loud as they are.")
+    noise: float = _field(0.0, "Largest amplitude of uniform noise on training spectrograms.")
+    time_mask: int = _field(0, "Widest stretch of time, in frames of the spectrogram, that is blanked in training.")
+    frequency_mask: int = _field(0, "Widest band, in mel bins, that is blanked in training.")
+    class_balanced: bool = _field(
+        False, "Draw training clips with replacement, those of rare classes more often; from local Parquet or files."
+    )
+    stride: int = _field(1, "Distance between the frames of a clip.")
+    test_clips: int = _field(1, "Clips of a video in the final test, spread over it; a sound alone has one.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        SoundAugmentation(self.roll, self.gain, self.noise, self.time_mask, self.frequency_mask)
+        if self.class_balanced and self.shots_per_class is not None:
+            raise ValueError("shots_per_class already takes as many clips of each class; leave out class_balanced")
 
 
 @dataclass
@@ -151,6 +190,11 @@ class FinetuningArguments(TrainingArguments):
     )
     milestone_factor: float = _field(0.3, "Factor on the rate at each milestone.")
     layer_decay: float = _field(0.75, "Factor on the learning rate from one layer to the one below it.")
+    head_factor: float = _field(1.0, "Further factor on the learning rate of the classifier's head.")
+    average_epochs: list[int] | None = field(
+        default=None,
+        metadata={"help": "First and last epoch whose weights are averaged after training; keep those checkpoints."},
+    )
     early_stopping_patience: int | None = _field(None, "Stop after so many validations without improvement.")
 
     def __post_init__(self) -> None:
@@ -161,7 +205,8 @@ class FinetuningArguments(TrainingArguments):
             raise ValueError(f"one process sees {self.n_gpu} GPUs; start one process a GPU with torchrun")
         if self.milestones is not None and self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must be ascending epochs, got {self.milestones}")
-        for name in ("learning_rate", "learning_rate_batch_size", "base_learning_rate"):
+        self._check_averaging()
+        for name in ("learning_rate", "learning_rate_batch_size", "base_learning_rate", "head_factor"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -190,6 +235,22 @@ class FinetuningArguments(TrainingArguments):
                     f"{name}={getattr(self, name)!r} is not used; set warmup_epochs, base rates, epochs or milestones"
                 )
 
+    def _check_averaging(self) -> None:
+        """Refuse to average checkpoints that are not written, or not kept."""
+        if self.average_epochs is None:
+            return
+        first, last = self.average_epochs if len(self.average_epochs) == 2 else (0, 0)
+        if not 1 <= first <= last <= self.num_train_epochs or self.max_steps > 0:
+            raise ValueError(
+                f"average_epochs must be a first and a last epoch, counted from 1, of the {self.num_train_epochs:g} "
+                f"(num_train_epochs, without max_steps), got {self.average_epochs}"
+            )
+        if self.save_strategy != "epoch" or self.save_total_limit is not None or self.load_best_model_at_end:
+            raise ValueError(
+                "average_epochs needs the checkpoint of every epoch: set save_strategy=epoch, save_total_limit=null "
+                "and load_best_model_at_end=false"
+            )
+
     @property
     def videos_per_step(self) -> int:
         """Videos in an optimiser step, over all processes and accumulated batches."""
@@ -206,11 +267,18 @@ class FinetuningArguments(TrainingArguments):
         return self.base_min_learning_rate * self.learning_rate_scale
 
 
-def parse_finetuning_arguments(words: Sequence[str]) -> tuple[ModelArguments, DataArguments, FinetuningArguments]:
-    """Read the command line of the fine-tuning script.
+Data = TypeVar("Data", bound=LabelledDataArguments)
+
+
+def parse_finetuning_arguments(
+    words: Sequence[str],
+    data_class: type[Data] = DataArguments,  # type: ignore[assignment]
+) -> tuple[ModelArguments, Data, FinetuningArguments]:
+    """Read the command line of a fine-tuning script.
 
     Args:
         words: a YAML or JSON file of arguments and then flags that override them, or flags alone.
+        data_class: the data arguments of the script.
 
     Returns:
         The three groups of arguments.
@@ -225,7 +293,7 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[ModelArguments, Da
         >>> parse_finetuning_arguments(words)[1].mixup
         0.0
     """
-    classes = (ModelArguments, DataArguments, FinetuningArguments)
+    classes = (ModelArguments, data_class, FinetuningArguments)
     parser = HfArgumentParser(classes)  # type: ignore[arg-type]
     words = list(words)
     if words and not words[0].startswith("-"):
@@ -237,12 +305,14 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[ModelArguments, Da
     return parser.parse_args_into_dataclasses(words, look_for_args_file=False)  # type: ignore[return-value]
 
 
-def run_arguments(model: ModelArguments, data: DataArguments, args: FinetuningArguments) -> dict[str, dict[str, Any]]:
+def run_arguments(
+    model: ModelArguments, data: LabelledDataArguments, args: FinetuningArguments
+) -> dict[str, dict[str, Any]]:
     """All arguments of a run as plain containers, without tokens; what they resolved to included.
 
     Args:
         model: which classifier.
-        data: which videos.
+        data: which clips.
         args: how it is trained.
 
     Returns:

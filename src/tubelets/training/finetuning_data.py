@@ -1,7 +1,7 @@
 """The data of a fine-tuning run: class names, training batches and multi-view test batches."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,13 @@ from tubelets.data.subsets import FewShotSource
 from tubelets.data.transforms import ClipTransform, Compose, HorizontalFlip, RandomResizedCrop
 from tubelets.data.video_files import FolderSource
 from tubelets.training.classifiers import ClipShape
-from tubelets.training.finetuning_arguments import DataArguments, FinetuningArguments
+from tubelets.training.finetuning_arguments import DataArguments, FinetuningArguments, LabelledDataArguments
 
 Part = Literal["train", "validation", "test"]
 
 
 def open_part(
-    data: DataArguments, part: Part, class_names: Sequence[str] | None = None, token: str | None = None
+    data: LabelledDataArguments, part: Part, class_names: Sequence[str] | None = None, token: str | None = None
 ) -> VideoSource:
     """Open one part of the data: shards, a Hub data set, a folder of class folders or a list of videos.
 
@@ -85,7 +85,7 @@ def read_class_names(path: str | Path) -> list[str]:
     return names
 
 
-def resolve_class_names(data: DataArguments, source: VideoSource) -> list[str]:
+def resolve_class_names(data: LabelledDataArguments, source: VideoSource) -> list[str]:
     """The names of the classes, from the file that was given or from the data.
 
     Args:
@@ -187,7 +187,16 @@ def batch_augmentation(
     )
 
 
-def _split_by(data: DataArguments, source: VideoSource) -> Literal["auto", "shards", "samples"]:
+def split_by(data: LabelledDataArguments, source: VideoSource) -> Literal["auto", "shards", "samples"]:
+    """How workers share a source.
+
+    Args:
+        data: how they share shards.
+        source: the clips.
+
+    Returns:
+        What a `ClipStream` takes.
+    """
     # Reading a list of paths costs nothing, so that every worker may go through all of it.
     return "samples" if isinstance(source, FolderSource) else data.split_by
 
@@ -216,7 +225,7 @@ def train_loader(
         shuffle_window=source.num_samples or 1 if isinstance(source, FolderSource) else data.shuffle_window,
         rank=args.process_index,
         world_size=args.world_size,
-        split=_split_by(data, source),
+        split=split_by(data, source),
         batch_size=args.per_device_train_batch_size * repeats,
         repeat=True,
         on_bad_sample=data.on_bad_sample,
@@ -263,7 +272,7 @@ def view_loader(
         shuffle_window=0,
         rank=args.process_index,
         world_size=args.world_size,
-        split=_split_by(data, source),
+        split=split_by(data, source),
         batch_size=videos * clips,
         on_bad_sample=data.on_bad_sample,
         backend=data.backend,
@@ -272,16 +281,34 @@ def view_loader(
     return ClipLoader(stream, args.dataloader_num_workers, collate, pin_memory=args.device.type == "cuda")
 
 
+class ClipBatch:
+    """Makes the model's arguments of a training batch of clips: on the device, augmented, with soft targets.
+
+    Args:
+        augment: what happens to a batch on the device.
+        device: where the model is.
+        input_name: argument of the model that takes the clips.
+    """
+
+    def __init__(self, augment: BatchAugmentation, device: torch.device, input_name: str) -> None:
+        self._augment, self._device, self._input_name = augment, device, input_name
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """The arguments, with targets `(B, classes)` as `labels`."""
+        clips = batch["pixel_values"].to(self._device, non_blocking=True)
+        labels = batch["labels"].to(self._device, non_blocking=True)
+        pixels, targets = self._augment(clips, labels, batch["seeds"])
+        return {self._input_name: pixels, "labels": targets}
+
+
 class EpochBatches:
     """One epoch after the other of an endless loader, as a Trainer wants them: counted, on the device, augmented.
 
     Args:
         loader: endless batches of this process.
-        augment: what happens to a batch on the device.
-        device: where the model is.
-        videos: videos in an epoch, over all processes.
+        prepare: makes the model's arguments of a batch, such as `ClipBatch`.
+        videos: clips in an epoch, over all processes.
         args: batch sizes.
-        input_name: argument of the model that takes the clips.
 
     Raises:
         ValueError: if an epoch has fewer videos than a step.
@@ -290,13 +317,11 @@ class EpochBatches:
     def __init__(
         self,
         loader: ClipLoader,
-        augment: BatchAugmentation,
-        device: torch.device,
+        prepare: Callable[[dict[str, Any]], dict[str, Tensor]],
         videos: int,
         args: FinetuningArguments,
-        input_name: str,
     ) -> None:
-        self.loader, self._augment, self._device, self._input_name = loader, augment, device, input_name
+        self.loader, self._prepare = loader, prepare
         self.steps_per_epoch = videos // args.videos_per_step
         if self.steps_per_epoch == 0:
             raise ValueError(
@@ -317,10 +342,7 @@ class EpochBatches:
         for _ in range(self._length - self._delivered % self._length):
             batch = next(self._batches)
             self._delivered += 1
-            clips = batch["pixel_values"].to(self._device, non_blocking=True)
-            labels = batch["labels"].to(self._device, non_blocking=True)
-            pixels, targets = self._augment(clips, labels, batch["seeds"])
-            yield {self._input_name: pixels, "labels": targets}
+            yield self._prepare(batch)
 
     def state_dict(self) -> dict[str, Any]:
         """The position behind the last batch; JSON."""
@@ -344,7 +366,7 @@ class EpochBatches:
         self._delivered = state["delivered"]
 
 
-def videos_per_epoch(data: DataArguments, source: VideoSource) -> int:
+def videos_per_epoch(data: LabelledDataArguments, source: VideoSource) -> int:
     """Videos in an epoch.
 
     Args:

@@ -14,6 +14,8 @@ from tubelets.training.recipe import OptimizationSection
 
 logger = logging.getLogger("tubelets.training")
 
+# Parts of the names of parameters that start fresh when a pretrained encoder becomes a classifier.
+HEAD_NAMES = ("fc_norm", "classifier", "pooler", "head")
 # Parameters that are no weights of a layer: never decayed, whatever their shape.
 EXEMPT_NAMES = ("mask_token", "mask_tokens", "cls_token", "query_tokens", "position_embeddings", "time_embeddings")
 
@@ -149,6 +151,16 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
     return Plan(steps_per_epoch, total_steps, optimization.global_batch_size // at_once, schedule)
 
 
+def is_head(name: str) -> bool:
+    """Whether a parameter belongs to a classifier's head, by its name.
+
+    Example:
+        >>> is_head("classifier.weight"), is_head("videomae.encoder.layer.0.output.dense.weight")
+        (True, False)
+    """
+    return any(word in name for word in HEAD_NAMES)
+
+
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Whether weight decay applies: not to vectors, biases, mask and class tokens and learned positions.
 
@@ -206,24 +218,45 @@ def build_optimizer(model: nn.Module, optimization: OptimizationSection, learnin
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(first, second), eps=optimization.eps, fused=True)
 
 
-def find_blocks(model: nn.Module) -> tuple[str, int] | None:
-    """The stack of blocks of a transformer: its longest `nn.ModuleList`, the first of several.
+def find_blocks(model: nn.Module) -> tuple[dict[str, int], int] | None:
+    """The stacks of blocks of a transformer.
+
+    The longest `nn.ModuleList` is one. Lists beside it of the same length and the same kind of block are further ones
+    (each modality has its own); others beside it whose blocks are of that kind are passed through after them.
 
     Args:
         model: a transformer, with or without a head.
 
     Returns:
-        Its name and its number of blocks, None if there is none of at least two.
+        The name of each stack with the depth of its first block, counted from 1, and the depth of the last block of
+        all; None if there is no list of at least two.
+
+    Example:
+        >>> blocks = lambda count: nn.ModuleList(nn.Linear(1, 1) for _ in range(count))
+        >>> find_blocks(nn.ModuleDict({"heard": blocks(3), "seen": blocks(3), "shared": blocks(2)}))
+        ({'heard': 1, 'seen': 1, 'shared': 4}, 5)
     """
-    lists = {name: len(module) for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    name = max(lists, key=lambda found: lists[found], default=None)
-    return None if name is None or lists[name] < 2 else (name, lists[name])
+    lists = {name: module for name, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    longest = max(lists, key=lambda found: len(lists[found]), default=None)
+    if longest is None or len(lists[longest]) < 2:
+        return None
+    parent, kind, depth = longest.rpartition(".")[0], type(lists[longest][0]), len(lists[longest])
+    stacks, last, after = {longest: 1}, depth, False
+    for name, blocks in lists.items():
+        if name == longest:
+            after = True
+        elif after and name.rpartition(".")[0] == parent and blocks and isinstance(blocks[0], kind):
+            beside = len(blocks) == depth and type(blocks[0]) is kind
+            stacks[name] = 1 if beside else last + 1
+            last += 0 if beside else len(blocks)
+    return stacks, last
 
 
 def layer_numbers(model: nn.Module) -> dict[str, int] | None:
     """The depth of every parameter: 0 for the embeddings, i + 1 for block i, L + 1 for what follows L blocks.
 
-    Parameters that come before the blocks (see `find_blocks`) are embeddings, all others are behind them.
+    Parameters that come before the blocks (see `find_blocks`) are embeddings, all others are behind them. Blocks of
+    several modalities that lie side by side have the same depths.
 
     Args:
         model: a transformer, with or without a head.
@@ -239,16 +272,18 @@ def layer_numbers(model: nn.Module) -> dict[str, int] | None:
     blocks = find_blocks(model)
     if blocks is None:
         return None
+    stacks, last = blocks
+    block = re.compile(rf"({'|'.join(map(re.escape, stacks))})\.(\d+)\.")
     numbers, before = {}, True
     for name, _ in model.named_parameters():
-        found = re.match(rf"{re.escape(blocks[0])}\.(\d+)\.", name)
+        found = block.match(name)
         before = before and found is None
-        numbers[name] = int(found[1]) + 1 if found else 0 if before else blocks[1] + 1
+        numbers[name] = stacks[found[1]] + int(found[2]) if found else 0 if before else last + 1
     return numbers
 
 
 def layer_decay_groups(
-    model: nn.Module, weight_decay: float, learning_rate: float, layer_decay: float = 1.0
+    model: nn.Module, weight_decay: float, learning_rate: float, layer_decay: float = 1.0, head_factor: float = 1.0
 ) -> list[dict[str, Any]]:
     """Groups whose learning rate falls from the head to the embeddings (sigma.md, section 7.2).
 
@@ -258,14 +293,15 @@ def layer_decay_groups(
     Args:
         model: the model; parameters without gradient are left out.
         weight_decay: decay of matrices, see `is_decayed`.
-        learning_rate: rate of the head.
+        learning_rate: rate of what follows the blocks.
         layer_decay: factor from one layer to the one before it, in (0, 1].
+        head_factor: further factor for the classifier, see `is_head` (structured_noise_masking.md, section 8).
 
     Returns:
         Groups for an optimiser, the head's first, each with `lr`, `lr_scale`, `weight_decay` and `layer`.
 
     Raises:
-        ValueError: if `layer_decay` is out of range or nothing is trained.
+        ValueError: if `layer_decay` or `head_factor` is out of range or nothing is trained.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(1, 1), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]), nn.Linear(1, 1))
@@ -274,6 +310,8 @@ def layer_decay_groups(
     """
     if not 0 < layer_decay <= 1:
         raise ValueError(f"layer_decay must lie in (0, 1], got {layer_decay}")
+    if not 0 < head_factor < math.inf:
+        raise ValueError(f"head_factor must be positive, got {head_factor}")
     blocks, numbers = find_blocks(model), layer_numbers(model)
     if blocks is None and layer_decay != 1:
         logger.warning(
@@ -281,15 +319,17 @@ def layer_decay_groups(
             type(model).__name__,
             layer_decay,
         )
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[bool, int, bool], dict[str, Any]] = {}
     last = 0 if blocks is None else blocks[1] + 1
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         number, decayed = 0 if numbers is None else numbers[name], is_decayed(name, parameter)
-        scale = layer_decay ** (last - number)
+        raised = head_factor != 1 and is_head(name)
+        scale = layer_decay ** (last - number) * (head_factor if raised else 1)
         group = {"lr": learning_rate * scale, "lr_scale": scale, "weight_decay": weight_decay if decayed else 0.0}
-        groups.setdefault((-number, not decayed), {"params": [], "layer": number, **group})["params"].append(parameter)
+        key = (not raised, -number, not decayed)
+        groups.setdefault(key, {"params": [], "layer": number, **group})["params"].append(parameter)
     if not groups:
         raise ValueError("no parameter of the model is trained; freeze less")
     return [groups[key] for key in sorted(groups)]

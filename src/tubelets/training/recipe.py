@@ -51,6 +51,9 @@ class ModelSection:
 class DataSection:
     """Where clips come from and how they are cut.
 
+    What is said of frames, crops and flips does not concern networks that only hear: those take one random stretch of
+    each sound, as long as their spectrogram. With frames, the sound around them is taken.
+
     Attributes:
         path: a folder or glob of Parquet or tar shards, or a Hub data set id.
         split: the split to train on.

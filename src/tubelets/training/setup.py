@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
+from tubelets.data.audio import AudioSpec
 from tubelets.data.loader import ClipLoader
 from tubelets.data.sources import open_source
 from tubelets.data.streaming import ClipSpec, ClipStream
@@ -64,25 +65,28 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
 
     Args:
         recipe: the run.
-        config: the model's configuration, which gives frames and pixels.
+        config: the model's configuration: one with `num_frames` sees, one with `audio_seconds` hears.
         accelerator: gives rank and number of processes.
 
     Returns:
         An endless loader whose batches are the arguments of the model.
+
+    Raises:
+        ValueError: if several clips of each sound are asked for, or the data do not fit the number of processes.
     """
     data = recipe.data
     # A method that contrasts clips of one video takes several of each.
     views = getattr(config, "clips_per_sample", 1)
+    sees, hears = hasattr(config, "num_frames"), hasattr(config, "audio_seconds")
+    if not sees and data.clips_per_video != 1:
+        raise ValueError(
+            f"data.clips_per_video={data.clips_per_video} must be 1 for sounds, of which one clip is taken"
+        )
     stream = ClipStream(
         open_source(data.path, split=data.split, name=data.name),
-        # A method that repeats one frame needs no others decoded.
-        ClipSpec(
-            getattr(config, "num_source_frames", config.num_frames),
-            data.stride,
-            data.clips_per_video * views,
-            data.sampling,
-        ),
-        clip_transform(data, config.image_height_width[0]),
+        clip_spec(data, config, views) if sees else None,
+        clip_transform(data, config.image_height_width[0]) if sees else None,
+        audio=AudioSpec(config.sampling_rate, config.audio_seconds) if hears else None,
         seed=recipe.run.seed,
         shuffle_window=data.shuffle_window,
         rank=accelerator.process_index,
@@ -99,6 +103,27 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         pretraining_collator(config),
         pin_memory=accelerator.device.type == "cuda",
     )
+
+
+def clip_spec(data: DataSection, config: Any, views: int = 1) -> ClipSpec:
+    """Which frames a recipe takes.
+
+    Args:
+        data: the recipe's section.
+        config: the model's configuration.
+        views: clips of one video that are trained together.
+
+    Returns:
+        Frames of a clip and clips of a video.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> clip_spec(DataSection("shards", stride=2), SimpleNamespace(num_frames=8), views=2)
+        ClipSpec(num_frames=8, stride=2, clips_per_video=2, sampling='dense', same_frames=False)
+    """
+    # A method that repeats one frame needs no others decoded.
+    num_frames = getattr(config, "num_source_frames", config.num_frames)
+    return ClipSpec(num_frames, data.stride, data.clips_per_video * views, data.sampling)
 
 
 def clip_transform(data: DataSection, size: int) -> ClipTransform:

@@ -69,7 +69,9 @@ def log_mel_filterbank(waveform: Tensor, sampling_rate: int = 16000, num_mel_bin
     frames = frames - frames.mean(dim=1, keepdim=True)
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     power = torch.fft.rfft((frames - PREEMPHASIS * before) * window, n=fft_length).abs().square()
-    return (power @ filters).clamp(min=FLOOR).log()
+    # Where a training loop makes spectrograms itself, its mixed precision must not reach them.
+    with torch.autocast(power.device.type, enabled=False):
+        return (power @ filters).clamp(min=FLOOR).log()
 
 
 def fit_length(features: Tensor, max_length: int) -> Tensor:

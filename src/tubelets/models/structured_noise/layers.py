@@ -108,6 +108,33 @@ class PositionTable(nn.Module):
         table = self.make_table()
         return torch.cat([torch.zeros_like(table[:, :1]), table], dim=1) if self.class_token else table
 
+    @torch.no_grad()
+    def resize(self, old: tuple[int, int], new: tuple[int, int]) -> None:
+        """Cut the table of a grid of tokens to the first rows and columns, or make that of a larger grid anew.
+
+        Args:
+            old: rows and columns it has.
+            new: rows and columns that are wanted.
+
+        Raises:
+            ValueError: if a larger grid is wanted and the table is not the one of sines, which could go on.
+        """
+        start, place = int(self.class_token), self.position_embeddings
+        width = place.shape[2]
+        larger = new[0] > old[0] or new[1] > old[1]
+        if larger and not torch.allclose(place, self.initial().to(place), atol=1e-5):
+            raise ValueError(
+                f"positions of a grid of {old} tokens cannot be brought to {new}: they were trained, or numbered in "
+                "another way, and do not tell what comes behind; choose shorter spectrograms"
+            )
+        self.make_table = lambda: grid_positions(*new, width)
+        grid = place[:, start:].unflatten(1, old)[:, : new[0], : new[1]].flatten(1, 2)
+        table = self.initial().to(place) if larger else torch.cat([place[:, :start], grid], dim=1)
+        if isinstance(place, nn.Parameter):
+            self.position_embeddings = nn.Parameter(table, requires_grad=place.requires_grad)
+        else:
+            self.position_embeddings = table
+
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Positions of the tokens `ids`, int64 `(B, M)`, or of all; without the class token's."""
         table = self.position_embeddings[:, int(self.class_token) :]

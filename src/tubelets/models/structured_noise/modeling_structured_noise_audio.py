@@ -85,6 +85,39 @@ class StructuredNoiseAudioPreTrainedModel(TubeletsVideoMAEPreTrainedModel):
             if vector is not None:
                 init.normal_(vector, std=0.02)
 
+    def resize_spectrograms(self, max_length: int) -> None:
+        """Let an encoder or classifier take spectrograms of another length, as fine-tuning on shorter sounds does.
+
+        Patches keep the positions that they have; those of longer spectrograms go on with the same sines.
+
+        Args:
+            max_length: frames, a multiple of the patch size.
+
+        Raises:
+            ValueError: if the model has a decoder, or its positions do not tell those of longer spectrograms.
+
+        Example:
+            >>> model = StructuredNoiseAudioModel(StructuredNoiseAudioConfig(max_length=64, num_hidden_layers=1))
+            >>> model.resize_spectrograms(32)
+            >>> model(torch.zeros(1, 32, 128)).last_hidden_state.shape
+            torch.Size([1, 17, 768])
+        """
+        if any(name.startswith("decoder") for name, _ in self.named_children()):
+            raise ValueError(
+                f"{type(self).__name__} has a decoder for {self.config.max_length} frames; load its encoder or a "
+                "classifier instead"
+            )
+        if max_length < 1 or max_length % self.config.patch_size:
+            raise ValueError(
+                f"max_length={max_length} must be a positive multiple of patch_size={self.config.patch_size}"
+            )
+        old = token_grid(self.config)
+        # One configuration is shared by all parts of the model.
+        self.config.max_length = max_length
+        for module in self.modules():
+            if isinstance(module, SpectrogramEmbeddings):
+                module.positions.resize(old, token_grid(self.config))
+
 
 class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
     """Audio ViT encoder that returns token features of spectrograms.

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from tubelets.data.sound_augmentations import SoundAugmentation
 from tubelets.models.mask_banks import load_mask_bank
 from tubelets.models.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.structured_noise.configuration_structured_noise_audio_video import StructuredNoiseAudioVideoConfig
@@ -101,6 +102,8 @@ class SpectrogramAugmentation:
 
     def __init__(self, config: StructuredNoiseAudioConfig) -> None:
         self.config = config
+        gain = config.gain_concentration if config.gain_augmentation else 0
+        self.augment = SoundAugmentation(config.roll_augmentation, gain, config.noise_augmentation)
 
     def __call__(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
         """The augmented spectrogram.
@@ -112,38 +115,8 @@ class SpectrogramAugmentation:
         Returns:
             float32 `(max_length, num_mel_bins)`.
         """
-        config = self.config
-        if config.roll_augmentation == "waveform":
-            waveform = _roll(waveform, generator)
-        if config.gain_augmentation:
-            waveform = waveform * (draw_beta(config.gain_concentration, generator) + 0.5)
-        values = spectrogram(waveform, config)
-        if config.noise_augmentation:
-            amplitude = config.noise_augmentation * torch.rand((), generator=generator)
-            values = values + amplitude * torch.rand(values.shape, generator=generator)
-        return _roll(values, generator) if config.roll_augmentation == "spectrogram" else values
-
-
-def draw_beta(concentration: int, generator: torch.Generator) -> Tensor:
-    """Draw from Beta(c, c) for a whole c: the middle one of 2c - 1 uniform numbers.
-
-    Args:
-        concentration: c, at least 1.
-        generator: what is drawn from.
-
-    Returns:
-        A scalar in (0, 1).
-
-    Example:
-        >>> 0 < draw_beta(10, torch.Generator().manual_seed(0)) < 1
-        tensor(True)
-    """
-    return torch.rand(2 * concentration - 1, generator=generator).median()
-
-
-def _roll(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Roll the first axis, time, by any amount."""
-    return values.roll(int(torch.randint(len(values), (), generator=generator)), dims=0)
+        values = spectrogram(self.augment.waveform(waveform, generator), self.config)
+        return self.augment.spectrogram(values, generator)
 
 
 def _masks(config: Any, part: str = "") -> Any:

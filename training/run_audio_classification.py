@@ -1,0 +1,188 @@
+"""Fine-tune or probe a classifier of sounds, or of videos with sound, test it, publish it; read it, copy it.
+
+Any audio or audio-visual model of this package, and the Audio Spectrogram Transformer, on shards, a Hub data set, or
+folders of files; with one label a clip or any number of them.
+
+Example:
+    python training/run_audio_classification.py training/recipes/structured_noise_audio_vit_b_finetune_esc50.yaml \
+        --model_name_or_path runs/audioset/final --dataset_name /data/esc50 --output_dir runs/esc50
+    python training/run_audio_classification.py --model_name_or_path MIT/ast-finetuned-audioset-10-10-0.4593 \
+        --train_dir sounds/train --validation_dir sounds/test --do_train --do_eval --base_learning_rate 1e-3 \
+        --output_dir runs/mine
+
+The first argument may be a YAML or JSON file of arguments; flags override it, and `--help` lists them. Learning rates
+are given for 256 clips a step and scaled; where arguments speak of videos, sounds are meant too. An interrupted run
+continues exactly where its last checkpoint is when the same command is given again; SIGTERM and SIGINT save a
+checkpoint first. An audio-visual model is given sound, frames or both by
+`--config_overrides '{"modality": "audio"}'`.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+from accelerate.utils import gather_object
+from transformers import AutoModelForAudioClassification, PreTrainedModel, set_seed
+
+import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
+from tubelets.data.sources import VideoSource
+from tubelets.evaluation.metrics import average_precision, confusion_matrix, per_class_accuracy
+from tubelets.evaluation.views import VideoScores, score_batches
+from tubelets.hub.audio_cards import audio_card, classifier_auto_class
+from tubelets.hub.finetuning_card import render_finetuning_card
+from tubelets.info import package_versions
+from tubelets.training.classifiers import audio_processor, build_classifier
+from tubelets.training.finetuning import ClassificationTrainer, StopOnSignal, find_checkpoint
+from tubelets.training.finetuning_arguments import AudioDataArguments, parse_finetuning_arguments, run_arguments
+from tubelets.training.finetuning_audio import Inputs, SoundData
+from tubelets.training.finetuning_data import (
+    EpochBatches,
+    check_same_classes,
+    open_part,
+    resolve_class_names,
+    videos_per_epoch,
+)
+from tubelets.visualization.confusion import save_confusion_matrix
+
+logger = logging.getLogger("tubelets.training")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    model_args, data_args, args = parse_finetuning_arguments(sys.argv[1:], AudioDataArguments)
+    logging.basicConfig(
+        level=logging.INFO if args.should_log else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    if not args.do_train and not args.do_eval:
+        raise ValueError("nothing to do; give --do_train, --do_eval or both")
+    output_dir = Path(args.output_dir)
+
+    # Data ------------------------------------------------------------------------------------------------------------
+    train_source = open_part(data_args, "train", token=model_args.token) if args.do_train else None
+    validated = args.do_eval or args.eval_strategy != "no"
+    validation_source = None
+    if train_source is not None:
+        class_names = resolve_class_names(data_args, train_source)
+    if validated:
+        names = class_names if train_source is not None else None
+        validation_source = open_part(data_args, "validation", names, model_args.token)
+        if train_source is None:
+            class_names = resolve_class_names(data_args, validation_source)
+        check_same_classes(class_names, validation_source, "validation")
+    labelled = train_source if train_source is not None else validation_source
+    data_args.multi_label = data_args.multi_label or labelled.multi_label
+
+    # Model -----------------------------------------------------------------------------------------------------------
+    set_seed(args.seed)
+    model = build_classifier(model_args, class_names, data_args.multi_label, AutoModelForAudioClassification)
+    processor = audio_processor(model_args, model.config)
+    inputs = Inputs.of(model.config, processor)
+    clips = SoundData(data_args, args, inputs, len(class_names), data_args.multi_label)
+
+    # Scores of all stretches of all clips, merged by their mean; softmax, or sigmoid for several labels.
+    def score(model: PreTrainedModel, source: VideoSource, views: int) -> tuple[VideoScores, int]:
+        loader = clips.test_loader(source, views)
+        scores = score_batches(model, loader, clips.batch.arguments, clips_per_forward=args.per_device_eval_batch_size)
+        return scores, sum(gather_object([loader.num_skipped]))
+
+    def validate(model: PreTrainedModel) -> dict[str, float]:
+        scores, skipped = score(model, validation_source, views=1)
+        return {**scores.metrics(), "skipped_videos": float(skipped)}
+
+    # Train -----------------------------------------------------------------------------------------------------------
+    batches = None
+    if train_source is not None:
+        epoch = clips.balanced(train_source)
+        batches = EpochBatches(clips.train_loader(epoch), clips.batch, videos_per_epoch(data_args, epoch), args)
+    stop = StopOnSignal()
+    trainer = ClassificationTrainer(
+        model,
+        args,
+        train_batches=batches,
+        evaluate_model=validate if validated else None,
+        processing_class=processor,
+        callbacks=[stop],
+    )
+    card_parts = audio_card(model.config, args.hub_model_id or output_dir.name, classifier_auto_class(model.config))
+    arguments = run_arguments(model_args, data_args, args)
+    if trainer.is_world_process_zero():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        content = {"task": card_parts.pipeline_tag, "arguments": arguments, "versions": package_versions()}
+        (output_dir / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    summary: dict[str, float] = {}
+    if batches is not None:
+        checkpoint = args.resume_from_checkpoint or find_checkpoint(output_dir, args.world_size)
+        if checkpoint is not None:
+            logger.info("resumed from %s", checkpoint)
+        logger.info(
+            "%d clips, %d steps an epoch of %d clips, learning rate %.3g behind the blocks, layer decay %g",
+            videos_per_epoch(data_args, epoch),
+            batches.steps_per_epoch,
+            args.videos_per_step,
+            args.learning_rate,
+            args.layer_decay,
+        )
+        result = trainer.train(None if checkpoint is None else str(checkpoint))
+        if stop.received:
+            logger.info("asked to stop: saved step %d; give the same command to go on", trainer.state.global_step)
+            return
+        trainer.average_epochs()
+        trainer.save_model()
+        trainer.log_metrics("train", result.metrics)
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
+        summary = {"steps": trainer.state.global_step, **result.metrics}
+
+    # Test ------------------------------------------------------------------------------------------------------------
+    test_metrics: dict[str, float] = {}
+    if args.do_eval:
+        test_source = open_part(data_args, "test", class_names, model_args.token)
+        check_same_classes(class_names, test_source, "test")
+        found: list[VideoScores] = []
+
+        def test(model: PreTrainedModel) -> dict[str, float]:
+            scores, skipped = score(model, test_source, data_args.test_clips)
+            found.append(scores)
+            return {**scores.metrics(), "skipped_videos": float(skipped)}
+
+        metrics = trainer.evaluate(test, metric_key_prefix="test")
+        trainer.log_metrics("test", metrics)
+        trainer.save_metrics("test", metrics)
+        test_metrics = {name.removeprefix("test_"): value for name, value in metrics.items()}
+        if trainer.is_world_process_zero():
+            scores = found[0]
+            measure = average_precision if data_args.multi_label else per_class_accuracy
+            values = measure(scores.scores, scores.labels).tolist()
+            per_class = {
+                name: None if value != value else value for name, value in zip(class_names, values, strict=True)
+            }
+            file = (
+                output_dir / f"{'per_class_average_precision' if data_args.multi_label else 'per_class_accuracy'}.json"
+            )
+            file.write_text(json.dumps(per_class, indent=2), encoding="utf-8")
+            if not data_args.multi_label:
+                matrix = confusion_matrix(scores.scores, scores.labels)
+                save_confusion_matrix(matrix, class_names, output_dir / "confusion_matrix.png", output_dir.name)
+
+    # Publish ---------------------------------------------------------------------------------------------------------
+    card = render_finetuning_card(
+        args.hub_model_id or output_dir.name,
+        arguments,
+        summary,
+        test_metrics,
+        package_versions(),
+        None,
+        len(class_names),
+        model.config.model_type,
+        card_parts,
+    )
+    if args.push_to_hub:
+        trainer.push_to_hub(text=card)
+    else:
+        trainer.create_model_card(text=card)
+
+
+if __name__ == "__main__":
+    main()
