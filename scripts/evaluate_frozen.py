@@ -7,6 +7,8 @@ configuration: only the difference to them was learned.
 Examples:
   python scripts/make_benchmarks.py camera-motion benchmarks/camera_motion
   python scripts/evaluate_frozen.py runs/model/final benchmarks/camera_motion evaluation --sampling uniform
+
+The checkpoint may be of videos or of sounds; --sampling and --stride speak of frames.
 """
 
 import argparse
@@ -16,11 +18,11 @@ from pathlib import Path
 from typing import get_args
 
 import torch
-from transformers import AutoModel, AutoVideoProcessor
+from transformers import AutoModel
 
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
 from tubelets.data.streaming import Sampling
-from tubelets.evaluation.checkpoints import checkpoint_features, save_random_twin
+from tubelets.evaluation.checkpoints import checkpoint_features, load_processor, save_random_twin
 from tubelets.evaluation.features import Pooling
 from tubelets.evaluation.frozen import evaluate_frozen, headline
 from tubelets.info import package_versions
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
-        processor = load_auto(AutoVideoProcessor, options.checkpoint)
+        processor = load_processor(options.checkpoint)
         models = {"checkpoint": load_auto(AutoModel, options.checkpoint)}
         if options.random_twin:
             twin = save_random_twin(options.checkpoint, options.output / "random_twin", options.seed)

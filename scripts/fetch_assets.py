@@ -1,4 +1,4 @@
-"""List the pinned footage and cut-outs, or fetch them into the cache.
+"""List the pinned footage, cut-outs and sounds, or fetch them into the cache.
 
 Examples:
     python scripts/fetch_assets.py list
@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tubelets.data.assets import ASSETS, FOOTAGE, OBJECT_ASSETS, AssetError, cache_dir, fetch
+from tubelets.data.assets import ASSETS, FOOTAGE, OBJECT_ASSETS, SOUND_ASSETS, AssetError, cache_dir, fetch
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 def print_table() -> None:
     """Print every package and its clips."""
     print(f"cache: {cache_dir()}")
-    for asset in (*ASSETS, *OBJECT_ASSETS):
+    for asset in (*ASSETS, *OBJECT_ASSETS, *SOUND_ASSETS):
         print(f"{asset.requirement}  {asset.size / 1e6:.1f} MB  {asset.licence}: {asset.description}")
         for clip in FOOTAGE:
             if clip.asset == asset.name:

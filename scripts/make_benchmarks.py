@@ -1,14 +1,16 @@
-"""Build the mini-benchmarks of real footage that every method here is measured on, as ordinary shards.
+"""Build the mini-benchmarks of real footage and sound that every method here is measured on, as ordinary shards.
 
   camera-motion    CameraMotion-8: footage through a window that stands, pans, tilts, zooms or rotates
   moving-objects   MovingObjects: named cut-outs that move over footage; the captions say how
+  game-sounds      GameSounds-10: short sounds of video games, varied and overlaid, by family
 
-Source videos (and objects) are disjoint between the splits. Running a command again keeps what is complete.
+Source videos (objects, recordings) are disjoint between the splits. Running a command again keeps what is complete.
 
 Examples:
   python scripts/make_benchmarks.py camera-motion benchmarks/camera_motion
   python scripts/make_benchmarks.py camera-motion benchmarks/large --train-clips 16384 --size 112 --num-frames 16
   python scripts/make_benchmarks.py moving-objects benchmarks/moving_objects --objects cutouts --num-workers 2
+  python scripts/make_benchmarks.py game-sounds benchmarks/game_sounds
 """
 
 import argparse
@@ -17,12 +19,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tubelets.data.assets import AssetError
+from tubelets.data.assets import SOUNDS, AssetError
 from tubelets.data.camera_motion import CAMERA_MOTIONS, build_camera_motion
 from tubelets.data.decoding import BadVideoError
 from tubelets.data.moving_objects import OBJECT_MOTIONS, build_moving_objects
 from tubelets.data.objects import open_objects
 from tubelets.data.shards import ShardReport
+from tubelets.data.sounds import build_game_sounds
+
+NUM_FAMILIES = len({sound.family for sound in SOUNDS})
+NUM_CLASSES = {
+    "camera-motion": len(CAMERA_MOTIONS),
+    "moving-objects": len(OBJECT_MOTIONS),
+    "game-sounds": NUM_FAMILIES,
+}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,15 +41,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="benchmark", required=True)
     camera = commands.add_parser("camera-motion", help=f"which way the camera moves; {len(CAMERA_MOTIONS)} classes")
     objects = commands.add_parser("moving-objects", help=f"how an object moves; {len(OBJECT_MOTIONS)} classes")
-    for command in (camera, objects):
+    sounds = commands.add_parser("game-sounds", help=f"what a sound stands for; {NUM_FAMILIES} classes")
+    for command, count in ((camera, 4096), (objects, 4096), (sounds, 2048)):
         command.add_argument("output", type=Path, help="folder of the shards")
-        command.add_argument("--train-clips", type=int, default=4096)
-        command.add_argument("--test-clips", type=int, default=1024)
+        command.add_argument("--train-clips", type=int, default=count)
+        command.add_argument("--test-clips", type=int, default=count // 4)
+        command.add_argument("--seed", type=int, default=0)
+        command.add_argument("--no-progress", action="store_true", help="do not show the progress bar")
+    sounds.add_argument("--seconds", type=float, default=1.28, help="length of a clip")
+    sounds.add_argument("--sampling-rate", type=int, default=16000)
+    for command in (camera, objects):
         command.add_argument("--num-frames", type=int, default=8)
         command.add_argument("--stride", type=int, default=2, help="distance between frames, in frames of the footage")
         command.add_argument("--size", type=int, default=64, help="side of the square frames in pixels")
-        command.add_argument("--seed", type=int, default=0)
-        command.add_argument("--no-progress", action="store_true", help="do not show the progress bar")
     objects.add_argument("--objects", help="folder of images with alpha, or a Hub data set (default: the emoji set)")
     objects.add_argument("--num-workers", type=int, default=1, help="processes")
     return parser.parse_args(arguments)
@@ -49,12 +63,12 @@ def build(options: argparse.Namespace) -> Mapping[str, ShardReport]:
     """Build the benchmark that the command line asks for."""
     shared: dict[str, Any] = {
         "num_clips": {"train": options.train_clips, "test": options.test_clips},
-        "num_frames": options.num_frames,
-        "stride": options.stride,
-        "size": options.size,
         "seed": options.seed,
         "progress": not options.no_progress,
     }
+    if options.benchmark == "game-sounds":
+        return build_game_sounds(options.output, seconds=options.seconds, sampling_rate=options.sampling_rate, **shared)
+    shared |= {"num_frames": options.num_frames, "stride": options.stride, "size": options.size}
     if options.benchmark == "camera-motion":
         return build_camera_motion(options.output, **shared)
     objects = None if options.objects is None else open_objects(options.objects)
@@ -72,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
     for split, done in reports.items():
         state = "written" if done.written else "complete before"
         print(f"{split}: {done.num_clips} clips, {done.num_bytes / 1e6:.1f} MB in {options.output} ({state})")
-    num_classes = len(CAMERA_MOTIONS if options.benchmark == "camera-motion" else OBJECT_MOTIONS)
+    num_classes = NUM_CLASSES[options.benchmark]
     print(f"{num_classes} classes, chance {1 / num_classes:.1%}")
     return 0
 

@@ -2,7 +2,8 @@
 
 A study is a YAML file: benchmarks, pretraining recipes, seeds, and how the result is measured. For every method and
 seed it pretrains (`training/run_pretraining.py`) on the unlabelled clips of the first benchmark, and on every benchmark
-measures frozen features and fine-tunes with few labels a class (`training/run_video_classification.py`). Each method is
+measures frozen features and fine-tunes with few labels a class (`training/run_video_classification.py`, or the
+script that the study names). Each method is
 paired with its random twin: the same network, not pretrained, measured on the same labelled clips; methods whose twins
 are equal share one. OUTPUT gets `study.json`, `study.md` (a table for each benchmark), a picture for each benchmark and
 `losses.png`. Everything that is complete is kept: the same command continues an interrupted study.
@@ -32,6 +33,7 @@ import tubelets  # noqa: F401  (makes the package's models known to the Auto cla
 from tubelets.data.assets import AssetError
 from tubelets.data.camera_motion import build_camera_motion
 from tubelets.data.moving_objects import build_moving_objects
+from tubelets.data.sounds import build_game_sounds
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
 from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.frozen import headline
@@ -45,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS: dict[str, Callable[..., Any]] = {
     "camera_motion": build_camera_motion,
     "moving_objects": build_moving_objects,
+    "game_sounds": build_game_sounds,
 }
 
 
@@ -58,7 +61,8 @@ class Study:
         methods: by title, `recipe` (a path from the repository's root) and `overrides` (fields of the recipe).
         seeds: of pretraining, random twins and fine-tuning.
         frozen: arguments of `evaluate_frozen`.
-        finetuning: `recipe` and `overrides` for `training/run_video_classification.py`.
+        finetuning: `recipe` and `overrides` for the fine-tuning `script`, `training/run_video_classification.py`
+            unless another is named.
         shots: labelled clips a class for fine-tuning.
     """
 
@@ -77,7 +81,7 @@ class Study:
         if not self.benchmarks or not self.methods or not self.seeds:
             raise ValueError("a study needs at least one benchmark, one method and one seed")
         if self.shots and "recipe" not in self.finetuning:
-            raise ValueError("shots are given but finetuning.recipe is not; name a recipe of run_video_classification")
+            raise ValueError("shots are given but finetuning.recipe is not; name a recipe of the fine-tuning script")
 
 
 def run(words: list[str], done: Path) -> None:
@@ -161,7 +165,8 @@ class Runner:
             "shots_seed": seed,
             **self.study.finetuning.get("overrides", {}),
         }
-        words = ["training/run_video_classification.py", self.study.finetuning["recipe"], *flags(overrides)]
+        script = self.study.finetuning.get("script", "training/run_video_classification.py")
+        words = [script, self.study.finetuning["recipe"], *flags(overrides)]
         run(words, folder / "all_results.json")
         return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 

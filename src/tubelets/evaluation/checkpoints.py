@@ -5,13 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, AutoVideoProcessor, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForPreTraining,
+    AutoVideoProcessor,
+    PreTrainedModel,
+)
 
 from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, Sampling
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.data.streaming import Sampling
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
+from tubelets.evaluation.inputs import processor_inputs
+from tubelets.models.auto import MODELS
 from tubelets.models.loading import load_auto
 
 
@@ -29,7 +37,7 @@ def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) 
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
         config = load_auto(AutoConfig, checkpoint)
-        load_auto(AutoVideoProcessor, checkpoint).save_pretrained(folder)
+        load_processor(checkpoint).save_pretrained(folder)
         auto_class = AutoModelForPreTraining if type(config) in AutoModelForPreTraining._model_mapping else AutoModel
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -48,11 +56,11 @@ def checkpoint_features(
     pooling: Pooling = "mean",
     **options: Any,
 ) -> list[FeatureSet]:
-    """Features of labelled shards, cropped and normalised as a model's processor does it.
+    """Features of labelled shards, made into inputs as a model's processor does it.
 
     Args:
-        model: a backbone with `config.num_frames`.
-        processor: its video processor, with `crop_size`, `image_mean` and `image_std`.
+        model: a backbone of videos, with `config.num_frames`, or of sounds.
+        processor: its video processor or feature extractor, as `load_processor` gives it.
         data: folder of labelled shards, or a Hub data set.
         splits: names of its splits.
         sampling: which frames, see `ClipSpec`.
@@ -63,20 +71,32 @@ def checkpoint_features(
     Returns:
         The features of each split.
     """
-    size = processor.crop_size["height"]
+    inputs = processor_inputs(processor, getattr(model.config, "num_frames", None), sampling=sampling, stride=stride)
     return [
-        extract_features(
-            model,
-            open_source(data, split=split),
-            ClipSpec(model.config.num_frames, stride, sampling=sampling),
-            Compose((ShortSideResize(size), CenterCrop(size))),
-            mean=processor.image_mean,
-            std=processor.image_std,
-            pooling=pooling,
-            **options,
-        )
-        for split in splits
+        extract_features(model, open_source(data, split=split), inputs, pooling=pooling, **options) for split in splits
     ]
+
+
+def load_processor(checkpoint: str | Path) -> Any:
+    """What makes the inputs of a saved model.
+
+    Args:
+        checkpoint: folder or Hub id of a model.
+
+    Returns:
+        Its video processor, or the feature extractor of a model of sounds.
+
+    Raises:
+        ValueError: if the model takes both.
+    """
+    config = load_auto(AutoConfig, checkpoint)
+    entry = MODELS.get(config.model_type)
+    if entry is not None and entry.joint_processor is not None:
+        raise ValueError(
+            f"{checkpoint} is a {config.model_type}, which sees and hears; frozen evaluation knows one of both"
+        )
+    hears = hasattr(config, "num_mel_bins")
+    return load_auto(AutoFeatureExtractor if hears else AutoVideoProcessor, checkpoint)
 
 
 def evaluate_checkpoint(
@@ -93,6 +113,6 @@ def evaluate_checkpoint(
     Returns:
         What `evaluate_frozen` returns.
     """
-    model, processor = load_auto(AutoModel, checkpoint), load_auto(AutoVideoProcessor, checkpoint)
+    model, processor = load_auto(AutoModel, checkpoint), load_processor(checkpoint)
     train, test = checkpoint_features(model, processor, data, **options)
     return evaluate_frozen(train, test, **(frozen or {}))

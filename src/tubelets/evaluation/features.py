@@ -1,11 +1,11 @@
-"""Features of a frozen model over a stream of videos: extracted once, kept on disk, continued after an interruption."""
+"""Features of a frozen model over videos or sounds: extracted once, kept on disk, continued after an interruption."""
 
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,8 +17,7 @@ from transformers import PreTrainedModel
 
 from tubelets.data.loader import ClipLoader
 from tubelets.data.sources import VideoSource
-from tubelets.data.streaming import ClipSpec, ClipStream, Transform
-from tubelets.data.transforms import normalize
+from tubelets.evaluation.inputs import FrameInputs, SoundInputs
 
 Pooling = Literal["mean", "tokens"]
 
@@ -131,11 +130,8 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 def extract_features(
     model: PreTrainedModel,
     source: VideoSource,
-    clips: ClipSpec,
-    transform: Transform | None = None,
+    inputs: FrameInputs | SoundInputs,
     *,
-    mean: Sequence[float],
-    std: Sequence[float],
     pooling: Pooling = "mean",
     batch_size: int = 16,
     num_workers: int = 0,
@@ -143,18 +139,15 @@ def extract_features(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> FeatureSet:
-    """Run a frozen backbone over every labelled video of a source.
+    """Run a frozen backbone over every labelled video or sound of a source.
 
     With a cache folder, complete features are read from it, and an interrupted extraction continues at its last part.
     The folder inside it is named after everything that decides the features: weights, videos, sampling, transform.
 
     Args:
         model: a backbone; a model with a head is stripped to its `base_model`. It is in evaluation mode meanwhile.
-        source: videos with labels, from `tubelets.data.sources.open_source`.
-        clips: which frames; with several clips a video, each clip gives a row.
-        transform: uint8 clip to uint8 clip, e.g. a central crop.
-        mean: of each colour channel, on the scale [0, 1].
-        std: of each colour channel, on the scale [0, 1].
+        source: videos or sounds with one label each, from `tubelets.data.sources.open_source`.
+        inputs: which frames, or which spectrograms.
         pooling: "mean" over tokens, float32, or all "tokens", float16.
         batch_size: clips a forward pass.
         num_workers: decoding processes; the result does not depend on it.
@@ -166,17 +159,19 @@ def extract_features(
         The features, sorted by clip id.
 
     Raises:
-        ValueError: if the source is unlabelled or no clip could be read.
+        ValueError: if the source is unlabelled or has several labels a clip, or no clip could be read.
         RuntimeError: if too many videos are bad, see `ClipStream`.
     """
     if "label" not in source.annotations:
         raise ValueError("the videos have no labels; frozen evaluation needs them (a `label` column)")
+    if source.multi_label:
+        raise ValueError("the clips have several labels each; frozen evaluation needs one, so fine-tune instead")
     backbone = model.base_model
     what = {
         "model": [type(backbone).__name__, model_fingerprint(backbone), str(precision)],
         "videos": [source.shard_names, source.num_samples],
-        "clips": asdict(clips),
-        "transform": [repr(transform), list(mean), list(std), pooling],
+        "inputs": inputs.describe(),
+        "pooling": pooling,
     }
     folder = None
     if cache_dir is not None:
@@ -185,16 +180,17 @@ def extract_features(
         if (folder / _DESCRIPTION).is_file():
             return FeatureSet.load(folder)
         folder.mkdir(parents=True, exist_ok=True)
-    stream = ClipStream(source, clips, transform, shuffle_window=0, split="samples", batch_size=batch_size)
+    stream = inputs.stream(source, batch_size)
     parts = _Parts(folder, num_workers, what)
-    loader = ClipLoader(stream, num_workers)
+    loader = ClipLoader(stream, num_workers, inputs.collate)
     parts.resume(loader)
     was_training = backbone.training
     backbone.eval()
-    total = None if source.num_samples is None else source.num_samples * clips.clips_per_video
+    device = next(backbone.parameters()).device
+    total = None if source.num_samples is None else source.num_samples * stream.clips_per_video
     with tqdm(total=total, initial=parts.num_clips, desc="features", unit="clip", disable=not progress) as bar:
         for number, batch in enumerate(loader, start=1):
-            values = _forward(backbone, batch["pixel_values"], mean, std, pooling, precision)
+            values = _forward(backbone, inputs.tensor(batch, device), pooling, precision)
             names = [f"{name}#{k}" for name, k in zip(batch["clip_id"], batch["clip_index"], strict=True)]
             parts.add(values, batch["label"], names)
             bar.update(len(names))
@@ -210,19 +206,10 @@ def extract_features(
 
 
 @torch.no_grad()
-def _forward(
-    backbone: torch.nn.Module,
-    clips: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
-    pooling: Pooling,
-    precision: torch.dtype,
-) -> Tensor:
-    device = next(backbone.parameters()).device
-    pixels = normalize(clips.to(device, non_blocking=True), mean, std)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        values = output_features(backbone(**{str(backbone.main_input_name): pixels}), pooling)
-    return values.to("cpu", torch.float32 if pooling == "mean" else torch.float16)
+def _forward(backbone: torch.nn.Module, values: Tensor, pooling: Pooling, precision: torch.dtype) -> Tensor:
+    with torch.autocast(values.device.type, precision, enabled=precision != torch.float32):
+        found = output_features(backbone(**{str(backbone.main_input_name): values}), pooling)
+    return found.to("cpu", torch.float32 if pooling == "mean" else torch.float16)
 
 
 class _Parts:

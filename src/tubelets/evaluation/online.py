@@ -4,10 +4,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation.features import FeatureSet, extract_features
 from tubelets.evaluation.frozen import effective_rank
+from tubelets.evaluation.inputs import processor_inputs
 from tubelets.evaluation.metrics import top_k_accuracy
 from tubelets.evaluation.neighbours import weighted_knn
 from tubelets.evaluation.probes import linear_probe
@@ -25,15 +24,14 @@ class OnlineEvaluation:
 
     Raises:
         FileNotFoundError: if there are no such shards.
-        ValueError: if a split does not exist.
+        ValueError: if a split does not exist, or the model sees and hears.
     """
 
     def __init__(self, section: EvaluationSection, config: PreTrainedConfig, precision: torch.dtype) -> None:
         processor = inference_processor(config)
         self._section, self._precision = section, precision
-        self._mean, self._std, size = processor.image_mean, processor.image_std, processor.crop_size["height"]
-        self._crop = Compose((ShortSideResize(size), CenterCrop(size)))
-        self._clips = ClipSpec(config.num_frames, section.stride, sampling=section.sampling)
+        frames = getattr(config, "num_frames", None)
+        self._inputs = processor_inputs(processor, frames, sampling=section.sampling, stride=section.stride)
         path = str(section.path)
         self._train, self._test = (
             open_source(path, split=split) for split in (section.train_split, section.test_split)
@@ -64,10 +62,7 @@ class OnlineEvaluation:
         return extract_features(
             model,
             self._train if split == "train" else self._test,
-            self._clips,
-            self._crop,
-            mean=self._mean,
-            std=self._std,
+            self._inputs,
             batch_size=self._section.batch_size,
             num_workers=self._section.num_workers,
             precision=self._precision,

@@ -24,9 +24,6 @@ from tubelets.training.classifiers import ClipShape, clip_shape
 from tubelets.training.finetuning_arguments import AudioDataArguments, FinetuningArguments
 from tubelets.training.finetuning_data import split_by, videos_per_epoch
 
-# Spectrograms of the Audio Spectrogram Transformer's kind have windows of 25 ms, 10 ms apart.
-WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
-
 
 @dataclass(frozen=True)
 class Inputs:
@@ -72,8 +69,7 @@ class Inputs:
         """
         if self.extractor is None:
             return None
-        seconds = (self.extractor.max_length - 1) * HOP_SECONDS + WINDOW_SECONDS
-        return AudioSpec(self.extractor.sampling_rate, seconds, position)
+        return AudioSpec.filling(self.extractor.max_length, self.extractor.sampling_rate, position)
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
         """The normalised spectrogram `(frames, bands)` of a sound `(samples,)`."""

@@ -9,6 +9,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.sound_augmentations import SoundAugmentation
+from tubelets.masking.noise_masks import NOISE_TYPES
 from tubelets.models.mask_banks import load_mask_bank
 from tubelets.models.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.structured_noise.configuration_structured_noise_audio_video import StructuredNoiseAudioVideoConfig
@@ -128,7 +129,8 @@ def _masks(config: Any, part: str = "") -> Any:
     prefix = f"{part}_" if part else ""
     source = getattr(config, f"{prefix}mask_bank")
     if source is None:
-        _ = generator.bank
+        if generator.kind in NOISE_TYPES:
+            _ = generator.bank
         return generator
     options = {"count_rule": config.count_rule, **(getattr(config, f"{prefix}mask_options") or {})}
     if generator.kind == "regularized_blue":
