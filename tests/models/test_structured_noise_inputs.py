@@ -143,6 +143,14 @@ def test_collator_draws_from_each_clips_own_seed() -> None:
     assert StructuredNoiseAudioForPreTraining(config)(**batch).loss.isfinite()
 
 
+@pytest.mark.parametrize("mask_type", ["random", "blue2d", "regularized_blue"])
+def test_collator_knows_every_kind_of_mask(mask_type: str) -> None:
+    options = None if mask_type == "random" else {"bank_size": 2}
+    config = StructuredNoiseAudioConfig(max_length=64, mask_type=mask_type, mask_options=options)
+    batch = pretraining_collator(config)([{"waveform": torch.zeros(4000), "seed": seed} for seed in range(2)])
+    assert batch["bool_masked_pos"].sum(dim=1).tolist() == [batch["num_masked"]] * 2
+
+
 def test_masks_keep_their_place_in_either_token_order() -> None:
     items = [{"waveform": sound(), "seed": 5}]
     time, frequency = (
