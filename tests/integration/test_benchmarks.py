@@ -23,3 +23,13 @@ def test_pretraining_benchmark_measures_every_model(tmp_path: Path) -> None:
     measured = json.loads(output.read_text())["small/bf16"]
     assert set(measured) == {"transformers", "pixel", "sigma_mlp", "smile_clip"}
     assert all(values["seconds"] > 0 for values in measured.values())
+
+
+def test_mask_benchmark_measures_drawing_and_its_share_of_a_step(tmp_path: Path) -> None:
+    output = tmp_path / "numbers.json"
+    command = [sys.executable, str(ROOT / "scripts/benchmark_masks.py"), "--batch-size", "4", "--rounds", "1"]
+    command += ["--step-clips", "1", "--steps", "1", "--json", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    measured = json.loads(output.read_text())
+    assert all(values["ratio, batch"] > 0 for values in measured["drawing"].values())
+    assert 0 < measured["step"]["share"] < 1

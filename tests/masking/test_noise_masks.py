@@ -207,3 +207,14 @@ def test_bad_noise_is_refused():
         color_noise(torch.zeros(4, 4), "green", 1.0)
     with pytest.raises(ValueError, match="sigma must be positive"):
         gaussian_response((4, 4), (1.0, -1.0))
+
+
+@pytest.mark.parametrize("values", ["all different", "some equal", "all equal"])
+def test_thresholds_agree_with_a_full_sort(values):
+    noise = torch.randn(5, 3, 40, generator=generator(0))
+    if values != "all different":
+        noise = noise.round() if values == "some equal" else torch.zeros_like(noise)
+    for visible in (0, 1, 13, 39, 40):
+        order = noise.double().argsort(dim=-1, descending=True, stable=True)
+        expected = torch.ones(noise.shape, dtype=torch.bool).scatter(-1, order[..., :visible], False)
+        assert torch.equal(threshold_noise(noise, visible), expected)

@@ -211,8 +211,7 @@ class NoiseMaskGenerator:
         """
         if self.kind in ("random", "tube"):
             return self._plain(batch_size, generator).to(device)
-        flat_bank = self.bank.flatten()
-        crops = flat_bank[self._crop_indices(batch_size, self.bank.shape, generator)]
+        crops = self.bank.take(self._crop_indices(batch_size, self.bank.shape, generator))
         if self.kind == "regularized_blue":
             return crops.flatten(1).to(device)
         if self.kind.endswith("2d"):
