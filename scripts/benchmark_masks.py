@@ -1,9 +1,9 @@
 """Time drawing masks of coloured noise against the usual loop over clips, and beside a training step.
 
 Ours draws the masks of a batch at once, or, as the collators do for reproducible clips, one for each clip's own seed.
-The loop crops a volume of the same bank with NumPy for each clip and ranks it by sorting twice, as masks are usually
-made of noise. Rounds alternate between them, so that a busy machine disturbs them alike; times are medians. The share
-of a training step is that of the collator's draws in an optimiser step of VideoMAE under green noise.
+The loop crops and flips a volume of the same bank with NumPy for each clip and ranks it by sorting twice, as masks are
+usually made of noise. Rounds alternate between them, so that a busy machine disturbs them alike; times are medians. The
+share of a training step is that of the collator's draws in an optimiser step of VideoMAE under green noise.
 
 Examples:
   python scripts/benchmark_masks.py
@@ -37,7 +37,7 @@ SIZES = {
 
 
 def loop_over_clips(bank: np.ndarray, grid: Sequence[int], num_visible: int, clips: int, seed: int) -> np.ndarray:
-    """Crop noise for each clip and rank it by two sorts, time step by time step.
+    """Crop and flip noise for each clip and rank it by two sorts, time step by time step.
 
     Args:
         bank: volumes `(N, time, rows, columns)`; patterns that repeat have time 1.
@@ -56,6 +56,7 @@ def loop_over_clips(bank: np.ndarray, grid: Sequence[int], num_visible: int, cli
         volume = bank[numbers.integers(len(bank))]
         starts = [numbers.integers(have - want + 1) for have, want in zip(volume.shape, sides, strict=True)]
         crop = volume[tuple(slice(start, start + want) for start, want in zip(starts, sides, strict=True))]
+        crop = np.flip(crop, np.flatnonzero(numbers.random(3) < 0.5).tolist())
         order = np.argsort(-crop.reshape(sides[0], -1), axis=1)
         ranks = np.argsort(order, axis=1)
         masks.append(np.broadcast_to(ranks >= num_visible, (grid[0], grid[1] * grid[2])).reshape(-1))

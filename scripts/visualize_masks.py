@@ -1,30 +1,40 @@
-"""Draw every kind of mask for video: over real frames, with its spectrum and its correlation over time.
+"""Draw every kind of mask: over real frames and a real spectrogram, with its spectrum and its correlation over time.
 
-OUTPUT gets `masks.png` (what is left of a clip under each mask) and `statistics.png` (a mask, the mean spectrum of
-many, and how alike their time steps are). The clip is read from a video file; without one the package's own footage is
-used.
+OUTPUT gets `masks.png` (what is left of a clip under each mask), `statistics.png` (a mask, the mean spectrum of many,
+and how alike their time steps are), and the same of a spectrogram, `sound_masks.png` and `sound_statistics.png`.
+Without files the package's own footage and recordings are used; the sound is that of the video, if one is given.
 
 Examples:
   python scripts/visualize_masks.py runs/masks
   python scripts/visualize_masks.py runs/masks --video clip.mp4 --kinds tube green3d --mask-ratio 0.75
+  python scripts/visualize_masks.py runs/masks --audio song.ogg --audio-kinds random regularized_blue
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from tubelets import StructuredNoiseAudioConfig
 from tubelets.data.assets import FOOTAGE, AssetError, fetch
+from tubelets.data.audio import HOP_SECONDS, BadAudioError, decode_audio
 from tubelets.data.decoding import BadVideoError, read_clip
+from tubelets.data.sounds import game_sound_sources
 from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
-from tubelets.masking import MASK_TYPES, VIDEO_NOISE, build_mask_generator
+from tubelets.masking import MASK_TYPES, VIDEO_NOISE, MaskGenerator, build_mask_generator
+from tubelets.models.structured_noise.filterbanks import spectrogram
 from tubelets.visualization.figures import save_masks
-from tubelets.visualization.masks import save_mask_statistics
+from tubelets.visualization.masks import save_mask_statistics, save_sound_mask_statistics, save_sound_masks
 
 NUM_FRAMES, SIZE, PATCH = 16, 224, 16
 GRID = (NUM_FRAMES // 2, SIZE // PATCH, SIZE // PATCH)
+SAMPLING_RATE = 16000
+SOUND_KINDS = ("random", "red2d", "blue2d", "green2d", "regularized_blue")
+# Spectrogram frames, 10 ms each: what the audio models take of long recordings and of single words.
+LONGEST, SHORTEST = 1024, 128
 
 
 def read_frames(video: Path | None, stride: int) -> torch.Tensor:
@@ -36,35 +46,99 @@ def read_frames(video: Path | None, stride: int) -> torch.Tensor:
     return crop(read_clip(video, NUM_FRAMES, stride), torch.Generator())
 
 
+def read_sound(audio: Path | None, video: Path | None) -> torch.Tensor | None:
+    """The sound of a file, else of the video, else recordings of the package one after the other.
+
+    Returns:
+        float32 `(samples,)` at 16 kHz; None for a video whose sound cannot be read, which is said on stderr.
+    """
+    if audio is not None:
+        return decode_audio(audio, SAMPLING_RATE)
+    if video is None:
+        families = {source.family: source.path for source in game_sound_sources("train")}
+        return torch.cat([decode_audio(path, SAMPLING_RATE) for path in families.values()])
+    try:
+        return decode_audio(video, SAMPLING_RATE)
+    except BadAudioError as error:
+        print(f"visualize_masks: no masks of sound are drawn: {error}; name a file with --audio", file=sys.stderr)
+        return None
+
+
+def draw_video(frames: torch.Tensor, options: argparse.Namespace) -> list[Path]:
+    """Write the pictures of masks of video."""
+    generators = {}
+    for kind in options.kinds:
+        bank = {"bank_size": options.bank_size} if kind in VIDEO_NOISE else {}
+        generators[kind] = build_mask_generator(kind, GRID, options.mask_ratio, **bank)
+    drawn = draw(generators, options)
+    title = f"{options.mask_ratio:.0%} masked"
+    first = {kind: masks[0] for kind, masks in drawn.items()}
+    volumes = {kind: masks.view(-1, *GRID) for kind, masks in drawn.items()}
+    return [
+        save_masks(frames, first, GRID, options.output / "masks.png", title),
+        save_mask_statistics(volumes, options.output / "statistics.png", title),
+    ]
+
+
+def draw_sound(waveform: torch.Tensor, options: argparse.Namespace) -> list[Path]:
+    """Write the pictures of masks of sound, over as much of it as the audio models take."""
+    hops, patch = int(len(waveform) / SAMPLING_RATE / HOP_SECONDS), StructuredNoiseAudioConfig().patch_size
+    sizes: dict[str, Any] = {
+        "sampling_rate": SAMPLING_RATE,
+        "max_length": min(max(hops // patch * patch, SHORTEST), LONGEST),
+        "mask_ratio": options.audio_mask_ratio,
+        "decoder_type": "plain",  # which takes grids of any length
+    }
+    generators: dict[str, MaskGenerator] = {}
+    for kind in options.audio_kinds:
+        # A bank of regularized blue holds masks; others hold volumes that many masks are cropped from.
+        size = options.draws if kind == "regularized_blue" else options.bank_size
+        bank = None if kind == "random" else {"bank_size": size}
+        config = StructuredNoiseAudioConfig(mask_type=kind, mask_options=bank, **sizes)
+        generators[kind] = config.build_mask_generator()
+    drawn = draw(generators, options)
+    title = f"{options.audio_mask_ratio:.0%} masked"
+    maps = {kind: masks.view(-1, *config.audio_grid) for kind, masks in drawn.items()}
+    return [
+        save_sound_masks(spectrogram(waveform, config), maps, options.output / "sound_masks.png", title),
+        save_sound_mask_statistics(maps, options.output / "sound_statistics.png", title),
+    ]
+
+
+def draw(generators: dict[str, MaskGenerator], options: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """Masks of each kind, bool `(draws, tokens)`, all from the same seed."""
+    return {
+        kind: generator(options.draws, generator=torch.Generator().manual_seed(options.seed))
+        for kind, generator in generators.items()
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=Path, help="folder of the pictures")
     parser.add_argument("--video", type=Path, help="video file (default: footage of the package, fetched once)")
+    parser.add_argument(
+        "--audio", type=Path, help="sound file (default: the video's sound, or recordings, fetched once)"
+    )
     parser.add_argument("--stride", type=int, default=4, help="distance between frames (default: 4)")
-    parser.add_argument("--kinds", nargs="+", choices=MASK_TYPES, default=list(MASK_TYPES))
-    parser.add_argument("--mask-ratio", type=float, default=0.9)
+    parser.add_argument("--kinds", nargs="+", choices=MASK_TYPES, default=list(MASK_TYPES), help="of video")
+    parser.add_argument("--audio-kinds", nargs="+", choices=SOUND_KINDS, default=list(SOUND_KINDS), help="of sound")
+    parser.add_argument("--mask-ratio", type=float, default=0.9, help="of video (default: 0.9)")
+    parser.add_argument("--audio-mask-ratio", type=float, default=0.8, help="of sound (default: 0.8)")
     parser.add_argument("--draws", type=int, default=256, help="masks behind each spectrum (default: 256)")
     parser.add_argument("--bank-size", type=int, default=4, help="volumes of noise of each kind (default: 4)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:
-        frames = read_frames(options.video, options.stride)
-        drawn = {}
-        for kind in options.kinds:
-            bank = {"bank_size": options.bank_size} if kind in VIDEO_NOISE else {}
-            generator = build_mask_generator(kind, GRID, options.mask_ratio, **bank)
-            drawn[kind] = generator(options.draws, generator=torch.Generator().manual_seed(options.seed))
+        written = draw_video(read_frames(options.video, options.stride), options)
+        waveform = read_sound(options.audio, options.video)
+        if waveform is not None:
+            written += draw_sound(waveform, options)
     except (AssetError, BadVideoError, ValueError) as error:
         print(f"visualize_masks: {error}", file=sys.stderr)
         return 2
-    title = f"{options.mask_ratio:.0%} masked"
-    first = {kind: masks[0] for kind, masks in drawn.items()}
-    volumes = {kind: masks.view(-1, *GRID) for kind, masks in drawn.items()}
-    for path in (
-        save_masks(frames, first, GRID, options.output / "masks.png", title),
-        save_mask_statistics(volumes, options.output / "statistics.png", title),
-    ):
+    for path in written:
         print(f"wrote {path}")
     return 0
 

@@ -1,12 +1,15 @@
-"""What masks look like: their spectra, and how alike the time steps of a clip are."""
+"""What masks of video and sound look like: over a spectrogram, their spectra, and how alike their time steps are."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tubelets.visualization.figures import finish_figure, import_pyplot
+
+_LONGEST_LAG = 16  # of a sound's many time steps, that is drawn
 
 
 def spatial_spectrum(masks: Tensor) -> Tensor:
@@ -66,23 +69,99 @@ def save_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, title: s
     Raises:
         ValueError: if there is no kind.
     """
+    figure, columns = _statistics_figure(masks, 6.0)
+    for (example, spectrum, alike), drawn in zip(columns, masks.values(), strict=True):
+        example.imshow(drawn[0, 0].float(), cmap="gray_r", vmin=0, vmax=1)
+        spectrum.imshow(spatial_spectrum(drawn), cmap="magma", vmin=0)
+        _plot_correlation(alike, temporal_correlation(drawn))
+    return finish_figure(figure, path, title)
+
+
+def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
+    """The same for masks of spectrograms: time runs to the right, frequency upwards.
+
+    Args:
+        masks: names to bool `(B, time, bands)`, True = masked; a few hundred draws give smooth pictures.
+        path: PNG file to write.
+        title: heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there is no kind.
+    """
+    figure, columns = _statistics_figure(masks, 5.0)
+    for (example, spectrum, alike), drawn in zip(columns, masks.values(), strict=True):
+        example.imshow(drawn[0].T.float(), cmap="gray_r", vmin=0, vmax=1, origin="lower", aspect="auto")
+        # Both axes reach from -1/2 to 1/2 cycles a patch, however many patches there are.
+        power = spatial_spectrum(drawn[:, None]).T
+        spectrum.imshow(power, cmap="magma", vmin=0, origin="lower", aspect="auto")
+        _plot_correlation(alike, temporal_correlation(drawn[..., None])[: _LONGEST_LAG + 1])
+    return finish_figure(figure, path, title)
+
+
+def save_sound_masks(spectrogram: Tensor, masks: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
+    """Draw what is left of a spectrogram under several masks, one row a mask, beneath the whole.
+
+    Args:
+        spectrogram: float `(frames, bands)`; time is drawn to the right, frequency upwards.
+        masks: names to bool `(B, time, bands)`, True = masked, in patches; the first of each is drawn.
+        path: PNG file to write.
+        title: heading.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if there is no kind, or the patches do not tile the spectrogram.
+    """
+    _check_kinds(masks)
+    pyplot = import_pyplot()
+    figure, axes = pyplot.subplots(1 + len(masks), 1, figsize=(9, 1.5 * (1 + len(masks))), squeeze=False)
+    colours = pyplot.get_cmap("magma").with_extremes(bad="0.35")
+    low, high = spectrogram.min().item(), spectrogram.max().item()
+    rows = {"spectrogram": spectrogram} | {name: _hide(spectrogram, drawn[0]) for name, drawn in masks.items()}
+    for axis, (name, values) in zip(axes[:, 0], rows.items(), strict=True):
+        axis.imshow(values.T, cmap=colours, vmin=low, vmax=high, origin="lower", aspect="auto", interpolation="none")
+        axis.set_title(name, fontsize=9, loc="left")
+        axis.axis("off")
+    return finish_figure(figure, path, title)
+
+
+def _hide(spectrogram: Tensor, mask: Tensor) -> Tensor:
+    """A spectrogram `(frames, bands)` without numbers where the mask `(time, bands)` of its patches is True."""
+    (frames, bands), (time, rows) = spectrogram.shape, mask.shape
+    if frames % time or bands % rows:
+        raise ValueError(
+            f"masks of {(time, rows)} patches do not tile a spectrogram of {(frames, bands)} frames and bands"
+        )
+    hidden = mask.repeat_interleave(frames // time, 0).repeat_interleave(bands // rows, 1)
+    return spectrogram.masked_fill(hidden, torch.nan)
+
+
+def _check_kinds(masks: Mapping[str, Tensor]) -> None:
     if not masks:
         raise ValueError("there are no masks to draw; name at least one kind")
-    pyplot = import_pyplot()
-    figure, axes = pyplot.subplots(3, len(masks), figsize=(2.1 * len(masks), 6), squeeze=False)
-    for column, (name, drawn) in enumerate(masks.items()):
-        example, spectrum, alike = axes[:, column]
-        example.imshow(drawn[0, 0].float(), cmap="gray_r", vmin=0, vmax=1)
-        example.set_title(name, fontsize=9)
-        spectrum.imshow(spatial_spectrum(drawn), cmap="magma", vmin=0)
-        correlation = temporal_correlation(drawn)
-        alike.plot(correlation, marker=".")
-        alike.set_ylim(-0.5, 1.05)
-        alike.grid(alpha=0.3)
-        alike.tick_params(labelsize=7)
-        for axis in (example, spectrum):
-            axis.set_xticks([])
-            axis.set_yticks([])
+
+
+def _statistics_figure(masks: Mapping[str, Tensor], height: float) -> tuple[Any, list[Any]]:
+    """A figure and, for each kind, its three axes: an example, the spectrum, the correlation."""
+    _check_kinds(masks)
+    figure, axes = import_pyplot().subplots(3, len(masks), figsize=(2.1 * len(masks), height), squeeze=False)
+    for axis, name in zip(axes[0], masks, strict=True):
+        axis.set_title(name, fontsize=9)
     for axis, label in zip(axes[:, 0], ("a mask", "spectrum", "correlation over time"), strict=True):
         axis.set_ylabel(label, fontsize=8)
-    return finish_figure(figure, path, title)
+    for axis in axes[:2].flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return figure, list(axes.T)
+
+
+def _plot_correlation(axis: Any, correlation: Tensor) -> None:
+    axis.plot(correlation, marker=".")
+    axis.set_ylim(-0.5, 1.05)
+    axis.grid(alpha=0.3)
+    axis.tick_params(labelsize=7)
+    axis.set_xlabel("lag in time steps", fontsize=7)
