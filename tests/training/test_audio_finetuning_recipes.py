@@ -51,6 +51,12 @@ def test_every_recipe_is_expected() -> None:
     assert set(PATHS) == {*AUDIO, *CAV, DEMO}
 
 
+def test_the_recipe_of_studies_loads(tmp_path: Path) -> None:
+    _, data, args = load(RECIPES / "study_finetune_few_labels_sounds.yaml", tmp_path)
+    assert (args.max_steps, args.layer_decay, args.learning_rate) == (200, 0.75, pytest.approx(1e-3))
+    assert (data.roll, data.gain, data.mixup, data.multi_label) == ("waveform", 10, 0.0, False)
+
+
 @pytest.mark.parametrize("path", AUDIO, ids=task)
 def test_audio_recipes_follow_the_spec(path: Path, tmp_path: Path) -> None:
     model, data, args = load(path, tmp_path)

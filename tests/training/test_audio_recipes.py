@@ -26,6 +26,7 @@ HEARING = sorted(
     for path in (ROOT / "training" / "recipes").glob(f"structured_noise_{part}_*.yaml")
     if "finetune" not in path.stem
 )
+STUDY = ROOT / "training" / "recipes" / "study_audio_masks.yaml"
 GIVEN = ["--data.path=shards", "--run.output_dir=runs/x"]
 # Time slots of the grid and masked patches, where they are not those of AudioMAE on AudioSet or of CAV-MAE.
 GRIDS = {"maskspec": (62, 372), "esc50": (32, 205), "speech": (8, 52)}
@@ -71,7 +72,7 @@ def test_audio_recipes_follow_the_spec(path: Path) -> None:
         assert (optimization.epochs, optimization.warmup_epochs, optimization.weight_decay) == (*expected, 1e-4)
 
 
-@pytest.mark.parametrize("path", HEARING, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*HEARING, STUDY], ids=lambda path: path.stem)
 def test_audio_recipes_train_a_small_network(path: Path) -> None:
     small: dict[str, Any] = dict(SMALL)
     if "cav_mae" in path.stem:

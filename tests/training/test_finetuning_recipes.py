@@ -16,7 +16,7 @@ from tubelets.training.recipe import RecipeError
 PATHS = sorted(
     path
     for path in [*RECIPES.glob("*_finetune_*.yaml"), *RECIPES.glob("*_linear_probe_*.yaml")]
-    if not path.stem.startswith("structured_noise_")
+    if not path.stem.startswith("structured_noise_") and not path.stem.endswith("_sounds")
 )
 
 # sigma.md, sections 7.2 and 7.3; smile.md, section 6.2 for UCF-101 and HMDB-51.
