@@ -14,7 +14,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tubelets.data.assets import ASSETS, FOOTAGE, OBJECT_ASSETS, SOUND_ASSETS, AssetError, cache_dir, fetch
+from tubelets.data.asset_table import ASSETS, FOOTAGE, OBJECT_ASSETS, SOUND_ASSETS, default_cache_dir
+from tubelets.data.assets import AssetError, fetch
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def print_table() -> None:
     """Print every package and its clips."""
-    print(f"cache: {cache_dir()}")
+    print(f"cache: {default_cache_dir()}")
     for asset in (*ASSETS, *OBJECT_ASSETS, *SOUND_ASSETS):
         print(f"{asset.requirement}  {asset.size / 1e6:.1f} MB  {asset.licence}: {asset.description}")
         for clip in FOOTAGE:

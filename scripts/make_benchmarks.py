@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tubelets.data.assets import SOUNDS, AssetError
+from tubelets.data.asset_table import SOUNDS
+from tubelets.data.assets import AssetError
 from tubelets.data.camera_motion import CAMERA_MOTIONS, build_camera_motion
 from tubelets.data.decoding import BadVideoError
 from tubelets.data.moving_objects import OBJECT_MOTIONS, build_moving_objects

@@ -20,7 +20,8 @@ import torch
 from transformers import AutoModelForPreTraining
 
 from tubelets.data.annotations import VideoRecord, find_class_names
-from tubelets.data.assets import FOOTAGE, fetch
+from tubelets.data.asset_table import FOOTAGE
+from tubelets.data.assets import fetch
 from tubelets.data.camera_motion import CAMERA_MOTIONS
 from tubelets.data.decoding import read_clip
 from tubelets.data.shards import build_shards

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from tubelets import StructuredNoiseAudioConfig
-from tubelets.data.assets import FOOTAGE, AssetError, fetch
+from tubelets.data.asset_table import FOOTAGE
+from tubelets.data.assets import AssetError, fetch
 from tubelets.data.audio import HOP_SECONDS, BadAudioError, decode_audio
 from tubelets.data.decoding import BadVideoError, read_clip
 from tubelets.data.sounds import game_sound_sources

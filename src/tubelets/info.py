@@ -69,10 +69,10 @@ def _paths() -> dict[str, str]:
     from datasets import config as datasets_config
     from huggingface_hub import constants
 
-    from tubelets.data.assets import cache_dir
+    from tubelets.data.asset_table import default_cache_dir
 
     return {
-        "footage": str(cache_dir()),
+        "footage": str(default_cache_dir()),
         "TUBELETS_CACHE": os.environ.get("TUBELETS_CACHE", "not set"),
         "HF_HOME": constants.HF_HOME,
         "models from the Hub": constants.HF_HUB_CACHE,

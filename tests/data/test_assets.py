@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tubelets.data import assets
-from tubelets.data.assets import ASSETS, FOOTAGE, Asset, AssetError, Member, cache_dir, fetch
+from tubelets.data.asset_table import ASSETS, FOOTAGE, Asset, Member, default_cache_dir
+from tubelets.data.assets import AssetError, fetch
 from tubelets.data.decoding import open_video
 
 CONTENT = b"not really a video"
@@ -123,12 +124,12 @@ def test_members_of_source_archives_must_be_regular_files(tmp_path):
 
 def test_cache_folder(monkeypatch):
     monkeypatch.setenv("TUBELETS_CACHE", os.path.join("some", "where"))
-    assert cache_dir() == Path("some/where")
+    assert default_cache_dir() == Path("some/where")
     monkeypatch.delenv("TUBELETS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "caches")
-    assert cache_dir() == Path("caches/tubelets")
+    assert default_cache_dir() == Path("caches/tubelets")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_dir() == Path.home() / ".cache" / "tubelets"
+    assert default_cache_dir() == Path.home() / ".cache" / "tubelets"
 
 
 def test_the_table_is_consistent():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tubelets.data.assets import SOUNDS
+from tubelets.data.asset_table import SOUNDS
 from tubelets.data.audio import encode_audio
 from tubelets.data.sounds import SoundSource, build_game_sounds, mix_sound
 from tubelets.data.sources import open_source

@@ -17,7 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tubelets.data.annotations import VideoRecord
-from tubelets.data.assets import FOOTAGE, fetch
+from tubelets.data.asset_table import FOOTAGE
+from tubelets.data.assets import fetch
 from tubelets.data.decoding import encode_video, open_video
 from tubelets.data.sample_order import stable_seed
 from tubelets.data.shard_plan import ShardPlan

@@ -13,7 +13,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from tubelets.data.assets import EMOJI, OBJECT_ASSETS, fetch
+from tubelets.data.asset_table import EMOJI, OBJECT_ASSETS
+from tubelets.data.assets import fetch
 from tubelets.data.sample_order import stable_seed
 from tubelets.motion import weighted_by_alpha
 from tubelets.motion.shapes import COLOURS, SHAPES, draw_shapes

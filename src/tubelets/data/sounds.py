@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from tubelets.data.annotations import VideoRecord
-from tubelets.data.assets import SOUND_ASSETS, SOUNDS, fetch
+from tubelets.data.asset_table import SOUND_ASSETS, SOUNDS
+from tubelets.data.assets import fetch
 from tubelets.data.audio import decode_audio, encode_audio
 from tubelets.data.sample_order import stable_seed
 from tubelets.data.shard_plan import ShardPlan
