@@ -18,18 +18,13 @@ from torchvision.ops import StochasticDepth
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.videomae.modeling_videomae import (
-    VideoMAELayer,
-    VideoMAEPatchEmbeddings,
-    VideoMAESelfAttention,
-    eager_attention_forward,
-)
+from transformers.models.videomae.modeling_videomae import VideoMAELayer, VideoMAEPatchEmbeddings
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.models.heads import classification_loss
 from tubelets.models.loading import load_pretrained
+from tubelets.models.videomae.attention import TubeletsVideoMAESelfAttention
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
 from tubelets.models.videomae.pixels import normalize_pixels, pixel_targets
@@ -38,9 +33,6 @@ from tubelets.objectives import masked_regression_loss
 
 # What a pretraining checkpoint holds besides the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
-
-# Longest sequence for which plain attention is used in bfloat16 on CPU; see scripts/benchmark_pretraining.py.
-SHORT_SEQUENCE = 512
 
 
 @dataclass
@@ -84,31 +76,6 @@ class TubeletsVideoMAEEmbeddings(nn.Module):
         tokens = F.linear(tubes.flatten(2).to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
         positions = self.position_embeddings.to(tokens.dtype)
         return tokens + (positions if visible_ids is None else positions[0][visible_ids])
-
-
-class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
-    """Self-attention in which only the last `num_queries` tokens ask, and all answer."""
-
-    def forward(  # type: ignore[override]
-        self, hidden_states: Tensor, num_queries: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attend: `(B, N, width)` to `(B, num_queries or N, width)` and, if computed eagerly, the attention map."""
-        asking = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
-        query, key, value = (
-            projection(states).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
-            for projection, states in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
-        )
-        attend: Callable[..., tuple[Tensor, Tensor | None]] = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[2] <= SHORT_SEQUENCE:
-            # PyTorch's fused CPU kernel takes two to three times as long as plain products on these.
-            attend = eager_attention_forward
-        dropout = self.dropout_prob if self.training else 0.0
-        context, attention = attend(
-            self, query, key, value, None, is_causal=False, scaling=self.scaling, dropout=dropout
-        )
-        return context.flatten(2), attention
 
 
 class TubeletsVideoMAELayer(VideoMAELayer):

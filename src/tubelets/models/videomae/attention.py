@@ -1,0 +1,139 @@
+"""Self-attention of masked-video models, with a backward pass of its own for training in bfloat16 on CPU.
+
+PyTorch's fused CPU kernel spends five sixths of its time in the backward pass. Plain products need two thirds of that,
+as processors have instructions that multiply matrices of bfloat16; `scripts/benchmark_pretraining.py` shows what it is
+worth. No attention map is kept: the backward pass makes it again, in blocks of rows that stay in the cache.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.videomae.modeling_videomae import VideoMAESelfAttention, eager_attention_forward
+
+AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
+
+# Longest sequence for which plain attention is used in bfloat16 on CPU, where the fused kernel takes two to three times
+# as long.
+SHORT_SEQUENCE = 512
+
+# Entries of the attention map of one head that are worked on at a time.
+BLOCK_ENTRIES = 1 << 21
+
+# One pass over a block where public operations take three.
+_softmax_backward = torch.ops.aten._softmax_backward_data.out
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        ctx.save_for_backward(query, key, value)
+        ctx.scaling = scaling  # type: ignore[attr-defined]
+        return F.scaled_dot_product_attention(query, key, value, scale=scaling)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value = ctx.saved_tensors  # type: ignore[attr-defined]
+        scaling = ctx.scaling  # type: ignore[attr-defined]
+        heads = [x.flatten(0, 1).contiguous() for x in (query * scaling, key, value, gradient)]
+        changes = [torch.empty_like(x) for x in heads[:3]]
+        rows = max(BLOCK_ENTRIES // key.shape[2], 1)
+        scratch = query.new_empty(3, min(rows, query.shape[2]), key.shape[2])
+        for head in range(len(heads[0])):
+            _backward_of_head([x[head] for x in heads], [x[head] for x in changes], scratch)
+        changes[0].mul_(scaling)
+        by_query, by_key, by_value = (x.view(y.shape) for x, y in zip(changes, (query, key, value), strict=True))
+        return by_query, by_key, by_value, None
+
+
+def _backward_of_head(tensors: list[Tensor], changes: list[Tensor], scratch: Tensor) -> None:
+    """Write the gradients of one head; everything is a matrix `(tokens, width)`.
+
+    Args:
+        tensors: scaled queries, keys, values, and the gradient of the result.
+        changes: gradients of scaled queries, keys and values, to be written.
+        scratch: room for three blocks of the attention map, `(3, rows, keys)`.
+    """
+    query, key, value, gradient = tensors
+    for start in range(0, len(query), scratch.shape[1]):
+        asked, change = query[start : start + scratch.shape[1]], gradient[start : start + scratch.shape[1]]
+        scores, weights, by_score = scratch[:, : len(asked)]
+        torch.mm(asked, key.t(), out=scores)
+        torch.softmax(scores, dim=-1, out=weights)
+        by_weight = torch.mm(change, value.t(), out=scores)
+        _softmax_backward(by_weight, weights, -1, weights.dtype, grad_input=by_score)
+        torch.mm(by_score, key, out=changes[0][start : start + len(asked)])
+        keep = float(start > 0)  # the first block overwrites, the others add
+        changes[1].addmm_(by_score.t(), asked, beta=keep)
+        changes[2].addmm_(weights.t(), change, beta=keep)
+
+
+def blockwise_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Attend, with a backward pass for CPU; called as the functions of transformers' attention interface are.
+
+    Args:
+        module: the layer; not used.
+        query: `(B, heads, queries, width)`.
+        key: `(B, heads, keys, width)`.
+        value: `(B, heads, keys, width)`.
+        attention_mask: None; every query sees every key.
+        scaling: multiplies the scores.
+        **kwargs: `dropout`, which must be 0; others are ignored.
+
+    Returns:
+        `(B, queries, heads, width)` and None, as no attention map is kept. Differentiable once.
+
+    Raises:
+        ValueError: if a mask or dropout is asked for.
+
+    Example:
+        >>> query, key, value = torch.randn(3, 1, 2, 5, 8).unbind()
+        >>> blockwise_attention(nn.Identity(), query, key, value, None, scaling=8**-0.5)[0].shape
+        torch.Size([1, 5, 2, 8])
+    """
+    if attention_mask is not None or kwargs.get("dropout"):
+        raise ValueError("blockwise attention takes neither a mask nor dropout; use attn_implementation='sdpa'")
+    attended = _BlockwiseAttention.apply(query, key, value, scaling)
+    return attended.transpose(1, 2).contiguous(), None
+
+
+class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
+    """Self-attention in which only the last `num_queries` tokens ask, and all answer."""
+
+    def forward(  # type: ignore[override]
+        self, hidden_states: Tensor, num_queries: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend: `(B, N, width)` to `(B, num_queries or N, width)` and, if computed eagerly, the attention map."""
+        asking = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
+        query, key, value = (
+            projection(states).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+            for projection, states in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
+        )
+        dropout = self.dropout_prob if self.training else 0.0
+        attend = self.attention_function(query, key, dropout)
+        context, attention = attend(
+            self, query, key, value, None, is_causal=False, scaling=self.scaling, dropout=dropout
+        )
+        return context.flatten(2), attention
+
+    def attention_function(self, query: Tensor, key: Tensor, dropout: float) -> AttentionFunction:
+        """What attends: the implementation that was asked for, or what is faster in bfloat16 on CPU."""
+        if query.device.type == "cpu" and query.dtype == torch.bfloat16:
+            if key.shape[2] <= SHORT_SEQUENCE:
+                return eager_attention_forward
+            if self.config._attn_implementation == "sdpa" and not dropout and not torch.compiler.is_compiling():
+                return blockwise_attention
+        return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)

@@ -1,0 +1,103 @@
+"""Attention whose backward pass is made of matrix products, block by block, on CPU."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
+from tubelets.models.videomae import attention
+from tubelets.models.videomae.attention import blockwise_attention
+
+
+def attend(query, key, value):
+    return blockwise_attention(nn.Identity(), query, key, value, None, scaling=0.3)[0].transpose(1, 2)
+
+
+def tensors(dtype, queries=7, keys=10):
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((2, 3, queries, 8), (2, 3, keys, 8), (2, 3, keys, 8))
+    return [torch.randn(size, generator=generator, dtype=dtype).requires_grad_() for size in sizes]
+
+
+@pytest.mark.parametrize(
+    "entries", [1, 30, 41, 10_000]
+)  # one row a block, blocks that divide the rows, that do not, one
+def test_gradients_are_right(monkeypatch, entries):
+    monkeypatch.setattr(attention, "BLOCK_ENTRIES", entries)
+    assert torch.autograd.gradcheck(attend, tensors(torch.float64))
+
+
+def test_equals_the_fused_kernel_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK_ENTRIES", 200)
+    ours = tensors(torch.bfloat16, 64, 96)
+    exact = [tensor.detach().float().requires_grad_() for tensor in ours]
+    result, expected = attend(*ours), F.scaled_dot_product_attention(*exact, scale=0.3)
+    weights = torch.randn(result.shape, generator=torch.Generator().manual_seed(1))
+    (result * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(result.float(), expected, rtol=0.02, atol=0.02)
+    for tensor, reference in zip(ours, exact, strict=True):
+        error = (tensor.grad.float() - reference.grad).norm() / reference.grad.norm()
+        assert error < 0.01
+
+
+def test_queries_that_lie_apart_in_memory():
+    ours = [
+        tensor.transpose(1, 2).contiguous().transpose(1, 2).detach().requires_grad_()
+        for tensor in tensors(torch.float64)
+    ]
+    expected = F.scaled_dot_product_attention(*ours, scale=0.3)
+    wanted = torch.autograd.grad(expected.square().sum(), ours)
+    for found, right in zip(torch.autograd.grad(attend(*ours).square().sum(), ours), wanted, strict=True):
+        torch.testing.assert_close(found, right)
+
+
+def test_masks_and_dropout_are_refused():
+    states = tensors(torch.float32)
+    with pytest.raises(ValueError, match="neither a mask nor dropout"):
+        blockwise_attention(nn.Identity(), *states, None, scaling=1.0, dropout=0.1)
+
+
+def test_only_bfloat16_on_cpu_without_dropout_takes_it():
+    config = TubeletsVideoMAEConfig(attn_implementation="sdpa")
+    layer = attention.TubeletsVideoMAESelfAttention(config)
+    config._attn_implementation = "sdpa"
+
+    def chosen(length, dtype, dropout=0.0):
+        states = torch.empty(1, 1, length, 4, dtype=dtype)
+        return layer.attention_function(states, states, dropout).__name__
+
+    assert chosen(600, torch.bfloat16) == "blockwise_attention"
+    assert chosen(100, torch.bfloat16) == "eager_attention_forward"
+    assert chosen(600, torch.float32) == chosen(600, torch.bfloat16, dropout=0.1) == "sdpa_attention_forward"
+
+
+def test_a_model_learns_the_same_with_and_without(monkeypatch):
+    config = TubeletsVideoMAEConfig(
+        image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=64, decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=2,
+        decoder_intermediate_size=64, mask_ratio=0.5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = TubeletsVideoMAEForPreTraining(config).train()
+    mask = (torch.arange(32) % 2 == 0).expand(2, -1)
+    clips = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+
+    calls = []
+    monkeypatch.setattr(
+        attention, "blockwise_attention", lambda *a, **k: calls.append(a) or blockwise_attention(*a, **k)
+    )
+
+    def gradients(short_sequence):
+        monkeypatch.setattr(attention, "SHORT_SEQUENCE", short_sequence)
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(clips, bool_masked_pos=mask).loss
+        loss.backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+    plain, blockwise = gradients(512), gradients(0)
+    assert len(calls) == 3  # one block of the encoder, two of the decoder
+    for name, expected in plain.items():
+        assert (blockwise[name] - expected).norm() <= 0.05 * expected.norm() + 1e-6, name
