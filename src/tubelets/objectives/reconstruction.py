@@ -78,7 +78,10 @@ class _MeanSquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, predictions: Tensor, targets: Tensor) -> Tensor:
-        difference = predictions - targets.float()  # float32 by promotion, without a copy of the predictions
+        if predictions.dtype in (torch.bfloat16, torch.float16):
+            difference = predictions.float().sub_(targets)  # one new tensor of this size: promotion would make two
+        else:
+            difference = predictions - targets.float()
         ctx.save_for_backward(difference.to(predictions.dtype))
         return torch.linalg.vector_norm(difference).square() / difference.numel()
 

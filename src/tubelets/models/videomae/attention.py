@@ -20,8 +20,8 @@ AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 # as long.
 SHORT_SEQUENCE = 512
 
-# Entries of the attention map of one head that are worked on at a time.
-BLOCK_ENTRIES = 1 << 21
+# Entries of attention maps that are worked on at a time, some megabytes in bfloat16: two heads of 16 frames.
+BLOCK_ENTRIES = 5 << 20
 
 # One pass over a block where public operations take three.
 _softmax_backward = torch.ops.aten._softmax_backward_data.out
@@ -37,39 +37,48 @@ class _BlockwiseAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        query, key, value = ctx.saved_tensors  # type: ignore[attr-defined]
-        scaling = ctx.scaling  # type: ignore[attr-defined]
-        heads = [x.flatten(0, 1).contiguous() for x in (query * scaling, key, value, gradient)]
-        changes = [torch.empty_like(x) for x in heads[:3]]
-        rows = max(BLOCK_ENTRIES // key.shape[2], 1)
-        scratch = query.new_empty(3, min(rows, query.shape[2]), key.shape[2])
-        for head in range(len(heads[0])):
-            _backward_of_head([x[head] for x in heads], [x[head] for x in changes], scratch)
-        changes[0].mul_(scaling)
-        by_query, by_key, by_value = (x.view(y.shape) for x, y in zip(changes, (query, key, value), strict=True))
-        return by_query, by_key, by_value, None
+        states: tuple[Tensor, ...] = ctx.saved_tensors  # type: ignore[attr-defined]
+        query, key, value, change = (x.contiguous().flatten(0, 1) for x in (*states, gradient))
+        query = query * ctx.scaling  # type: ignore[attr-defined]
+        tensors = query, key, value, change, query.mT.contiguous(), change.mT.contiguous()
+        changes = torch.empty_like(query), *query.new_empty(2, len(key), key.shape[2], key.shape[1])
+        rows = min(max(BLOCK_ENTRIES // key.shape[1], 1), query.shape[1])
+        group = min(max(BLOCK_ENTRIES // (rows * key.shape[1]), 1), len(query))
+        scratch = query.new_empty(3, group, rows, key.shape[1])
+        for first in range(0, len(query), group):
+            heads = slice(first, first + group)
+            _backward_of_heads([x[heads] for x in tensors], [x[heads] for x in changes], scratch)
+        by_query, by_key, by_value = changes[0].mul_(ctx.scaling), changes[1].mT, changes[2].mT  # type: ignore[attr-defined]
+        sizes = states[0].shape[:2]
+        return by_query.unflatten(0, sizes), by_key.unflatten(0, sizes), by_value.unflatten(0, sizes), None
 
 
-def _backward_of_head(tensors: list[Tensor], changes: list[Tensor], scratch: Tensor) -> None:
-    """Write the gradients of one head; everything is a matrix `(tokens, width)`.
+def _backward_of_heads(tensors: list[Tensor], changes: list[Tensor], scratch: Tensor) -> None:
+    """Write the gradients of some heads, block of rows by block.
 
     Args:
-        tensors: scaled queries, keys, values, and the gradient of the result.
-        changes: gradients of scaled queries, keys and values, to be written.
-        scratch: room for three blocks of the attention map, `(3, rows, keys)`.
+        tensors: scaled queries, keys, values and the gradient of the result, each `(heads, tokens, width)`; queries and
+            gradient once more as `(heads, width, tokens)`. So a block of the map always is a factor as it lies in
+            memory: to turn it takes longer than to multiply it.
+        changes: gradients to be written, of the scaled queries `(heads, tokens, width)`, of keys and of values
+            `(heads, width, tokens)`.
+        scratch: room for three blocks of the attention map, `(3, heads or more, rows, keys)`.
     """
-    query, key, value, gradient = tensors
-    for start in range(0, len(query), scratch.shape[1]):
-        asked, change = query[start : start + scratch.shape[1]], gradient[start : start + scratch.shape[1]]
-        scores, weights, by_score = scratch[:, : len(asked)]
-        torch.mm(asked, key.t(), out=scores)
+    query, key, value, gradient, query_t, gradient_t = tensors
+    for start in range(0, query.shape[1], scratch.shape[2]):
+        block = slice(start, start + scratch.shape[2])
+        asked, change = query[:, block], gradient[:, block]
+        scores, weights, by_score = scratch[:, : len(asked), : asked.shape[1]]
+        torch.bmm(asked, key.mT, out=scores)
         torch.softmax(scores, dim=-1, out=weights)
-        by_weight = torch.mm(change, value.t(), out=scores)
+        by_weight = torch.bmm(change, value.mT, out=scores)
         _softmax_backward(by_weight, weights, -1, weights.dtype, grad_input=by_score)
-        torch.mm(by_score, key, out=changes[0][start : start + len(asked)])
-        keep = float(start > 0)  # the first block overwrites, the others add
-        changes[1].addmm_(by_score.t(), asked, beta=keep)
-        changes[2].addmm_(weights.t(), change, beta=keep)
+        torch.bmm(by_score, key, out=changes[0][:, block])
+        for total, left, right in ((changes[1], query_t, by_score), (changes[2], gradient_t, weights)):
+            if start == 0:
+                torch.bmm(left[..., block], right, out=total)
+            else:
+                total.baddbmm_(left[..., block], right)
 
 
 def blockwise_attention(
