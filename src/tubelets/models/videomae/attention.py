@@ -2,7 +2,7 @@
 
 PyTorch's fused CPU kernel spends five sixths of its time in the backward pass. Plain products need two thirds of that,
 as processors have instructions that multiply matrices of bfloat16; `scripts/benchmark_pretraining.py` shows what it is
-worth. No attention map is kept: the backward pass makes it again, in blocks of rows that stay in the cache.
+worth. No attention map is kept: the backward pass makes it again, a few heads or rows at a time.
 """
 
 from collections.abc import Callable
