@@ -271,8 +271,8 @@ def write_report(study: Study, results: list[dict[str, Any]], output: Path) -> N
         path, title = output / f"{benchmark}.png", f"{study.title}: {benchmark}"
         save_scores(summarize(results, benchmark), chance, path, title)
     losses = {
-        f"{result['method']}, seed {result['seed']}": [(line["step"], line["loss"]) for line in result["log"]]
-        for result in results
+        method: [[(line["step"], line["loss"]) for line in r["log"]] for r in results if r["method"] == method]
+        for method in _methods(results)
     }
     save_curves(losses, output / "losses.png", ("step", "pretraining loss"), study.title)
     print(text)

@@ -49,12 +49,15 @@ def save_scores(
 
 
 def save_curves(
-    curves: Mapping[str, Sequence[tuple[float, float]]], path: str | Path, labels: tuple[str, str], title: str = ""
+    curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]],
+    path: str | Path,
+    labels: tuple[str, str],
+    title: str = "",
 ) -> Path:
-    """Draw several lines into one picture.
+    """Draw several lines into one picture; on a logarithmic scale where they span more than a factor of ten.
 
     Args:
-        curves: by name, the points (x, y).
+        curves: by name, one or more lines of points (x, y), such as one for each seed; lines of a name share a colour.
         path: PNG file to write.
         labels: what x and y are.
         title: heading.
@@ -65,12 +68,17 @@ def save_curves(
     Raises:
         ValueError: if there is nothing to draw.
     """
-    if not any(curves.values()):
+    heights = [y for lines in curves.values() for points in lines for _, y in points]
+    if not heights:
         raise ValueError("there is no curve to draw")
     pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(7, 3.6))
-    for name, points in curves.items():
-        axis.plot([x for x, _ in points], [y for _, y in points], label=name)
+    for number, (name, lines) in enumerate(curves.items()):
+        for place, points in enumerate(lines):
+            label = name if place == 0 else None
+            axis.plot([x for x, _ in points], [y for _, y in points], label=label, color=f"C{number % 10}")
+    if min(heights) > 0 and max(heights) > 10 * min(heights):
+        axis.set_yscale("log")
     axis.set_xlabel(labels[0])
     axis.set_ylabel(labels[1])
     axis.grid(alpha=0.3)
