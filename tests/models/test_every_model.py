@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tubelets
-from tubelets.models.videomae import modeling_videomae
+from tubelets.models.videomae import attention, modeling_videomae
 from tubelets.models.videomae.tubes import sinusoid_table
 
 SIZES = {"image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 32, "num_hidden_layers": 2}
@@ -177,9 +177,9 @@ def test_bfloat16_is_finite(name: str, tmp_path: Path) -> None:
 
 @every_model
 def test_attention_kernels_agree_and_the_decoder_follows_the_choice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, calls, plain = scattered(name), [], modeling_videomae.eager_attention_forward
+    model, calls, plain = scattered(name), [], attention.eager_attention_forward
     monkeypatch.setattr(
-        modeling_videomae,
+        attention,
         "eager_attention_forward",
         lambda *args, **kwargs: (calls.append(1), plain(*args, **kwargs))[1],
     )
