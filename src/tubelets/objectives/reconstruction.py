@@ -78,8 +78,8 @@ class _MeanSquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, predictions: Tensor, targets: Tensor) -> Tensor:
-        if predictions.dtype in (torch.bfloat16, torch.float16):
-            difference = predictions.float().sub_(targets)  # one new tensor of this size: promotion would make two
+        if predictions.device.type == "cpu" and predictions.dtype in (torch.bfloat16, torch.float16):
+            difference = predictions.float().sub_(targets)  # one new tensor of this size; promotion makes two on CPU
         else:
             difference = predictions - targets.float()
         ctx.save_for_backward(difference.to(predictions.dtype))

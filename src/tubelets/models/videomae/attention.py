@@ -139,7 +139,13 @@ class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
         return context.flatten(2), attention
 
     def attention_function(self, query: Tensor, key: Tensor, dropout: float) -> AttentionFunction:
-        """What attends: the implementation that was asked for, or what is faster in bfloat16 on CPU."""
+        """What attends: the implementation that was asked for, or what is faster in bfloat16 on CPU.
+
+        Args:
+            query: `(B, heads, queries, width)`.
+            key: `(B, heads, keys, width)`.
+            dropout: probability in [0, 1] that a weight is dropped.
+        """
         if query.device.type == "cpu" and query.dtype == torch.bfloat16:
             if key.shape[2] <= SHORT_SEQUENCE:
                 return eager_attention_forward
