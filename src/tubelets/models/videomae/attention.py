@@ -1,8 +1,8 @@
-"""Self-attention of masked-video models, with a backward pass of its own for training in bfloat16 on CPU.
+"""Self-attention of masked-video models, made of matrix products for training in bfloat16 on CPU.
 
-PyTorch's fused CPU kernel spends five sixths of its time in the backward pass. Plain products need two thirds of that,
-as processors have instructions that multiply matrices of bfloat16; `scripts/benchmark_pretraining.py` shows what it is
-worth. No attention map is kept: the backward pass makes it again, a few heads or rows at a time.
+PyTorch's fused CPU kernel takes two to three times as long as plain products, as processors have instructions that
+multiply matrices of bfloat16; `scripts/benchmark_pretraining.py` shows what it is worth. No attention map is kept: it
+is made a head or a few rows at a time, so that it stays in the processor's cache, and again in the backward pass.
 """
 
 from collections.abc import Callable
@@ -20,8 +20,8 @@ AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 # as long.
 SHORT_SEQUENCE = 512
 
-# Entries of attention maps that are worked on at a time, some megabytes in bfloat16: two heads of 16 frames.
-BLOCK_ENTRIES = 5 << 20
+# Entries of attention maps that are worked on at a time, some megabytes in bfloat16: one head of 16 frames.
+BLOCK_ENTRIES = 5 << 19
 
 # One pass over a block where public operations take three.
 _softmax_backward = torch.ops.aten._softmax_backward_data.out
@@ -32,7 +32,20 @@ class _BlockwiseAttention(torch.autograd.Function):
     def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scaling = scaling  # type: ignore[attr-defined]
-        return F.scaled_dot_product_attention(query, key, value, scale=scaling)
+        sizes = query.shape[:2]
+        query, key, value = ((query * scaling).contiguous().flatten(0, 1), *(x.contiguous().flatten(0, 1) for x in (key, value)))
+        group, rows = block_sizes(*query.shape[:2], key.shape[1])
+        result = torch.empty_like(query)
+        scratch = query.new_empty(2, group, rows, key.shape[1])
+        for first in range(0, len(query), group):
+            heads = slice(first, first + group)
+            for start in range(0, query.shape[1], rows):
+                asked = query[heads, start : start + rows]
+                scores, weights = scratch[:, : len(asked), : asked.shape[1]]
+                torch.bmm(asked, key[heads].mT, out=scores)
+                torch.softmax(scores, dim=-1, out=weights)
+                torch.bmm(weights, value[heads], out=result[heads, start : start + rows])
+        return result.unflatten(0, sizes)
 
     @staticmethod
     @once_differentiable
@@ -42,8 +55,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         query = query * ctx.scaling  # type: ignore[attr-defined]
         tensors = query, key, value, change, query.mT.contiguous(), change.mT.contiguous()
         changes = torch.empty_like(query), *query.new_empty(2, len(key), key.shape[2], key.shape[1])
-        rows = min(max(BLOCK_ENTRIES // key.shape[1], 1), query.shape[1])
-        group = min(max(BLOCK_ENTRIES // (rows * key.shape[1]), 1), len(query))
+        group, rows = block_sizes(*query.shape[:2], key.shape[1])
         scratch = query.new_empty(3, group, rows, key.shape[1])
         for first in range(0, len(query), group):
             heads = slice(first, first + group)
@@ -51,6 +63,12 @@ class _BlockwiseAttention(torch.autograd.Function):
         by_query, by_key, by_value = changes[0].mul_(ctx.scaling), changes[1].mT, changes[2].mT  # type: ignore[attr-defined]
         sizes = states[0].shape[:2]
         return by_query.unflatten(0, sizes), by_key.unflatten(0, sizes), by_value.unflatten(0, sizes), None
+
+
+def block_sizes(heads: int, queries: int, keys: int) -> tuple[int, int]:
+    """How many heads and how many rows of each are worked on at a time, given what there is."""
+    rows = min(max(BLOCK_ENTRIES // keys, 1), queries)
+    return min(max(BLOCK_ENTRIES // (rows * keys), 1), heads), rows
 
 
 def _backward_of_heads(tensors: list[Tensor], changes: list[Tensor], scratch: Tensor) -> None:
