@@ -1,4 +1,4 @@
-"""Attention whose backward pass is made of matrix products, block by block, on CPU."""
+"""Attention that is made of matrix products, block by block, on CPU."""
 
 import pytest
 import torch

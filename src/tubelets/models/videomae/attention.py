@@ -8,7 +8,6 @@ is made a head or a few rows at a time, so that it stays in the processor's cach
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -32,20 +31,10 @@ class _BlockwiseAttention(torch.autograd.Function):
     def forward(ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.scaling = scaling  # type: ignore[attr-defined]
-        sizes = query.shape[:2]
-        query, key, value = ((query * scaling).contiguous().flatten(0, 1), *(x.contiguous().flatten(0, 1) for x in (key, value)))
-        group, rows = block_sizes(*query.shape[:2], key.shape[1])
-        result = torch.empty_like(query)
-        scratch = query.new_empty(2, group, rows, key.shape[1])
-        for first in range(0, len(query), group):
-            heads = slice(first, first + group)
-            for start in range(0, query.shape[1], rows):
-                asked = query[heads, start : start + rows]
-                scores, weights = scratch[:, : len(asked), : asked.shape[1]]
-                torch.bmm(asked, key[heads].mT, out=scores)
-                torch.softmax(scores, dim=-1, out=weights)
-                torch.bmm(weights, value[heads], out=result[heads, start : start + rows])
-        return result.unflatten(0, sizes)
+        result = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        tensors = [x.contiguous().flatten(0, 1) for x in (query * scaling, key, value)]
+        _forward_in_blocks(tensors, result.flatten(0, 1))
+        return result
 
     @staticmethod
     @once_differentiable
@@ -55,7 +44,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         query = query * ctx.scaling  # type: ignore[attr-defined]
         tensors = query, key, value, change, query.mT.contiguous(), change.mT.contiguous()
         changes = torch.empty_like(query), *query.new_empty(2, len(key), key.shape[2], key.shape[1])
-        group, rows = block_sizes(*query.shape[:2], key.shape[1])
+        group, rows = block_sizes(len(query), query.shape[1], key.shape[1])
         scratch = query.new_empty(3, group, rows, key.shape[1])
         for first in range(0, len(query), group):
             heads = slice(first, first + group)
@@ -65,8 +54,41 @@ class _BlockwiseAttention(torch.autograd.Function):
         return by_query.unflatten(0, sizes), by_key.unflatten(0, sizes), by_value.unflatten(0, sizes), None
 
 
+def _forward_in_blocks(tensors: list[Tensor], result: Tensor) -> None:
+    """Write what queries see.
+
+    Args:
+        tensors: scaled queries, keys and values, each `(heads, tokens, width)`.
+        result: to be written, `(heads, queries, width)`.
+    """
+    query, key, value = tensors
+    group, rows = block_sizes(len(query), query.shape[1], key.shape[1])
+    scratch = query.new_empty(2, group, rows, key.shape[1])
+    for first in range(0, len(query), group):
+        heads = slice(first, first + group)
+        for start in range(0, query.shape[1], rows):
+            asked = query[heads, start : start + rows]
+            scores, weights = scratch[:, : len(asked), : asked.shape[1]]
+            torch.bmm(asked, key[heads].mT, out=scores)
+            torch.softmax(scores, dim=-1, out=weights)
+            torch.bmm(weights, value[heads], out=result[heads, start : start + rows])
+
+
 def block_sizes(heads: int, queries: int, keys: int) -> tuple[int, int]:
-    """How many heads and how many rows of each are worked on at a time, given what there is."""
+    """How many heads, and how many rows of each, are worked on at a time.
+
+    Args:
+        heads: heads of all clips together.
+        queries: rows of a head.
+        keys: columns of a head.
+
+    Returns:
+        Both numbers, each at least 1 and no more than there are.
+
+    Example:
+        >>> block_sizes(6, 1568, 1568), block_sizes(6, 200, 600), block_sizes(6, 4000, 4000)
+        ((1, 1568), (6, 200), (1, 655))
+    """
     rows = min(max(BLOCK_ENTRIES // keys, 1), queries)
     return min(max(BLOCK_ENTRIES // (rows * keys), 1), heads), rows
 
@@ -109,7 +131,7 @@ def blockwise_attention(
     scaling: float,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
-    """Attend, with a backward pass for CPU; called as the functions of transformers' attention interface are.
+    """Attend by matrix products on CPU; called as the functions of transformers' attention interface are.
 
     Args:
         module: the layer; not used.

@@ -10,6 +10,9 @@ from tubelets.objectives import standardize_tubes_
 # Added to the deviation of a tube's pixels on the scale [0, 1] (sigma.md, section 3).
 PIXEL_EPS = 1e-6
 
+# Tubes of each clip whose targets are made at a time on CPUs; some hundred kilobytes.
+CPU_BLOCK_TOKENS = 128
+
 
 def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_dim: int) -> tuple[Tensor, Tensor]:
     shape = [-1 if dim == channel_dim else 1 for dim in range(like.ndim)]
@@ -47,8 +50,19 @@ def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVide
     Returns:
         float32 `(B, M, pixels_per_tube)`, ordered frame, row, column, channel with the channel fastest.
     """
-    # The gather keeps the video's order of dimensions in memory, frames before channels: statistics are taken in that
-    # layout and in place, because new memory of this size costs more than the arithmetic.
+    if pixel_values.device.type == "cpu" and not torch.compiler.is_compiling():
+        # New memory costs more than the arithmetic there: a few tubes at a time stay in the processor's cache.
+        blocks = masked_ids.split(CPU_BLOCK_TOKENS, dim=1)
+        targets = torch.empty(*masked_ids.shape, config.pixels_per_tube)
+        for block, ids in zip(targets.split(CPU_BLOCK_TOKENS, dim=1), blocks, strict=True):
+            block.copy_(_tube_targets(pixel_values, ids, config))
+        return targets
+    return _tube_targets(pixel_values, masked_ids, config)
+
+
+def _tube_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVideoMAEConfig) -> Tensor:
+    """Targets of some tubes; see `pixel_targets`."""
+    # Statistics are taken in the video's own layout, frames before pixels, and in place.
     tubes = gather_tubes(pixel_values, masked_ids, config).float().flatten(4)  # (B, M, channels, frames, pixels)
     raw = pixel_values.dtype == torch.uint8
     mean, std = _channel_statistics(config, tubes, channel_dim=2)
