@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tubelets.models.convolutional.factorized import PointwiseConv3d, SpatialConv3d, TemporalConv3d
 from tubelets.models.convolutional.modeling_convolutional import ConvolutionalForVideoClassification, ConvolutionalModel
+from tubelets.models.convolutional.volume import VolumeConv3d
 from tubelets.models.r2plus1d_native.configuration_r2plus1d_native import R2Plus1DNativeConfig
 
 
@@ -44,7 +45,7 @@ class AvidStem(nn.Sequential):
 
     def __init__(self, config: R2Plus1DNativeConfig) -> None:
         size = config.hidden_sizes[0]
-        convolution = nn.Conv3d(config.num_channels, size, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
+        convolution = VolumeConv3d(config.num_channels, size, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
         super().__init__(
             convolution,
             _norm(config, size),

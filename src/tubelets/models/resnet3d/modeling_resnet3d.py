@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tubelets.models.convolutional.factorized import PointwiseConv3d, SpatialConv3d, TemporalConv3d
 from tubelets.models.convolutional.modeling_convolutional import ConvolutionalForVideoClassification, ConvolutionalModel
+from tubelets.models.convolutional.volume import VolumeConv3d
 from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig
 
 
@@ -30,7 +31,7 @@ def _norm(config: ResNet3DConfig, size: int) -> nn.BatchNorm3d:
 def _convolution(config: ResNet3DConfig, size_in: int, size_out: int, middle: int, stride: int) -> nn.Module:
     """A 3 x 3 x 3 convolution, or its two factors with batch norm and ReLU between them."""
     if config.convolution == "3d":
-        return nn.Conv3d(size_in, size_out, 3, stride, 1, bias=False)
+        return VolumeConv3d(size_in, size_out, 3, stride, 1, bias=False)
     return nn.Sequential(
         SpatialConv3d(size_in, middle, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
         _norm(config, middle),
@@ -46,7 +47,7 @@ class ResNet3DStem(nn.Sequential):
         channels, width = config.num_channels, config.hidden_sizes[0]
         layers: list[nn.Module]
         if config.convolution == "3d":
-            layers = [nn.Conv3d(channels, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)]
+            layers = [VolumeConv3d(channels, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)]
         else:
             middle = config.stem_size
             layers = [
@@ -67,7 +68,7 @@ class ResNet3DBlock(nn.Module):
         first, shortcut = _convolution(config, size_in, size_out, middle, stride), (stride, stride, stride)
         if dilated:
             shortcut = (1, stride, stride)
-            first = nn.Conv3d(size_in, size_out, 3, shortcut, (2, 1, 1), (2, 1, 1), bias=False)
+            first = VolumeConv3d(size_in, size_out, 3, shortcut, (2, 1, 1), (2, 1, 1), bias=False)
         self.conv1 = nn.Sequential(first, _norm(config, size_out), nn.ReLU(inplace=True))
         self.conv2 = nn.Sequential(_convolution(config, size_out, size_out, middle, 1), _norm(config, size_out))
         self.relu = nn.ReLU(inplace=True)
