@@ -58,7 +58,8 @@ class Study:
     Attributes:
         title: heading of table and picture.
         benchmarks: by name in `BENCHMARKS`, arguments of its builder; the first one's clips are pretrained on.
-        methods: by title, `recipe` (a path from the repository's root) and `overrides` (fields of the recipe).
+        methods: by title, `recipe` (a path from the repository's root) and `overrides` (fields of the recipe), or
+            `stages`, a list of such mappings: each stage starts from the weights of the one before it.
         seeds: of pretraining, random twins and fine-tuning.
         frozen: arguments of `evaluate_frozen`.
         finetuning: `recipe` and `overrides` for the fine-tuning `script`, `training/run_video_classification.py`
@@ -97,6 +98,11 @@ def flags(overrides: Mapping[str, Any]) -> list[str]:
     return [f"--{name}={value}" for name, value in overrides.items()]
 
 
+def stages(method: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Pretraining runs of a method, in order: its `stages`, or the method itself."""
+    return method.get("stages", [method])
+
+
 def slug(title: str) -> str:
     """A folder name."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
@@ -120,20 +126,24 @@ class Runner:
         for name, options in self.study.benchmarks.items():
             BENCHMARKS[name](self.shards[name], **options)
 
-    def pretrain(self, method: str, seed: int) -> Path:
-        """The folder of a pretrained model."""
-        content = self.study.methods[method]
-        folder = self.output / "pretraining" / f"{slug(method)}-{seed}"
+    def pretrain(self, method: str, seed: int) -> list[Path]:
+        """The folders of the models that the stages of a method make."""
         shards = next(iter(self.shards.values()))
-        overrides = {"data.path": shards, "run.output_dir": folder, "run.seed": seed}
-        overrides |= content.get("overrides", {})
-        if self.max_steps is not None:
-            overrides["optimization.max_steps"] = self.max_steps
-        run(
-            ["training/run_pretraining.py", content["recipe"], *flags(overrides)],
-            folder / "final" / "training_summary.json",
-        )
-        return folder / "final"
+        models: list[Path] = []
+        for number, stage in enumerate(stages(self.study.methods[method]), start=1):
+            folder = self.output / "pretraining" / f"{slug(method)}-{seed}{f'-stage{number}' if number > 1 else ''}"
+            overrides = {"data.path": shards, "run.output_dir": folder, "run.seed": seed}
+            if models:
+                overrides["model.init_from"] = models[-1]
+            overrides |= stage.get("overrides", {})
+            if self.max_steps is not None:
+                overrides["optimization.max_steps"] = self.max_steps
+            run(
+                ["training/run_pretraining.py", stage["recipe"], *flags(overrides)],
+                folder / "final" / "training_summary.json",
+            )
+            models.append(folder / "final")
+        return models
 
     def measure_frozen(self, model_folder: Path, name: str, benchmark: str, seed: int) -> dict[str, Any]:
         """Numbers of `evaluate_frozen`, with an attentive probe on the tokens."""
@@ -186,7 +196,8 @@ class Runner:
         """Everything about one method and one seed: pretrained, and its random twin."""
         started = time.perf_counter()
         name = f"{slug(method)}-{seed}"
-        pretrained = self.pretrain(method, seed)
+        models = self.pretrain(method, seed)
+        pretrained = models[-1]
         twin = save_random_twin(pretrained, self.output / "random" / name, seed)
         weights = model_fingerprint(load_auto(AutoModel, twin))
         result: dict[str, Any] = {
@@ -195,14 +206,22 @@ class Runner:
             "pretrained": self.scores(pretrained, name, seed),
             "random": self.scores(twin, f"random-{weights[:12]}-{seed}", seed),
         }
-        result["log"] = [
-            {name: line[name] for name in ("step", "loss") if name in line}
-            for line in read_log(pretrained.parent / "training_log.jsonl")
-        ]
-        summary = json.loads((pretrained / "training_summary.json").read_text(encoding="utf-8"))
-        result["pretraining"] = {name: summary[name] for name in ("steps", "clips_seen", "seconds", "device")}
+        result["log"], result["pretraining"] = join_logs(models)
         print(f"{method}, seed {seed}: {time.perf_counter() - started:.0f} s now", flush=True)
         return result
+
+
+def join_logs(models: list[Path]) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Losses and length of a pretraining, its stages one after the other."""
+    losses: list[dict[str, float]] = []
+    total: dict[str, Any] = {"steps": 0, "clips_seen": 0, "seconds": 0.0}
+    for model in models:
+        lines = read_log(model.parent / "training_log.jsonl")
+        losses += [{"step": total["steps"] + line["step"], "loss": line["loss"]} for line in lines if "loss" in line]
+        summary = json.loads((model / "training_summary.json").read_text(encoding="utf-8"))
+        total = {name: total[name] + summary[name] for name in ("steps", "clips_seen", "seconds")}
+        total["device"] = summary["device"]
+    return losses, total
 
 
 def summarize(results: list[dict[str, Any]], benchmark: str) -> dict[str, dict[str, tuple[float, float]]]:
@@ -282,9 +301,9 @@ def load_study(path: str) -> Study:
     """Read a study file and check the recipes it names."""
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     study = Study(**content)
-    for method in study.methods.values():
-        words = flags({"data.path": "shards", "run.output_dir": "runs", **method.get("overrides", {})})
-        load_recipe(ROOT / method["recipe"], words)
+    for stage in (stage for method in study.methods.values() for stage in stages(method)):
+        words = flags({"data.path": "shards", "run.output_dir": "runs", **stage.get("overrides", {})})
+        load_recipe(ROOT / stage["recipe"], words)
     return study
 
 

@@ -44,14 +44,19 @@ def small_study(path):
     """The published study with everything small."""
     content = yaml.safe_load((ROOT / "training/studies/masked_pixels.yaml").read_text())
     content["benchmarks"] = {"camera_motion": {"num_clips": {"train": 32, "test": 16}}}
-    content["methods"]["again"] = {"recipe": content["methods"]["masked pixels"]["recipe"]}
+    recipe = content["methods"]["masked pixels"]["recipe"]
     overrides = {
         "model.config.hidden_size": 32, "model.config.num_attention_heads": 2, "model.config.num_hidden_layers": 1,
         "model.config.intermediate_size": 32, "model.config.decoder_num_hidden_layers": 1,
         "data.num_workers": 0, "run.logging_steps": 1, "run.batch_size": 8, "optimization.global_batch_size": 8,
     }  # fmt: skip
     content["methods"]["masked pixels"]["overrides"] = overrides
-    content["methods"]["again"]["overrides"] = overrides | {"model.config.mask_type": "tube"}
+    content["methods"]["again"] = {
+        "stages": [
+            {"recipe": recipe, "overrides": overrides},
+            {"recipe": recipe, "overrides": overrides | {"model.config.mask_type": "tube"}},
+        ]
+    }
     content["seeds"], content["shots"] = [1], [1]
     content["frozen"] = {"shots": [2], "draws": 1, "attentive": {"steps": 2, "num_heads": 2}}
     content["finetuning"]["overrides"] = {
@@ -72,7 +77,13 @@ def test_a_study_is_measured_cached_and_written(script, tmp_path, monkeypatch, c
         pretrained, random = (result[name]["camera_motion"]["scores"] for name in ("pretrained", "random"))
         assert set(pretrained) == set(random)
         assert {"kNN", "linear probe", "attentive probe", "2-shot linear", "1-shot fine-tuning"} == set(random)
-        assert [line["step"] for line in result["log"]] == [1, 2]
+        steps = 2 if result["method"] == "masked pixels" else 4  # the second one has two stages
+        assert [line["step"] for line in result["log"]] == list(range(1, steps + 1))
+        assert result["pretraining"]["steps"] == steps
+    # The second stage starts where the first one ended.
+    folder = tmp_path / "out" / "pretraining"
+    recipe = yaml.safe_load((folder / "again-1-stage2" / "recipe.yaml").read_text())
+    assert recipe["model"]["init_from"] == str(folder / "again-1" / "final")
     table = (tmp_path / "out" / "study.md").read_text()
     # Both methods have the same network, so there is one random twin.
     assert [line.split(" | ")[0] for line in table.splitlines()[2:5]] == [
@@ -124,6 +135,7 @@ def test_published_studies_load(script, path):
             {"methods": {"m": {"recipe": "training/recipes/study_videomae_pixels.yaml", "overrides": {"run.sed": 1}}}},
             "seed",
         ),
+        ({"methods": {"m": {"stages": [{"recipe": "training/recipes/none.yaml"}]}}}, "no recipe at"),
     ],
 )
 def test_bad_studies_are_refused_before_anything_is_built(script, tmp_path, monkeypatch, capsys, change, message):

@@ -64,6 +64,26 @@ def test_patches_come_from_the_query_and_move() -> None:
     assert (white[0] != white[-1]).any(), "the patches do not move"
 
 
+def test_patches_of_its_own_move_alike_in_both_clips() -> None:
+    given = items(2)
+    given[0]["pixel_values"] = torch.full_like(given[0]["pixel_values"], 255)
+    given[1]["pixel_values"] = torch.zeros_like(given[1]["pixel_values"])
+    changes = {"colour_probability": 0.0, "patch_transformation": "none"}
+    _, queries, keys = collate(given, **changes, patches="own")
+    for clips in (queries, keys):  # white on white and black on black, but for their rims
+        assert ((clips >= 250) | (clips <= 5)).float().mean() > 0.97
+    clips, queries, keys = collate(items(6), **changes, patches="own", patch_scales=(64.0,))
+    _, shared_queries, shared_keys = collate(items(6), **changes, patch_scales=(64.0,))
+    assert torch.equal(queries, shared_queries)
+    partners = clips.roll(3, dims=0)
+    covered, own = (shared_keys != partners).any(dim=2), (keys != partners).any(dim=2)
+    # In the frame that a patch is cut from it lies on itself.
+    assert (covered & own).float().sum() > 0.6 * covered.float().sum()
+    assert (own & ~covered).float().mean() < 0.01
+    equal = (queries.int() - keys.int()).abs().amax(dim=2) <= 60
+    assert equal[covered].float().mean() < 0.2, "the two clips look alike"
+
+
 def test_still_backgrounds_leave_only_patches_moving() -> None:
     _, queries, _ = collate(items(4), colour_probability=0.0, still_probability=1.0, motion_type="none",
                             patch_transformation="none", size_velocity=0.0)  # fmt: skip

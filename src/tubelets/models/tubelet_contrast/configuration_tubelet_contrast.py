@@ -34,6 +34,9 @@ class TubeletContrastConfig(ConvolutionalConfig):
             away which belong together; not needed with synchronised batch norm, which the authors used.
         contrast: what a pair of clips shares. `tubelet`: moving patches, over clips of different videos; `temporal`:
             the video, and nothing is pasted; the baseline (tubelet_contrast.md, section 4.5).
+        patches: what moves over the two clips of a pair. `shared`, the paper's: patches of the query over both. `own`:
+            each clip shows patches of its own, which move alike, so that a pair has no looks in common. Ours, for a
+            second stage that starts from weights of the first: from random weights nothing is learned for long.
         num_tubelets: patches of a pair.
         motion_type: path of a patch: `gaussian` is smooth, `linear` goes straight between key frames, `none` rests.
         patch_transformation: what else a patch does: `rotation`, `shear` or `none`. Scaling is `size_velocity`.
@@ -79,6 +82,7 @@ class TubeletContrastConfig(ConvolutionalConfig):
     key_encoder: Literal["momentum", "shared"] = "momentum"
     shuffle_batches: bool = False
     contrast: Literal["tubelet", "temporal"] = "tubelet"
+    patches: Literal["shared", "own"] = "shared"
     num_tubelets: int = 2
     motion_type: Literal["gaussian", "linear", "none"] = "gaussian"
     patch_transformation: Literal["rotation", "shear", "none"] = "rotation"

@@ -95,7 +95,7 @@ class TubeletContrastCollator:
         return clips[torch.arange(count)[:, None], order]
 
     def paste(self, queries: Tensor, keys: Tensor, generator: torch.Generator) -> None:
-        """Cut patches from the queries and move them over both clips of each pair, in place.
+        """Move patches over both clips of each pair, in place: the query's, or each clip its own.
 
         Args:
             queries: uint8 `(pairs, frames, 3, height, width)`, contiguous.
@@ -105,5 +105,6 @@ class TubeletContrastCollator:
         count, frames, _, height, width = queries.shape
         motion = sample_motion(self.motion_settings, count, frames, (height, width), generator)
         patches = crop_patches(queries, motion)
-        for clips in (queries, keys):
-            render(clips, motion, patches, inplace=True)
+        key_patches = crop_patches(keys, motion) if self.config.patches == "own" else patches
+        render(queries, motion, patches, inplace=True)
+        render(keys, motion, key_patches, inplace=True)
