@@ -1,7 +1,7 @@
 """The main job on real footage: fetch, shard, pretrain, reload, measure and draw what was learned.
 
 Two models are pretrained: a tiny SIGMA, for the sake of all parts, and a small Tubelet-Contrast, which learns something
-in a few minutes. Both are measured beside their random twins on videos that they never saw.
+in a few minutes and is measured beside its random twin on videos that it never saw.
 
 `scripts/quickstart.sh` makes the environment and calls this. Running it again continues where it stopped; `--fresh`
 starts anew. Everything is written below `--output`, fetched footage into the cache folder.
@@ -61,11 +61,19 @@ def make_shards(output: Path) -> Path:
     return output / "shards"
 
 
-def pretrain(recipe: str, shards: Path, folder: Path, steps: int) -> Path:
+def pretrain(recipe: str, shards: Path, folder: Path, steps: int, *options: str | Path) -> Path:
     """Pretrain a recipe; continues an interrupted run. Returns the folder of the model."""
     run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
-        "--run.output_dir", folder, "--optimization.max_steps", str(steps))  # fmt: skip
+        "--run.output_dir", folder, "--optimization.max_steps", str(steps), *options)  # fmt: skip
     return folder / "final"
+
+
+def pretrain_contrast(benchmark: Path, output: Path, steps: int) -> list[Path]:
+    """A small Tubelet-Contrast on clips whose labels it does not see; the folders of its two stages' models."""
+    first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast", -(-steps // 2))
+    second = pretrain("study_tubelet_contrast_own_patches", benchmark, output / "tubelet_contrast_own_patches",
+                      max(steps // 2, 1), "--model.init_from", first)  # fmt: skip
+    return [first, second]
 
 
 def draw(model_folder: Path, output: Path) -> dict[str, Path]:
@@ -110,11 +118,11 @@ def make_benchmark(output: Path, clips: int) -> Path:
     return output / "camera_motion"
 
 
-def probe(model_folder: Path, benchmark: Path, report: Path, *options: str) -> dict[str, dict[str, float]]:
+def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict[str, dict[str, float]]:
     """Top-1 accuracies of probes on frozen features, of a model and its random twin, by measure."""
     if not (report / "frozen.json").exists():
         run("scripts/evaluate_frozen.py", model_folder, benchmark, report, "--sampling", "uniform",
-            "--random-twin", *options)  # fmt: skip
+            "--random-twin", "--shots", str(shots))  # fmt: skip
     results = json.loads((report / "frozen.json").read_text(encoding="utf-8"))["results"]
     return {
         "pretrained": headline(results["checkpoint"]),
@@ -125,14 +133,14 @@ def probe(model_folder: Path, benchmark: Path, report: Path, *options: str) -> d
 def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
     """Top-1 accuracy after fine-tuning with a few labels of each class."""
     if not (output / "all_results.json").exists():
-        run("training/run_video_classification.py", "training/recipes/study_finetune_few_labels.yaml",
+        run("training/run_video_classification.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
             "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
             "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
     return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
 
 def evaluate(model_folder: Path, benchmark: Path, output: Path, clips: int, steps: int) -> dict[str, dict[str, float]]:
-    """Probes and few-label fine-tuning of SIGMA and its random twin.
+    """Probes and few-label fine-tuning of a model and its random twin.
 
     Args:
         model_folder: the pretrained model.
@@ -145,35 +153,34 @@ def evaluate(model_folder: Path, benchmark: Path, output: Path, clips: int, step
         Top-1 accuracies by model and measure.
     """
     report, shots = output / "evaluation", min(16, clips // len(CAMERA_MOTIONS))
-    scores = probe(model_folder, benchmark, report, "--pooling", "tokens", "--shots", str(shots))
+    scores = probe(model_folder, benchmark, report, shots)
     for name, folder in (("pretrained", model_folder), ("random weights", report / "random_twin")):
-        tuned = finetune(folder, benchmark, output / "finetuning" / folder.name, shots, steps)
+        tuned = finetune(folder, benchmark, output / "finetuning" / name.replace(" ", "_"), shots, steps)
         scores[name][f"{shots}-shot fine-tuning"] = tuned
     return scores
 
 
-def print_scores(title: str, scores: dict[str, dict[str, float]]) -> None:
+def print_scores(scores: dict[str, dict[str, float]]) -> None:
     """A table of accuracies, with chance."""
-    print(f"{title} on CameraMotion-8, held-out videos, top-1 accuracy; chance {1 / len(CAMERA_MOTIONS):.1%}")
+    chance = 1 / len(CAMERA_MOTIONS)
+    print(f"Tubelet-Contrast on CameraMotion-8, held-out videos, top-1 accuracy; chance {chance:.1%}")
     for measure in scores["pretrained"]:
         print(f"  {measure:20}" + "".join(f"{name} {values[measure]:6.1%}   " for name, values in scores.items()))
 
 
-def how_long(model_folder: Path) -> str:
-    """What a pretraining took, in words."""
-    summary = json.loads((model_folder / "training_summary.json").read_text(encoding="utf-8"))
-    return (
-        f"{summary['steps']} steps ({summary['clips_seen']} clips, {summary['seconds']:.0f} seconds on "
-        f"{summary['device']})"
-    )
+def how_long(*model_folders: Path) -> str:
+    """What a pretraining took, over all its stages, in words."""
+    stages = [json.loads((folder / "training_summary.json").read_text(encoding="utf-8")) for folder in model_folders]
+    steps, clips, seconds = (sum(stage[name] for stage in stages) for name in ("steps", "clips_seen", "seconds"))
+    return f"{steps} steps ({clips} clips, {seconds:.0f} seconds on {stages[0]['device']})"
 
 
-def write_page(pictures: dict[str, Path], sigma: Path, contrast: Path, output: Path) -> Path:
+def write_page(pictures: dict[str, Path], sigma: Path, contrast: list[Path], output: Path) -> Path:
     """An HTML page with the pictures and what was trained on what."""
     footage = ", ".join(f"{clip.label} ({clip.description})" for clip in FOOTAGE)
     what = (
-        f"A small Tubelet-Contrast was trained for {how_long(contrast)} to tell pairs of clips by the patches that "
-        "move over both; it saw no label. What that taught it about motion is shown beside its random twin. "
+        f"A small Tubelet-Contrast was trained for {how_long(*contrast)} to tell pairs of clips by how the patches "
+        "over both move; it saw no label. What that taught it about motion is shown beside its random twin. "
         f"A tiny SIGMA-MLP was trained for {how_long(sigma)} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and "
         "prototypes are shown on clips it was trained on; for useful features it takes far more. All accuracies are on "
         "videos that were not seen in training, and no number here is a paper's."
@@ -195,9 +202,11 @@ def main() -> None:
     """Do all steps and say how long each took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="folder for everything made")
-    parser.add_argument("--steps", type=int, default=600, help="optimiser steps of SIGMA")
-    parser.add_argument("--contrast-steps", type=int, default=300, help="optimiser steps of Tubelet-Contrast")
-    parser.add_argument("--clips", type=int, default=1024, help="training clips of the benchmark")
+    parser.add_argument("--steps", type=int, default=250, help="optimiser steps of SIGMA")
+    parser.add_argument(
+        "--contrast-steps", type=int, default=320, help="optimiser steps of Tubelet-Contrast, over two stages"
+    )
+    parser.add_argument("--clips", type=int, default=2048, help="training clips of the benchmark")
     parser.add_argument("--finetuning-steps", type=int, default=100, help="optimiser steps of each fine-tuning")
     parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made")
     arguments = parser.parse_args()
@@ -220,23 +229,21 @@ def main() -> None:
     video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
     run("scripts/extract_features.py", sigma, video)
     announce(4, "pretrain a small Tubelet-Contrast on clips whose labels it does not see")
-    contrast = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast", arguments.contrast_steps)
+    stages = pretrain_contrast(benchmark, output, arguments.contrast_steps)
     announce(5, "what was learned, on CameraMotion-8")
-    scores = {
-        "Tubelet-Contrast": probe(contrast, benchmark, output / "evaluation_contrast"),
-        "SIGMA": evaluate(sigma, benchmark, output, arguments.clips, arguments.finetuning_steps),
-    }
+    scores = evaluate(stages[-1], benchmark, output, arguments.clips, arguments.finetuning_steps)
     announce(6, "pictures")
     pictures = {
-        f"{title}: which way does the camera move? Videos that were not seen before; 8 classes": save_scores(
-            found, 1 / len(CAMERA_MOTIONS), output / file, f"{title} on CameraMotion-8, held-out videos"
+        "Which way does the camera move? Videos that were not seen before; 8 classes": save_scores(
+            scores,
+            1 / len(CAMERA_MOTIONS),
+            output / "scores.png",
+            "Tubelet-Contrast on CameraMotion-8, held-out videos",
         )
-        for (title, found), file in zip(scores.items(), ("scores_contrast.png", "scores.png"), strict=True)
     }
     pictures |= draw(output / "model", output)
-    page = write_page(pictures, sigma, contrast, output)
-    for title, found in scores.items():
-        print_scores(title, found)
+    page = write_page(pictures, sigma, stages, output)
+    print_scores(scores)
     print(f"done in {time.perf_counter() - started:.0f} s; open {page}")
 
 
