@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tubelets.objectives import masked_regression_loss, standardize_features, standardize_tubes_
+from tubelets.objectives import masked_regression_loss, reconstruction, standardize_features, standardize_tubes_
 
 
 def reference(values: Tensor, dims: tuple[int, ...], eps: float | Tensor) -> Tensor:
@@ -95,3 +95,19 @@ def test_the_loss_of_half_precision_predictions_is_computed_in_float32(autocast:
 def test_different_shapes_are_refused_with_both() -> None:
     with pytest.raises(ValueError, match=r"\(2, 7, 5\).*\(2, 7, 6\)"):
         masked_regression_loss(torch.zeros(2, 7, 5), torch.zeros(2, 7, 6))
+
+
+@pytest.mark.parametrize("rows", [3, 1000])
+def test_the_loss_in_low_precision_is_exact_whatever_number_of_rows_is_compared_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(reconstruction, "CPU_BLOCK_ROWS", rows)
+    predictions = random(2, 7, 5).to(torch.bfloat16).requires_grad_()
+    targets = random(2, 7, 5) + 0.5
+    loss = masked_regression_loss(predictions, targets)
+    loss.backward()
+    exact = predictions.detach().float().requires_grad_()
+    expected = F.mse_loss(exact, targets)
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(predictions.grad.float(), exact.grad, rtol=0.02, atol=1e-4)

@@ -81,7 +81,8 @@ class _MeanSquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, predictions: Tensor, targets: Tensor) -> Tensor:
-        if predictions.device.type == "cpu" and predictions.dtype in (torch.bfloat16, torch.float16):
+        low = predictions.device.type == "cpu" and predictions.dtype in (torch.bfloat16, torch.float16)
+        if low and not torch.compiler.is_compiling():
             difference, total = _difference_in_blocks(predictions, targets)
         else:
             difference = predictions - targets.float()

@@ -21,8 +21,9 @@ class VolumeConv3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve `(B, C, T, H, W)`."""
-        low = input.dtype in (torch.bfloat16, torch.float16) or torch.is_autocast_enabled("cpu")
-        if input.device.type != "cpu" or not low or isinstance(self.padding, str):
+        if input.device.type != "cpu" or isinstance(self.padding, str):
+            return super().forward(input)
+        if input.dtype not in (torch.bfloat16, torch.float16) and not torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         axes = zip(input.shape[2:], self.kernel_size, self.dilation, self.padding, strict=True)
         added = [padding if length <= (kernel - 1) * dilation else 0 for length, kernel, dilation, padding in axes]
