@@ -94,8 +94,18 @@ def run(words: list[str], done: Path) -> None:
 
 
 def flags(overrides: Mapping[str, Any]) -> list[str]:
-    """Words of a command line, one for each field."""
-    return [f"--{name}={value}" for name, value in overrides.items()]
+    """Words of a command line, one for each field.
+
+    Example:
+        >>> flags({"run.seed": 1, "optimization.weight_decay": 0.00001})
+        ['--run.seed=1', '--optimization.weight_decay=1.0e-05']
+    """
+    # Python writes small numbers in a way that YAML, which reads the words, takes for text.
+    written = {
+        name: yaml.safe_dump(value).split()[0] if isinstance(value, float) else value
+        for name, value in overrides.items()
+    }
+    return [f"--{name}={value}" for name, value in written.items()]
 
 
 def stages(method: Mapping[str, Any]) -> list[Mapping[str, Any]]:
