@@ -70,7 +70,9 @@ def pretrain(recipe: str, shards: Path, folder: Path, steps: int, *options: str 
 
 def pretrain_contrast(benchmark: Path, output: Path, steps: int) -> list[Path]:
     """A small Tubelet-Contrast on clips whose labels it does not see; the folders of its two stages' models."""
-    first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast", -(-steps // 2))
+    # Short gradients leave the plateau of the beginning sooner.
+    first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast", -(-steps // 2),
+                     "--optimization.max_gradient_norm", "1.0")  # fmt: skip
     second = pretrain("study_tubelet_contrast_own_patches", benchmark, output / "tubelet_contrast_own_patches",
                       max(steps // 2, 1), "--model.init_from", first)  # fmt: skip
     return [first, second]
