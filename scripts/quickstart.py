@@ -61,18 +61,11 @@ def make_shards(output: Path) -> Path:
     return output / "shards"
 
 
-def pretrain(recipe: str, shards: Path, folder: Path, steps: int, *options: str | Path) -> Path:
+def pretrain(recipe: str, shards: Path, folder: Path, steps: int) -> Path:
     """Pretrain a recipe; continues an interrupted run. Returns the folder of the model."""
     run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
-        "--run.output_dir", folder, "--optimization.max_steps", str(steps), *options)  # fmt: skip
+        "--run.output_dir", folder, "--optimization.max_steps", str(steps))  # fmt: skip
     return folder / "final"
-
-
-def pretrain_contrast(benchmark: Path, output: Path, steps: int) -> Path:
-    """A small Tubelet-Contrast on clips whose labels it does not see; the folder of the model."""
-    # Clipped gradients leave the plateau of the beginning sooner, which counts in so short a run.
-    return pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast", steps,
-                    "--optimization.max_gradient_norm", "1.0")  # fmt: skip
 
 
 def draw(model_folder: Path, output: Path) -> dict[str, Path]:
@@ -228,7 +221,7 @@ def main() -> None:
     video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
     run("scripts/extract_features.py", sigma, video)
     announce(4, "pretrain a small Tubelet-Contrast on clips whose labels it does not see")
-    contrast = pretrain_contrast(benchmark, output, arguments.contrast_steps)
+    contrast = pretrain("tubelet_contrast_tiny_demo", benchmark, output / "tubelet_contrast", arguments.contrast_steps)
     announce(5, "what was learned, on CameraMotion-8")
     scores = evaluate(contrast, benchmark, output, arguments.clips, arguments.finetuning_steps)
     announce(6, "pictures")
