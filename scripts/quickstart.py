@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -61,11 +62,19 @@ def make_shards(output: Path) -> Path:
     return output / "shards"
 
 
-def pretrain(recipe: str, shards: Path, folder: Path, steps: int) -> Path:
-    """Pretrain a recipe; continues an interrupted run. Returns the folder of the model."""
+def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Path | None = None) -> Path:
+    """Pretrain a recipe from a model or random weights; continues an interrupted run. Returns the model's folder."""
+    start = () if init_from is None else ("--model.init_from", init_from)
     run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
-        "--run.output_dir", folder, "--optimization.max_steps", str(steps))  # fmt: skip
+        "--run.output_dir", folder, "--optimization.max_steps", str(steps), *start)  # fmt: skip
     return folder / "final"
+
+
+def pretrain_contrast(benchmark: Path, output: Path, steps: Sequence[int]) -> list[Path]:
+    """Pretrain both stages of the study's Tubelet-Contrast, of so many steps each. Returns the models' folders."""
+    first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast_stage1", steps[0])
+    second = pretrain("study_tubelet_contrast_own_patches", benchmark, output / "tubelet_contrast", steps[1], first)
+    return [first, second]
 
 
 def draw(model_folder: Path, output: Path) -> dict[str, Path]:
@@ -160,22 +169,20 @@ def print_scores(scores: dict[str, dict[str, float]]) -> None:
         print(f"  {measure:20}" + "".join(f"{name} {values[measure]:6.1%}   " for name, values in scores.items()))
 
 
-def how_long(model_folder: Path) -> str:
-    """What a pretraining took, in words."""
-    summary = json.loads((model_folder / "training_summary.json").read_text(encoding="utf-8"))
-    return (
-        f"{summary['steps']} steps ({summary['clips_seen']} clips, {summary['seconds']:.0f} seconds on "
-        f"{summary['device']})"
-    )
+def how_long(stages: Sequence[Path]) -> str:
+    """What the stages of a pretraining took together, in words."""
+    summaries = [json.loads((model / "training_summary.json").read_text(encoding="utf-8")) for model in stages]
+    steps, clips, seconds = (sum(summary[name] for summary in summaries) for name in ("steps", "clips_seen", "seconds"))
+    return f"{steps} steps ({clips} clips, {seconds:.0f} seconds on {summaries[0]['device']})"
 
 
-def write_page(pictures: dict[str, Path], sigma: Path, contrast: Path, output: Path) -> Path:
+def write_page(pictures: dict[str, Path], sigma: Path, contrast: Sequence[Path], output: Path) -> Path:
     """An HTML page with the pictures and what was trained on what."""
     footage = ", ".join(f"{clip.label} ({clip.description})" for clip in FOOTAGE)
     what = (
         f"A small Tubelet-Contrast was trained for {how_long(contrast)} to tell pairs of clips by the patches that "
-        "move over both; it saw no label. What that taught it about motion is shown beside its random twin. "
-        f"A tiny SIGMA-MLP was trained for {how_long(sigma)} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and "
+        "move over both, first the same patches and then different ones that move alike; it saw no label. What that taught it about motion is shown beside its random twin. "
+        f"A tiny SIGMA-MLP was trained for {how_long([sigma])} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and "
         "prototypes are shown on clips it was trained on; for useful features it takes far more. All accuracies are on "
         "videos that were not seen in training, and no number here is a paper's."
     )
@@ -197,7 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="folder for everything made")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of SIGMA")
-    parser.add_argument("--contrast-steps", type=int, default=280, help="optimiser steps of Tubelet-Contrast")
+    parser.add_argument("--contrast-steps", type=int, nargs=2, default=(110, 190), help="of Tubelet-Contrast's stages")
     parser.add_argument("--clips", type=int, default=2048, help="training clips of the benchmark")
     parser.add_argument("--finetuning-steps", type=int, default=60, help="optimiser steps of each fine-tuning")
     parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made")
@@ -221,9 +228,9 @@ def main() -> None:
     video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
     run("scripts/extract_features.py", sigma, video)
     announce(4, "pretrain a small Tubelet-Contrast on clips whose labels it does not see")
-    contrast = pretrain("tubelet_contrast_tiny_demo", benchmark, output / "tubelet_contrast", arguments.contrast_steps)
+    contrast = pretrain_contrast(benchmark, output, arguments.contrast_steps)
     announce(5, "what was learned, on CameraMotion-8")
-    scores = evaluate(contrast, benchmark, output, arguments.clips, arguments.finetuning_steps)
+    scores = evaluate(contrast[-1], benchmark, output, arguments.clips, arguments.finetuning_steps)
     announce(6, "pictures")
     pictures = {
         "Which way does the camera move? Videos that were not seen before; 8 classes": save_scores(

@@ -19,7 +19,7 @@ def test_quickstart_runs_twice(tmp_path: Path) -> None:
     except AssetError as error:
         pytest.skip(f"the footage cannot be fetched: {error}")
     command = [sys.executable, str(ROOT / "scripts/quickstart.py"), "--steps", "4", "--output", str(tmp_path)]
-    command += ["--finetuning-steps", "2", "--contrast-steps", "2", "--clips", "48"]
+    command += ["--finetuning-steps", "2", "--contrast-steps", "2", "2", "--clips", "48"]
     for _ in range(2):
         subprocess.run(command, check=True)
     made = {path.name for path in tmp_path.iterdir()}

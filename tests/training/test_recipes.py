@@ -87,8 +87,7 @@ def test_synchronised_batch_norm_is_refused_on_cpus() -> None:
     assert isinstance(changed[0], torch.nn.SyncBatchNorm)
 
 
-# A demonstration claims to follow no paper.
-CONTRAST = [path for path in RECIPES if path.stem.startswith("tubelet_contrast_") and not path.stem.endswith("_demo")]
+CONTRAST = [path for path in RECIPES if path.stem.startswith("tubelet_contrast_")]
 
 
 @pytest.mark.parametrize("path", CONTRAST, ids=lambda path: path.stem)
