@@ -181,10 +181,11 @@ def write_page(pictures: dict[str, Path], sigma: Path, contrast: Sequence[Path],
     footage = ", ".join(f"{clip.label} ({clip.description})" for clip in FOOTAGE)
     what = (
         f"A small Tubelet-Contrast was trained for {how_long(contrast)} to tell pairs of clips by the patches that "
-        "move over both, first the same patches and then different ones that move alike; it saw no label. What that taught it about motion is shown beside its random twin. "
-        f"A tiny SIGMA-MLP was trained for {how_long([sigma])} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and "
-        "prototypes are shown on clips it was trained on; for useful features it takes far more. All accuracies are on "
-        "videos that were not seen in training, and no number here is a paper's."
+        "move over both, first the same patches and then different ones that move alike; it saw no label. What that "
+        "taught it about motion is shown beside its random twin. A tiny SIGMA-MLP was trained for "
+        f"{how_long([sigma])} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and prototypes are shown on clips "
+        "it was trained on; for useful features it takes far more. All accuracies are on videos that were not seen in "
+        "training, and no number here is a paper's."
     )
     images = "".join(
         f"<h2>{html.escape(title)}</h2><img src='{path.name}' style='max-width:100%'>"
