@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
 
 import tubelets
 from tubelets.hub.audio_cards import hears
-from tubelets.hub.cards import render_run_card
+from tubelets.hub.cards import citation_of, render_run_card
 from tubelets.hub.checkpoints import CHECKPOINTS
 from tubelets.models.published import class_names
 from tubelets.training.recipe import load_recipe
@@ -99,6 +99,14 @@ def test_cards_state_published_numbers_with_their_source(name: str) -> None:
     assert result["source"] == {"name": "published by the authors", "url": checkpoint.paper.url}
     assert f"{checkpoint.top1} %" in text
     assert metadata["base_model"] == checkpoint.pretrained_name
+
+
+def test_a_method_that_others_compared_is_cited_beside_the_comparison() -> None:
+    path = ROOT / "model_cards" / "moco-r2plus1d-18-k400.md"
+    assert {"arxiv:1911.05722", "arxiv:2203.14221"} <= set(metadata_load(path)["tags"])
+    citation = path.read_text(encoding="utf-8").split("## Citation")[1]
+    assert citation.index("Momentum Contrast") < citation.index("Benchmark-Sensitivity")
+    assert "Closer Look at Spatiotemporal Convolutions" in citation_of("resnet3d")
 
 
 def test_only_the_official_base_run_on_ssv2_is_sharper() -> None:

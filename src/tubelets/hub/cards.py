@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tubelets.hub.audio_cards import AudioCard, audio_card, hears
 from tubelets.models.auto import MODELS
-from tubelets.models.published import DATASETS, HUB_DATASETS, PublishedCheckpoint
+from tubelets.models.published import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
 
 
 def _render(data: ModelCardData, **fields: Any) -> str:
@@ -69,7 +69,7 @@ def render_card(checkpoint: PublishedCheckpoint) -> str:
             + "Features of a network trained on one data set can fail on others"
             + ("." if audio else ": see the SEVERE benchmark.")
         ),
-        citation=f"{checkpoint.paper.citation} {checkpoint.paper.url}",
+        citation="\n\n".join(paper.reference for paper in (checkpoint.paper, *checkpoint.further_papers)),
     )
 
 
@@ -120,7 +120,7 @@ def _card_data(checkpoint: PublishedCheckpoint, config: Any, audio: AudioCard | 
             *(audio.tags if audio else ["video"]),
             config.model_type,
             checkpoint.objective,
-            f"arxiv:{checkpoint.paper.arxiv}",
+            *(f"arxiv:{paper.arxiv}" for paper in (checkpoint.paper, *checkpoint.further_papers)),
         ],
         datasets=sorted(HUB_DATASETS[name] for name in data),
         base_model=checkpoint.pretrained_name,
@@ -247,9 +247,9 @@ def citation_of(model_type: str) -> str:
     """
     entry = MODELS.get(model_type)
     if entry is not None and entry.paper is not None:
-        paper = entry.load(entry.paper)
+        paper: Paper = entry.load(entry.paper)
     elif entry is not None and entry.published is not None:
         paper = entry.load(entry.published)[0].paper
     else:
         return "See the method's README in the package."
-    return f"{paper.citation} {paper.url}"
+    return paper.reference

@@ -73,7 +73,12 @@ def _masked_video(
 
 
 def _convolutional(
-    folder: str, prefix: str, collator: str | None = None, published: str | None = None, **pretraining: str
+    folder: str,
+    prefix: str,
+    collator: str | None = None,
+    published: str | None = None,
+    paper: str | None = None,
+    **pretraining: str,
 ) -> AutoEntry:
     modeling = f"modeling_{folder}:{prefix}"
     models = {
@@ -88,6 +93,7 @@ def _convolutional(
         processor="tubelets.models.videomae.processing_videomae:video_processor",
         collator=None if collator is None else f"tubelets.models.{collator}",
         published=published,
+        paper=paper,
     )
 
 
@@ -137,7 +143,9 @@ MODELS = {
     "smile": _masked_video(
         "smile", "Smile", "smile.processing_smile:SmileCollator", published="published_smile:CHECKPOINTS"
     ),
-    "resnet3d": _convolutional("resnet3d", "ResNet3D", published="published_resnet3d:CHECKPOINTS"),
+    "resnet3d": _convolutional(
+        "resnet3d", "ResNet3D", published="published_resnet3d:CHECKPOINTS", paper="published_resnet3d:PAPER"
+    ),
     "i3d": _convolutional("i3d", "I3D"),
     "r2plus1d_native": _convolutional("r2plus1d_native", "R2Plus1DNative"),
     "tubelet_contrast": _convolutional(

@@ -49,6 +49,11 @@ class Paper:
         """Its address."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
+    @property
+    def reference(self) -> str:
+        """Authors, title, venue and address."""
+        return f"{self.citation} {self.url}"
+
 
 @dataclass(frozen=True)
 class PublishedCheckpoint:
@@ -57,7 +62,7 @@ class PublishedCheckpoint:
     Attributes:
         name: name of the checkpoint's folder and card.
         make_config: makes the configuration, with the class names of a classifier.
-        paper: what the card cites.
+        paper: the method's, which the card cites.
         source: where the authors' weights are, as Markdown.
         converter: module with `from_official`.
         not_in_file: what the weight file alone does not show, in words.
@@ -73,6 +78,7 @@ class PublishedCheckpoint:
         after_finetuning: for a network without an accuracy of its own, what was published after the authors fine-tuned
             it: names of tasks to numbers.
         after_finetuning_source: paper and table of those numbers, as Markdown.
+        further_papers: what the card cites besides: who compared the checkpoint.
     """
 
     name: str
@@ -92,6 +98,7 @@ class PublishedCheckpoint:
     objective: str = "masked-video-modelling"
     after_finetuning: Mapping[str, float] = field(default_factory=dict)
     after_finetuning_source: str = ""
+    further_papers: tuple[Paper, ...] = ()
 
     def config(self) -> Any:
         """The configuration."""

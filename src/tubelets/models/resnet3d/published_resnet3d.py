@@ -7,6 +7,11 @@ from tubelets.models.published import Paper, PublishedCheckpoint
 from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig
 
 PAPER = Paper(
+    "1711.11248",
+    "Du Tran, Heng Wang, Lorenzo Torresani, Jamie Ray, Yann LeCun, Manohar Paluri. A Closer Look at Spatiotemporal "
+    "Convolutions for Action Recognition. CVPR 2018.",
+)
+SEVERE = Paper(
     "2203.14221",
     "Fida Mohammad Thoker, Hazel Doughty, Piyush Bagad, Cees Snoek. How Severe is Benchmark-Sensitivity in Video "
     "Self-Supervised Learning? ECCV 2022.",
@@ -46,6 +51,55 @@ METHODS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
     "supervised": ("supervised", "r2plus1d_18-91a641e6.pth", "the labels; torchvision's weights",
                    (60.8, 92.1, 86.6, 51.3, 79.0, 87.1, 0.132, 23.5)),
 }  # fmt: skip
+# The methods' own papers.
+PAPERS = {
+    "selavi": Paper(
+        "2006.13662",
+        "Yuki M. Asano, Mandela Patrick, Christian Rupprecht, Andrea Vedaldi. Labelling unlabelled videos from scratch "
+        "with multi-modal self-supervision. NeurIPS 2020.",
+    ),
+    "moco": Paper(
+        "1911.05722",
+        "Kaiming He, Haoqi Fan, Yuxin Wu, Saining Xie, Ross Girshick. Momentum Contrast for Unsupervised Visual "
+        "Representation Learning. CVPR 2020.",
+    ),
+    "videomoco": Paper(
+        "2103.05905",
+        "Tian Pan, Yibing Song, Tianyu Yang, Wenhao Jiang, Wei Liu. VideoMoCo: Contrastive Video Representation "
+        "Learning with Temporally Adversarial Examples. CVPR 2021.",
+    ),
+    "pretext-contrast": Paper(
+        "2010.15464",
+        "Li Tao, Xueting Wang, Toshihiko Yamasaki. Pretext-Contrastive Learning: Toward Good Practices in "
+        "Self-Supervised Video Representation Learning. 2020.",
+    ),
+    "avid-cma": Paper(
+        "2004.12943",
+        "Pedro Morgado, Nuno Vasconcelos, Ishan Misra. Audio-Visual Instance Discrimination with Cross-Modal "
+        "Agreement. CVPR 2021.",
+    ),
+    "gdt": Paper(
+        "2003.04298",
+        "Mandela Patrick, Yuki M. Asano, Polina Kuznetsova, Ruth Fong, João F. Henriques, Geoffrey Zweig, Andrea "
+        "Vedaldi. Multi-modal Self-Supervision from Generalized Data Transformations. 2020.",
+    ),
+    "rspnet": Paper(
+        "2011.07949",
+        "Peihao Chen, Deng Huang, Dongliang He, Xiang Long, Runhao Zeng, Shilei Wen, Mingkui Tan, Chuang Gan. RSPNet: "
+        "Relative Speed Perception for Unsupervised Video Representation Learning. AAAI 2021.",
+    ),
+    "tclr": Paper(
+        "2101.07974",
+        "Ishan Dave, Rohit Gupta, Mamshad Nayeem Rizve, Mubarak Shah. TCLR: Temporal Contrastive Learning for Video "
+        "Representation. Computer Vision and Image Understanding, 2022.",
+    ),
+    "ctp": Paper(
+        "2105.02545",
+        "Guangting Wang, Yizhou Zhou, Chong Luo, Wenxuan Xie, Wenjun Zeng, Zhiwei Xiong. Unsupervised Visual "
+        "Representation Learning by Tracking Patches in Video. CVPR 2021.",
+    ),
+    "supervised": PAPER,
+}
 
 
 def _config(method: str) -> ResNet3DConfig:
@@ -61,7 +115,8 @@ def _checkpoint(method: str) -> PublishedCheckpoint:
     return PublishedCheckpoint(
         name=f"{method}-r2plus1d-18-k400",
         make_config=functools.partial(_config, method),
-        paper=PAPER,
+        paper=PAPERS[method],
+        further_papers=(SEVERE,),
         source=f"file `{file}` of [SEVERE's archive]({ARCHIVE})",
         converter="tubelets.models.resnet3d.conversion_resnet3d",
         not_in_file="the epsilon of batch norm nor the statistics of colours",
