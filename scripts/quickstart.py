@@ -205,7 +205,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="folder for everything made")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of SIGMA")
-    parser.add_argument("--contrast-steps", type=int, nargs=2, default=(110, 190), help="of Tubelet-Contrast's stages")
+    parser.add_argument(
+        "--contrast-steps", type=int, nargs=2, default=(110, 190), help="optimiser steps of Tubelet-Contrast's stages"
+    )
     parser.add_argument("--clips", type=int, default=2048, help="training clips of the benchmark")
     parser.add_argument("--finetuning-steps", type=int, default=60, help="optimiser steps of each fine-tuning")
     parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made")

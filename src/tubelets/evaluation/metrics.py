@@ -3,6 +3,7 @@
 All numbers are fractions in [0, 1]. Scores may be logits or probabilities: only their order counts.
 """
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -181,7 +182,7 @@ def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-class _ScoreMetric(evaluate.Metric):
+class _ScoreMetric(evaluate.Metric, abc.ABC):
     """A metric of `evaluate` over rows of scores.
 
     Subclasses give a description, the type of a reference and the function.
@@ -202,9 +203,9 @@ class _ScoreMetric(evaluate.Metric):
     def _compute(self, predictions: Sequence[Any], references: Sequence[Any], **kwargs: Any) -> Mapping[str, float]:
         return self.measure(torch.as_tensor(np.asarray(predictions)), torch.as_tensor(np.asarray(references)), **kwargs)
 
+    @abc.abstractmethod
     def measure(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Compute the metric of scores `(N, C)`."""
-        raise NotImplementedError
 
 
 class TopKAccuracy(_ScoreMetric):
