@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 from transformers import PreTrainedModel
@@ -24,6 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.models.heads import classification_loss
 from tubelets.models.loading import load_pretrained
+from tubelets.models.products import Linear, linear, replace_linear
 from tubelets.models.videomae.attention import TubeletsVideoMAESelfAttention
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
@@ -73,7 +73,7 @@ class TubeletsVideoMAEEmbeddings(nn.Module):
         """Embed the visible tubes of float or uint8 clips: `(B, N_vis, hidden_size)`."""
         projection = self.patch_embeddings.projection
         tubes = normalize_pixels(gather_tubes(pixel_values, visible_ids, self.config), self.config, channel_dim=2)
-        tokens = F.linear(tubes.flatten(2).to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
+        tokens = linear(tubes.flatten(2).to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
         positions = self.position_embeddings.to(tokens.dtype)
         return tokens + (positions if visible_ids is None else positions[0][visible_ids])
 
@@ -84,6 +84,7 @@ class TubeletsVideoMAELayer(VideoMAELayer):
     def __init__(self, config: TubeletsVideoMAEConfig, drop_path: float = 0.0) -> None:
         super().__init__(config)
         self.attention.attention = TubeletsVideoMAESelfAttention(config)
+        replace_linear(self)
         self.drop_path = StochasticDepth(drop_path, mode="row") if drop_path else nn.Identity()
 
     def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> Tensor:  # type: ignore[override]
@@ -129,7 +130,7 @@ class TubeletsVideoMAEDecoder(nn.Module):
             # The attention kernel is chosen through the model's own configuration, not through the resized copy.
             layer.attention.attention.config = config
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.head = nn.Linear(width, config.prediction_size)
+        self.head = Linear(width, config.prediction_size)
         self.gradient_checkpointing = False
         self.register_buffer("position_embeddings", sinusoid_table(config.num_tokens, width), persistent=False)
 
@@ -320,7 +321,7 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
         config = with_mean_pooling(config, False)
         super().__init__(config)
         self.videomae = TubeletsVideoMAEModel(config)
-        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.encoder_to_decoder = Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
         self.decoder = TubeletsVideoMAEDecoder(config)
         mark_xavier(self.decoder.decoder_layers)

@@ -1,0 +1,171 @@
+"""Products of float32 matrices on CPU, by oneDNN where PyTorch's default library uses half of the processor.
+
+PyTorch multiplies float32 matrices with MKL, which on AMD's processors stays with vectors of 256 bits. oneDNN, which
+the same builds of PyTorch carry, uses all 512 where there are that many and takes half of the time.
+`scripts/benchmark_pretraining.py` shows what it is worth. Elsewhere everything here is `torch.nn.functional.linear`.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Multiplications and additions below which the call of oneDNN costs more than it saves.
+MIN_OPERATIONS = 1 << 22
+
+
+@lru_cache
+def onednn_is_faster() -> bool:
+    """Whether oneDNN multiplies float32 matrices faster than PyTorch's default library on this machine.
+
+    Returns:
+        True on processors by AMD with vectors of 512 bits, if PyTorch was built with oneDNN.
+
+    Example:
+        >>> onednn_is_faster() in (True, False)
+        True
+    """
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    processor = torch.cpu.get_capabilities()
+    # The operator is what torch.compile multiplies by; it has no public name outside compiled code.
+    return "AMD" in str(processor.get("cpu_name")) and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def takes_onednn(*tensors: Tensor) -> bool:
+    """Whether products of these tensors should be oneDNN's: plain float32 on a CPU where that is faster, run eagerly.
+
+    Args:
+        *tensors: factors, of any shape. Subclasses of tensors (sharded, quantised, traced) answer False.
+
+    Returns:
+        False too under autocast, while compiling or tracing, and if oneDNN is switched off
+        (`torch.backends.mkldnn.enabled`) or float32 products may be rounded (`torch.set_float32_matmul_precision`).
+
+    Example:
+        >>> takes_onednn(torch.zeros(2, 2, dtype=torch.bfloat16))
+        False
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and onednn_is_faster()
+        and all(
+            type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+            for tensor in tensors
+        )
+        and torch.backends.mkldnn.enabled
+        and torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def onednn_product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`left @ right.T + bias` by oneDNN, without a gradient.
+
+    Args:
+        left: float32 `(..., K)` on CPU.
+        right: float32 `(N, K)`, in any memory layout.
+        bias: float32 `(N,)` or None.
+
+    Returns:
+        float32 `(..., N)`.
+
+    Example:
+        >>> onednn_product(torch.ones(2, 3), torch.ones(4, 3)).shape
+        torch.Size([2, 4])
+    """
+    product: Tensor = torch.ops.mkldnn._linear_pointwise.default(left, right, bias, "none", [], "")
+    return product
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer all of whose products are oneDNN's; differentiable any number of times."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return onednn_product(states, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
+        states, weight, _ = inputs
+        ctx.save_for_backward(states, weight)
+        ctx.save_for_forward(states, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        states, weight = ctx.saved_tensors
+        rows = gradient.flatten(0, -2)
+        by_states = _Linear.apply(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
+        by_weight = _Linear.apply(rows.t(), states.flatten(0, -2).t(), None) if ctx.needs_input_grad[1] else None
+        return by_states, by_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
+
+    @staticmethod
+    def jvp(ctx: Any, states: Tensor | None, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        held_states, held_weight = ctx.saved_tensors
+        result = torch.zeros((), dtype=held_states.dtype) if bias is None else bias
+        if states is not None:
+            result = result + _Linear.apply(states, held_weight, None)
+        if weight is not None:
+            result = result + _Linear.apply(held_states, weight, None)
+        return result
+
+
+def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`torch.nn.functional.linear`, by oneDNN where that is faster.
+
+    Args:
+        states: `(..., K)`.
+        weight: `(N, K)`.
+        bias: `(N,)` or None.
+
+    Returns:
+        `(..., N)`.
+
+    Example:
+        >>> linear(torch.ones(2, 3), torch.ones(4, 3), torch.zeros(4))[0]
+        tensor([3., 3., 3., 3.])
+    """
+    tensors = (states, weight) if bias is None else (states, weight, bias)
+    if not takes_onednn(*tensors) or states.ndim < 2 or states.numel() * len(weight) < MIN_OPERATIONS:
+        return F.linear(states, weight, bias)
+    result: Tensor = _Linear.apply(states, weight, bias)  # type: ignore[no-untyped-call]
+    return result
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, by oneDNN where that is faster.
+
+    Example:
+        >>> Linear(3, 4)(torch.zeros(2, 3)).shape
+        torch.Size([2, 4])
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """`(..., in_features)` to `(..., out_features)`."""
+        return linear(input, self.weight, self.bias)
+
+
+def replace_linear(module: nn.Module) -> None:
+    """Make every `torch.nn.Linear` inside a module a `Linear` with the same parameters.
+
+    Args:
+        module: changed in place; subclasses of `torch.nn.Linear` are left as they are.
+
+    Example:
+        >>> block = nn.Sequential(nn.Linear(3, 4), nn.GELU())
+        >>> replace_linear(block)
+        >>> block[0]
+        Linear(in_features=3, out_features=4, bias=True)
+    """
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Linear:
+                # Made without memory and without random numbers.
+                replacement = Linear(child.in_features, child.out_features, child.bias is not None, device="meta")
+                replacement.weight, replacement.bias = child.weight, child.bias
+                setattr(parent, name, replacement)

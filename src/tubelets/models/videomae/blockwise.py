@@ -1,0 +1,220 @@
+"""Attention made of matrix products, for CPUs on which PyTorch's fused kernel is slow.
+
+In bfloat16 the fused kernel takes two to three times as long as plain products, as processors have instructions that
+multiply matrices of bfloat16; in float32 it is slow where `tubelets.models.products` says so.
+`scripts/benchmark_pretraining.py` shows what it is worth. No attention map is kept: it is made a head or a few rows at
+a time, so that it stays in the processor's cache, and again in the backward pass.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from tubelets.models.products import onednn_product, takes_onednn
+
+# Multiplies matrices of some heads, `(heads, m, k)` and `(heads, k, n)`. The result is the third argument, or new.
+Multiplication = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# Entries of attention maps that are worked on at a time, some megabytes: in bfloat16 one head of 16 frames.
+BLOCK_ENTRIES = 5 << 19
+ONEDNN_BLOCK_ENTRIES = 5 << 17
+
+# Scores are exponents of two, whose powers cost less than those of e.
+LOG2_E = 1 / math.log(2)
+
+# Scores up to this size need no shift for their powers, and sums of these, to stay far from over- and underflow.
+SAFE_SCORE = 32.0
+
+
+class _BlockwiseAttention(torch.autograd.Function):
+    """`(B, heads, tokens, width)` three times to `(B, queries, heads, width)`.
+
+    Blocks hold not weights but `2 ** (score - shift)`. Instead of their rows, the `width` numbers that a row leads to
+    are divided by the row's sum. Gradients are made block of keys by block of keys, as in FlashAttention-2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        asked, known, values = (_merge_heads(states) for states in (query * (scaling * LOG2_E), key, value))
+        multiply = _multiplication(asked)
+        shift = _row_shift(asked, known, multiply)
+        sums = torch.empty_like(shift)
+        attended = asked.new_empty(*asked.shape[:2], values.shape[2])
+        asked, known = _append(asked, -shift), _append_ones(known)
+        for heads, rows, (room, _) in _blocks(asked, known):
+            weights = multiply(asked[heads, rows], known[heads].mT, room).exp2_()
+            sums[heads, rows] = _row_sums(weights, sums.dtype)
+            _multiply_into(attended[heads, rows], multiply, weights, values[heads])
+        sizes = query.shape[:2]
+        result = value.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3])
+        torch.div(attended.unflatten(0, sizes), sums.unflatten(0, sizes), out=result.transpose(1, 2))
+        ctx.save_for_backward(query, key, value, result, shift, sums)
+        ctx.scaling = scaling
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, result, shift, sums = ctx.saved_tensors
+        sizes = query.shape[:2]
+        asked, known, values = (_merge_heads(states) for states in (query * (ctx.scaling * LOG2_E), key, value))
+        multiply = _multiplication(asked)
+        # A row's gradient by its scores is weight * (gradient by the weight - what the row has in common).
+        common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True)
+        common = _merge_heads(common.transpose(1, 2)) / sums
+        change = (_merge_heads(gradient.transpose(1, 2)) / sums).to(values.dtype)
+        shifted, answers = _append(asked, -shift).mT, _append_ones(known)
+        centered, seen = _append(change, -common).mT, _append_ones(values)
+        known_t = known.mT.contiguous()
+        by_query = asked.new_empty(len(asked), asked.shape[2], asked.shape[1])
+        by_key, by_value = torch.empty_like(known), torch.empty_like(values)
+        for heads, rows, (room, more_room) in _blocks(known, asked):
+            weights = multiply(answers[heads, rows], shifted[heads], room).exp2_()
+            _multiply_into(by_value[heads, rows], multiply, weights, change[heads])
+            by_score = multiply(seen[heads, rows], centered[heads], more_room).mul_(weights)
+            _multiply_into(by_key[heads, rows], multiply, by_score, asked[heads])
+            _multiply_into(by_query[heads], multiply, known_t[heads, :, rows], by_score, add=rows.start > 0)
+        by_query, by_key = by_query.mT * ctx.scaling, by_key.div_(LOG2_E)
+        return by_query.unflatten(0, sizes), by_key.unflatten(0, sizes), by_value.unflatten(0, sizes), None
+
+
+def _merge_heads(states: Tensor) -> Tensor:
+    """`(B, heads, tokens, width)` to `(B * heads, tokens, width)`, in one piece."""
+    return states.flatten(0, 1).contiguous()
+
+
+def _append(states: Tensor, column: Tensor) -> Tensor:
+    """Append a column in higher precision, as the sum of two columns: products with `_append_ones` then contain it."""
+    high = column.to(states.dtype)
+    return torch.cat([states, high, (column - high).to(states.dtype)], dim=-1)
+
+
+def _append_ones(states: Tensor) -> Tensor:
+    return torch.cat([states, states.new_ones(*states.shape[:2], 2)], dim=-1)
+
+
+def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor:
+    """What is subtracted from a query's scores: nothing, or the highest of them if powers could over- or underflow.
+
+    Args:
+        asked: `(heads, queries, width)`.
+        known: `(heads, keys, width)`.
+        multiply: how matrices are multiplied.
+
+    Returns:
+        float32, or float64 if queries are, `(heads, queries, 1)`.
+    """
+    shift = torch.zeros(*asked.shape[:2], 1, dtype=torch.promote_types(asked.dtype, torch.float32))
+    longest = [states.float().square().sum(-1).amax().sqrt() for states in (asked, known)]
+    if longest[0] * longest[1] <= SAFE_SCORE:
+        return shift
+    for heads, rows, (room, _) in _blocks(asked, known):
+        shift[heads, rows] = multiply(asked[heads, rows], known[heads].mT, room).amax(-1, keepdim=True).to(shift.dtype)
+    return shift
+
+
+def _row_sums(weights: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sums of the rows of `(heads, rows, columns)` in higher precision, `(heads, rows, 1)`.
+
+    A sum is rounded to the type of what it adds up, or else a copy of that in the higher precision is made, which takes
+    longer than everything else. Sums of parts are rounded independently.
+    """
+    if weights.dtype == dtype:
+        return weights.sum(-1, keepdim=True)
+    parts = [part.sum(-1, keepdim=True).to(dtype) for part in weights.chunk(4, dim=-1)]
+    return torch.stack(parts).sum(0)
+
+
+def _multiplication(states: Tensor) -> Multiplication:
+    """How products of tensors like this one are made."""
+    if takes_onednn(states):
+        return lambda left, right, room: onednn_product(left[0], right[0].mT)[None]
+    return lambda left, right, room: torch.bmm(left, right, out=room)
+
+
+def _multiply_into(out: Tensor, multiply: Multiplication, left: Tensor, right: Tensor, add: bool = False) -> None:
+    """Write a product to `out`, or add it."""
+    product = multiply(left, right, torch.empty_like(out) if add else out)
+    if add:
+        out.add_(product)
+    elif product is not out:
+        out.copy_(product)
+
+
+def _blocks(left: Tensor, right: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Walk over the maps of `(heads, rows, width)` by `(heads, columns, width)` in blocks of whole rows.
+
+    Yields:
+        The block's heads, its rows, and room for two blocks of its size, the same memory again and again.
+    """
+    one_head = takes_onednn(left)
+    group, height = block_sizes(
+        1 if one_head else len(left), left.shape[1], right.shape[1], ONEDNN_BLOCK_ENTRIES if one_head else BLOCK_ENTRIES
+    )
+    room = left.new_empty(2, group, height, right.shape[1])
+    for first in range(0, len(left), group):
+        heads = slice(first, min(first + group, len(left)))
+        for start in range(0, left.shape[1], height):
+            rows = slice(start, min(start + height, left.shape[1]))
+            yield heads, rows, room[:, : heads.stop - first, : rows.stop - start]
+
+
+def block_sizes(heads: int, rows: int, columns: int, entries: int) -> tuple[int, int]:
+    """How many heads, and how many rows of each, are worked on at a time.
+
+    Args:
+        heads: heads of all clips together.
+        rows: rows of a head's map.
+        columns: columns of a head's map.
+        entries: entries of the maps that a block should have at most.
+
+    Returns:
+        Both numbers, each at least 1 and no more than there are.
+
+    Example:
+        >>> block_sizes(6, 1568, 1568, 5 << 19), block_sizes(6, 200, 600, 5 << 19), block_sizes(6, 4000, 4000, 5 << 19)
+        ((1, 1568), (6, 200), (1, 655))
+    """
+    height = min(max(entries // columns, 1), rows)
+    return min(max(entries // (height * columns), 1), heads), height
+
+
+def blockwise_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    scaling: float,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Attend by matrix products on CPU; called as the functions of transformers' attention interface are.
+
+    Args:
+        module: the layer; not used.
+        query: `(B, heads, queries, width)`.
+        key: `(B, heads, keys, width)`.
+        value: `(B, heads, keys, width)`.
+        attention_mask: None; every query sees every key.
+        scaling: multiplies the scores.
+        **kwargs: `dropout`, which must be 0; others are ignored.
+
+    Returns:
+        `(B, queries, heads, width)` and None, as no attention map is kept. Differentiable once.
+
+    Raises:
+        ValueError: if a mask or dropout is asked for.
+
+    Example:
+        >>> query, key, value = torch.randn(3, 1, 2, 5, 8).unbind()
+        >>> blockwise_attention(nn.Identity(), query, key, value, None, scaling=8**-0.5)[0].shape
+        torch.Size([1, 5, 2, 8])
+    """
+    if attention_mask is not None or kwargs.get("dropout"):
+        raise ValueError("blockwise attention takes neither a mask nor dropout; use attn_implementation='sdpa'")
+    return _BlockwiseAttention.apply(query, key, value, scaling), None  # type: ignore[no-untyped-call]
