@@ -57,7 +57,13 @@ def package_versions() -> dict[str, str]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    found: dict[str, Any] = {"cpu threads": torch.get_num_threads(), "cuda": torch.version.cuda or "no"}
+    from tubelets.models.products import onednn_is_faster
+
+    found: dict[str, Any] = {
+        "cpu threads": torch.get_num_threads(),
+        "float32 products on cpu": "oneDNN" if onednn_is_faster() else "PyTorch's default",
+        "cuda": torch.version.cuda or "no",
+    }
     for index in range(torch.cuda.device_count()):
         found[f"cuda:{index}"] = torch.cuda.get_device_name(index)
     if torch.cuda.is_available():

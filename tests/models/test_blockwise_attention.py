@@ -6,30 +6,76 @@ import torch.nn.functional as F
 from torch import nn
 
 from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
-from tubelets.models.videomae import attention
-from tubelets.models.videomae.attention import blockwise_attention
+from tubelets.models import products
+from tubelets.models.videomae import attention, blockwise
+from tubelets.models.videomae.blockwise import blockwise_attention
 
 
 def attend(query, key, value):
     return blockwise_attention(nn.Identity(), query, key, value, None, scaling=0.3)[0].transpose(1, 2)
 
 
-def tensors(dtype, queries=7, keys=10):
+def tensors(dtype, queries=7, keys=10, factor=1.0):
     generator = torch.Generator().manual_seed(0)
     sizes = ((2, 3, queries, 8), (2, 3, keys, 8), (2, 3, keys, 8))
-    return [torch.randn(size, generator=generator, dtype=dtype).requires_grad_() for size in sizes]
+    return [(factor * torch.randn(size, generator=generator, dtype=dtype)).requires_grad_() for size in sizes]
 
 
-@pytest.mark.parametrize(
-    "entries", [1, 30, 41, 10_000]
-)  # one row a block, blocks that divide the rows, that do not, one
-def test_gradients_are_right(monkeypatch, entries):
-    monkeypatch.setattr(attention, "BLOCK_ENTRIES", entries)
-    assert torch.autograd.gradcheck(attend, tensors(torch.float64))
+@pytest.fixture
+def onednn(monkeypatch):
+    """Float32 goes through oneDNN, whatever the processor is."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("PyTorch was built without oneDNN")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+
+
+# One row a block, blocks that divide the rows, that do not, one block; scores that need no shift, and that do.
+@pytest.mark.parametrize("factor", [1.0, 4.0])
+@pytest.mark.parametrize("entries", [1, 30, 41, 10_000])
+def test_gradients_are_right(monkeypatch, entries, factor):
+    monkeypatch.setattr(blockwise, "BLOCK_ENTRIES", entries)
+    monkeypatch.setattr(blockwise, "SAFE_SCORE", 20.0)
+    assert torch.autograd.gradcheck(attend, tensors(torch.float64, factor=factor))
+
+
+@pytest.mark.parametrize("factor", [1.0, 4.0, 30.0])
+@pytest.mark.parametrize("entries", [1, 60, 10_000])
+def test_equals_the_fused_kernel_in_float32(monkeypatch, onednn, entries, factor):
+    monkeypatch.setattr(blockwise, "ONEDNN_BLOCK_ENTRIES", entries)
+    ours = tensors(torch.float32, 20, 30, factor)
+    assert products.takes_onednn(*ours)
+    exact = [tensor.detach().double().requires_grad_() for tensor in ours]
+    result, expected = attend(*ours), F.scaled_dot_product_attention(*exact, scale=0.3)
+    torch.testing.assert_close(result, expected.float(), rtol=1e-4, atol=1e-3 * factor)
+    wanted = torch.autograd.grad(expected.square().sum(), exact)
+    for found, right in zip(torch.autograd.grad(result.square().sum(), ours), wanted, strict=True):
+        assert (found - right).norm() <= 1e-3 * right.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_scores_beyond_the_range_of_powers(onednn, dtype):
+    query = torch.tensor([[[[200.0], [-200.0], [0.0]]]], dtype=dtype, requires_grad=True)
+    key = torch.tensor([[[[2.0], [-3.0]]]], dtype=dtype)
+    value = torch.tensor([[[[1.0], [5.0]]]], dtype=dtype)
+    result = attend(query, key, value)
+    assert result.flatten().tolist() == [1.0, 5.0, 3.0]
+    result.sum().backward()
+    torch.testing.assert_close(query.grad.flatten(), torch.tensor([0.0, 0.0, -1.5], dtype=dtype), rtol=0, atol=2e-3)
+
+
+def test_training_after_inference_uses_the_same_memory():
+    blockwise._workspace.memory = None
+    with torch.inference_mode():
+        attend(*tensors(torch.bfloat16))
+    memory = blockwise._workspace.memory
+    first, second = (attend(*tensors(torch.bfloat16)) for _ in range(2))
+    assert torch.equal(first, second)
+    first.sum().backward()
+    assert blockwise._workspace.memory is memory
 
 
 def test_equals_the_fused_kernel_in_bfloat16(monkeypatch):
-    monkeypatch.setattr(attention, "BLOCK_ENTRIES", 200)
+    monkeypatch.setattr(blockwise, "BLOCK_ENTRIES", 200)
     ours = tensors(torch.bfloat16, 64, 96)
     exact = [tensor.detach().float().requires_grad_() for tensor in ours]
     result, expected = attend(*ours), F.scaled_dot_product_attention(*exact, scale=0.3)
@@ -59,7 +105,7 @@ def test_masks_and_dropout_are_refused():
         blockwise_attention(nn.Identity(), *states, None, scaling=1.0, dropout=0.1)
 
 
-def test_only_bfloat16_on_cpu_without_dropout_takes_it():
+def test_what_takes_it_is_on_cpu_long_without_dropout_and_slow_otherwise(monkeypatch):
     config = TubeletsVideoMAEConfig(attn_implementation="sdpa")
     layer = attention.TubeletsVideoMAESelfAttention(config)
     config._attn_implementation = "sdpa"
@@ -70,7 +116,12 @@ def test_only_bfloat16_on_cpu_without_dropout_takes_it():
 
     assert chosen(600, torch.bfloat16) == "blockwise_attention"
     assert chosen(100, torch.bfloat16) == "eager_attention_forward"
-    assert chosen(600, torch.float32) == chosen(600, torch.bfloat16, dropout=0.1) == "sdpa_attention_forward"
+    assert chosen(600, torch.bfloat16, dropout=0.1) == "sdpa_attention_forward"
+    for faster in (True, False):
+        monkeypatch.setattr(products, "onednn_is_faster", lambda answer=faster: answer)
+        expected = "blockwise_attention" if faster else "sdpa_attention_forward"
+        assert chosen(600, torch.float32) == expected
+        assert chosen(100, torch.float32) == chosen(600, torch.float64) == "sdpa_attention_forward"
 
 
 def test_a_model_learns_the_same_with_and_without(monkeypatch):

@@ -48,7 +48,7 @@ def takes_onednn(*tensors: Tensor) -> bool:
         >>> takes_onednn(torch.zeros(2, 2, dtype=torch.bfloat16))
         False
     """
-    return (
+    return bool(
         not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and onednn_is_faster()
@@ -57,7 +57,7 @@ def takes_onednn(*tensors: Tensor) -> bool:
             for tensor in tensors
         )
         and torch.backends.mkldnn.enabled
-        and torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")
+        and torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")  # type: ignore[attr-defined]
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
+from tubelets.models.products import Linear
 from tubelets.models.sigma.configuration_sigma import SigmaConfig
 from tubelets.models.videomae.feature_targets import FeatureTargetAutoencoder
 from tubelets.models.videomae.modeling_videomae import (
@@ -222,5 +223,5 @@ def projection_network(config: SigmaConfig) -> nn.Sequential:
     sizes = [config.pixels_per_tube, *config.projection_hidden_sizes, config.projection_size]
     layers: list[nn.Module] = []
     for width_in, width_out in itertools.pairwise(sizes):
-        layers += [nn.Linear(width_in, width_out), nn.GELU()]
+        layers += [Linear(width_in, width_out), nn.GELU()]
     return nn.Sequential(*layers[:-1])

@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.models.heads import classification_loss
+from tubelets.models.products import Linear
 from tubelets.models.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.structured_noise.layers import (
     PositionTable,
@@ -212,11 +213,11 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         super().__init__(config)
         width = config.decoder_hidden_size
         self.audio = StructuredNoiseAudioModel(config)
-        self.encoder_to_decoder = nn.Linear(config.hidden_size, width)
+        self.encoder_to_decoder = Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_positions = PositionTable(*token_grid(config), width, config.learned_positions, class_token=True)
         self.decoder = WindowDecoder(config) if config.decoder_type == "window" else TokenDecoder(config)
-        self.prediction = nn.Linear(width, config.values_per_patch)
+        self.prediction = Linear(width, config.values_per_patch)
         mark_decoder(self.decoder, self.encoder_to_decoder, self.prediction)
         self.post_init()
 

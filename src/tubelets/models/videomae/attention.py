@@ -47,11 +47,16 @@ class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
             key: `(B, heads, keys, width)`.
             dropout: probability in [0, 1] that a weight is dropped.
         """
-        on_cpu_in_bfloat16 = query.device.type == "cpu" and query.dtype == torch.bfloat16
-        if key.shape[2] > SHORT_SEQUENCE:
-            if self.config._attn_implementation == "sdpa" and not dropout and not torch.compiler.is_compiling():
-                if on_cpu_in_bfloat16 or takes_onednn(query, key):
-                    return blockwise_attention
-        elif on_cpu_in_bfloat16:
+        in_bfloat16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
+        is_short = key.shape[2] <= SHORT_SEQUENCE
+        if in_bfloat16_on_cpu and is_short:
             return eager_attention_forward
+        by_blocks = in_bfloat16_on_cpu or (not is_short and takes_onednn(query, key))
+        if (
+            by_blocks
+            and self.config._attn_implementation == "sdpa"
+            and not dropout
+            and not torch.compiler.is_compiling()
+        ):
+            return blockwise_attention
         return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)

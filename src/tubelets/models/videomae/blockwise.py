@@ -7,6 +7,7 @@ a time, so that it stays in the processor's cache, and again in the backward pas
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,23 @@ LOG2_E = 1 / math.log(2)
 SAFE_SCORE = 32.0
 
 
+class _Workspace(threading.local):
+    """Memory that a thread's blocks are made in: kept, as memory the system has just given costs more than products."""
+
+    memory: Tensor | None = None
+
+    def take(self, like: Tensor, *size: int) -> Tensor:
+        """A tensor of that size with the type of another one, over what was there; valid until the next call."""
+        count = math.prod(size)
+        if self.memory is None or self.memory.dtype != like.dtype or len(self.memory) < count:
+            with torch.inference_mode(False):  # so that it serves training too
+                self.memory = torch.empty(count, dtype=like.dtype)
+        return self.memory[:count].view(size)
+
+
+_workspace = _Workspace()
+
+
 class _BlockwiseAttention(torch.autograd.Function):
     """`(B, heads, tokens, width)` three times to `(B, queries, heads, width)`.
 
@@ -39,7 +57,7 @@ class _BlockwiseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        asked, known, values = (_merge_heads(states) for states in (query * (scaling * LOG2_E), key, value))
+        asked, known, values = _merge_heads(query, scaling * LOG2_E), _merge_heads(key), _merge_heads(value)
         multiply = _multiplication(asked)
         shift = _row_shift(asked, known, multiply)
         sums = torch.empty_like(shift)
@@ -60,8 +78,7 @@ class _BlockwiseAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value, result, shift, sums = ctx.saved_tensors
-        sizes = query.shape[:2]
-        asked, known, values = (_merge_heads(states) for states in (query * (ctx.scaling * LOG2_E), key, value))
+        asked, known, values = _merge_heads(query, ctx.scaling * LOG2_E), _merge_heads(key), _merge_heads(value)
         multiply = _multiplication(asked)
         # A row's gradient by its scores is weight * (gradient by the weight - what the row has in common).
         common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True)
@@ -78,13 +95,27 @@ class _BlockwiseAttention(torch.autograd.Function):
             by_score = multiply(seen[heads, rows], centered[heads], more_room).mul_(weights)
             _multiply_into(by_key[heads, rows], multiply, by_score, asked[heads])
             _multiply_into(by_query[heads], multiply, known_t[heads, :, rows], by_score, add=rows.start > 0)
-        by_query, by_key = by_query.mT * ctx.scaling, by_key.div_(LOG2_E)
-        return by_query.unflatten(0, sizes), by_key.unflatten(0, sizes), by_value.unflatten(0, sizes), None
+        count = query.shape[1]
+        return (
+            _split_heads(by_query.mT, count, ctx.scaling),
+            _split_heads(by_key, count, 1 / LOG2_E),
+            _split_heads(by_value, count),
+            None,
+        )
 
 
-def _merge_heads(states: Tensor) -> Tensor:
-    """`(B, heads, tokens, width)` to `(B * heads, tokens, width)`, in one piece."""
-    return states.flatten(0, 1).contiguous()
+def _merge_heads(states: Tensor, factor: float = 1.0) -> Tensor:
+    """`(B, heads, tokens, width)` times a factor as `(B * heads, tokens, width)`, in one piece."""
+    if factor == 1.0:
+        return states.flatten(0, 1).contiguous()
+    return torch.mul(states, factor, out=torch.empty_like(states, memory_format=torch.contiguous_format)).flatten(0, 1)
+
+
+def _split_heads(states: Tensor, count: int, factor: float = 1.0) -> Tensor:
+    """Back to `(B, heads, tokens, width)`, times a factor; in memory a token's heads lie together."""
+    states = states.unflatten(0, (-1, count))
+    result = states.new_empty(len(states), states.shape[2], count, states.shape[3]).transpose(1, 2)
+    return result.copy_(states) if factor == 1.0 else torch.mul(states, factor, out=result)
 
 
 def _append(states: Tensor, column: Tensor) -> Tensor:
@@ -109,7 +140,7 @@ def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor
         float32, or float64 if queries are, `(heads, queries, 1)`.
     """
     shift = torch.zeros(*asked.shape[:2], 1, dtype=torch.promote_types(asked.dtype, torch.float32))
-    longest = [states.float().square().sum(-1).amax().sqrt() for states in (asked, known)]
+    longest = [states.square().sum(-1).amax().double().sqrt() for states in (asked, known)]
     if longest[0] * longest[1] <= SAFE_SCORE:
         return shift
     for heads, rows, (room, _) in _blocks(asked, known):
@@ -155,7 +186,7 @@ def _blocks(left: Tensor, right: Tensor) -> Iterator[tuple[slice, slice, Tensor]
     group, height = block_sizes(
         1 if one_head else len(left), left.shape[1], right.shape[1], ONEDNN_BLOCK_ENTRIES if one_head else BLOCK_ENTRIES
     )
-    room = left.new_empty(2, group, height, right.shape[1])
+    room = _workspace.take(left, 2, group, height, right.shape[1])
     for first in range(0, len(left), group):
         heads = slice(first, min(first + group, len(left)))
         for start in range(0, left.shape[1], height):

@@ -1,0 +1,162 @@
+"""Products of float32 matrices by oneDNN, on every machine whose PyTorch has it."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tubelets import SigmaConfig, SigmaForPreTraining
+from tubelets.models import products
+from tubelets.models.products import Linear, linear, onednn_product, replace_linear, takes_onednn
+
+needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Everything goes through oneDNN, whatever the processor is; yields what did."""
+    calls = []
+
+    def count(*arguments):
+        calls.append(arguments)
+        return onednn_product(*arguments)
+
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: True)
+    monkeypatch.setattr(products, "MIN_OPERATIONS", 1)
+    monkeypatch.setattr(products, "onednn_product", count)
+    return calls
+
+
+def layer(*shape, bias=True):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(*shape, 5, generator=generator, requires_grad=True)
+    weight = torch.randn(4, 5, generator=generator, requires_grad=True)
+    return (states, weight, torch.randn(4, generator=generator, requires_grad=True)) if bias else (states, weight)
+
+
+@needs_onednn
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 1, 3)])
+def test_values_and_gradients_are_those_of_pytorch(chosen, shape, bias):
+    tensors = layer(*shape, bias=bias)
+    result, expected = linear(*tensors), F.linear(*tensors)
+    assert len(chosen) == 1
+    torch.testing.assert_close(result, expected)
+    found = torch.autograd.grad(result.square().sum(), tensors)
+    for each, right in zip(found, torch.autograd.grad(expected.square().sum(), tensors), strict=True):
+        torch.testing.assert_close(each, right)
+    assert len(chosen) == 3  # also both products of the backward pass
+
+
+@needs_onednn
+def test_second_derivatives(chosen):
+    tensors = layer(2, 3)
+
+    def penalty(function):
+        first = torch.autograd.grad(function(*tensors).pow(3).sum(), tensors, create_graph=True)
+        return torch.autograd.grad(sum(each.square().sum() for each in first), tensors)
+
+    for found, right in zip(penalty(linear), penalty(F.linear), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-3)
+
+
+@needs_onednn
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_function_transforms(chosen):
+    states, weight, bias = (tensor.detach() for tensor in layer(3))
+
+    def transformed(function):
+        def loss(*arguments):
+            return function(*arguments).square().sum()
+
+        pushed = torch.func.jvp(function, (states, weight, bias), (2 * states, 3 * weight, 4 * bias))[1]
+        only_bias = torch.func.jvp(lambda each: function(states, weight, each), (bias,), (bias,))[1]
+        each_gradient = torch.func.vmap(torch.func.grad(loss), (0, None, None))(states[:, None], weight, bias)
+        return pushed, only_bias, each_gradient
+
+    for found, right in zip(transformed(linear), transformed(F.linear), strict=True):
+        torch.testing.assert_close(found, right)
+
+
+@needs_onednn
+def test_tensors_in_any_layout(chosen):
+    states, weight, bias = layer(6, 2)
+    for kept in (states.transpose(0, 1), states[::2], states[:1].expand(6, -1, -1)):
+        torch.testing.assert_close(linear(kept, weight, bias), F.linear(kept, weight, bias))
+    turned = weight.t().contiguous().t()
+    torch.testing.assert_close(linear(states, turned, bias), F.linear(states, weight, bias))
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_what_onednn_is_not_asked_for(chosen):
+    class Tagged(torch.Tensor):
+        pass
+
+    tensor = torch.zeros(2, 2)
+    assert takes_onednn(tensor, nn.Parameter(tensor))
+    assert not takes_onednn(tensor, tensor.double())
+    assert not takes_onednn(tensor.bfloat16())
+    assert not takes_onednn(tensor.to("meta"))
+    assert not takes_onednn(tensor.as_subclass(Tagged))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not takes_onednn(tensor)
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert not takes_onednn(tensor)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert not takes_onednn(tensor)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert linear(torch.ones(5), torch.ones(4, 5)).shape == (4,)
+    assert not chosen
+
+
+def test_small_products_are_left_to_pytorch(chosen, monkeypatch):
+    monkeypatch.setattr(products, "MIN_OPERATIONS", 3 * 5 * 4 + 1)
+    assert linear(*layer(3)).shape == (3, 4)
+    assert linear(*layer(0)).shape == (0, 4)
+    assert not chosen
+
+
+def test_layers_compile_without_a_break(chosen):
+    module, states = Linear(5, 4), torch.randn(3, 5)
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(states), module(states))
+
+
+def test_replaced_layers_keep_parameters_and_draw_no_random_numbers():
+    class Own(nn.Linear):
+        pass
+
+    block = nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.Linear(4, 4, bias=False)), Own(4, 2))
+    state, parameters = torch.get_rng_state(), list(block.parameters())
+    replace_linear(block)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [type(block[0]), type(block[1][0]), type(block[2])] == [Linear, Linear, Own]
+    assert all(new is old for new, old in zip(block.parameters(), parameters, strict=True))
+    assert block[1][0].bias is None
+
+
+@needs_onednn
+def test_a_model_learns_the_same_with_and_without(chosen, monkeypatch):
+    config = SigmaConfig(
+        image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=2,
+        decoder_intermediate_size=64, mask_ratio=0.5,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    ours = SigmaForPreTraining(config).train()
+    plain = copy.deepcopy(ours)
+    mask = (torch.arange(32) % 2 == 0).expand(2, -1)
+    clips = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    ours(clips, bool_masked_pos=mask).loss.backward()
+    # Embedding, projection to the decoder, head and six layers a block, each with at least two products.
+    assert len(chosen) > 2 * 6 * 4
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
+    chosen.clear()
+    plain(clips, bool_masked_pos=mask).loss.backward()
+    assert not chosen
+    for (name, parameter), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-3, atol=1e-5, msg=name)
