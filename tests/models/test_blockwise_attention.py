@@ -114,14 +114,14 @@ def test_what_takes_it_is_on_cpu_long_without_dropout_and_slow_otherwise(monkeyp
         states = torch.empty(1, 1, length, 4, dtype=dtype)
         return layer.attention_function(states, states, dropout).__name__
 
-    assert chosen(600, torch.bfloat16) == "blockwise_attention"
+    assert chosen(300, torch.bfloat16) == "blockwise_attention"
     assert chosen(100, torch.bfloat16) == "eager_attention_forward"
     assert chosen(600, torch.bfloat16, dropout=0.1) == "sdpa_attention_forward"
     for faster in (True, False):
         monkeypatch.setattr(products, "onednn_is_faster", lambda answer=faster: answer)
         expected = "blockwise_attention" if faster else "sdpa_attention_forward"
         assert chosen(600, torch.float32) == expected
-        assert chosen(100, torch.float32) == chosen(600, torch.float64) == "sdpa_attention_forward"
+        assert chosen(300, torch.float32) == chosen(600, torch.float64) == "sdpa_attention_forward"
 
 
 def test_a_model_learns_the_same_with_and_without(monkeypatch):
@@ -141,7 +141,7 @@ def test_a_model_learns_the_same_with_and_without(monkeypatch):
     )
 
     def gradients(short_sequence):
-        monkeypatch.setattr(attention, "SHORT_SEQUENCE", short_sequence)
+        monkeypatch.setattr(attention, "SHORT_IN_BFLOAT16", short_sequence)
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(clips, bool_masked_pos=mask).loss

@@ -12,7 +12,8 @@ from tubelets.models.videomae.blockwise import blockwise_attention
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
-# Longest sequence for which attending block by block does not pay: plain attention does in bfloat16.
+# Longest sequences for which attending block by block does not pay, in bfloat16 and in other types.
+SHORT_IN_BFLOAT16 = 256
 SHORT_SEQUENCE = 512
 
 
@@ -48,10 +49,9 @@ class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
             dropout: probability in [0, 1] that a weight is dropped.
         """
         in_bfloat16_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-        is_short = key.shape[2] <= SHORT_SEQUENCE
-        if in_bfloat16_on_cpu and is_short:
+        if in_bfloat16_on_cpu and key.shape[2] <= SHORT_IN_BFLOAT16:
             return eager_attention_forward
-        by_blocks = in_bfloat16_on_cpu or (not is_short and takes_onednn(query, key))
+        by_blocks = in_bfloat16_on_cpu or (key.shape[2] > SHORT_SEQUENCE and takes_onednn(query, key))
         if (
             by_blocks
             and self.config._attn_implementation == "sdpa"

@@ -57,7 +57,7 @@ class _BlockwiseAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        asked, known, values = _merge_heads(query, scaling * LOG2_E), _merge_heads(key), _merge_heads(value)
+        asked, known, values = _merge_heads(query * (scaling * LOG2_E)), _merge_heads(key), _merge_heads(value)
         multiply = _multiplication(asked)
         shift = _row_shift(asked, known, multiply)
         sums = torch.empty_like(shift)
@@ -76,46 +76,37 @@ class _BlockwiseAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, result, shift, sums = ctx.saved_tensors
-        asked, known, values = _merge_heads(query, ctx.scaling * LOG2_E), _merge_heads(key), _merge_heads(value)
+        asked, known, values = _merge_heads(query * (ctx.scaling * LOG2_E)), _merge_heads(key), _merge_heads(value)
         multiply = _multiplication(asked)
         # A row's gradient by its scores is weight * (gradient by the weight - what the row has in common).
         common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True)
         common = _merge_heads(common.transpose(1, 2)) / sums
-        change = (_merge_heads(gradient.transpose(1, 2)) / sums).to(values.dtype)
+        change = _merge_heads(gradient.transpose(1, 2))
+        torch.div(change, sums, out=change)
         shifted, answers = _append(asked, -shift).mT, _append_ones(known)
         centered, seen = _append(change, -common).mT, _append_ones(values)
-        known_t = known.mT.contiguous()
-        by_query = asked.new_empty(len(asked), asked.shape[2], asked.shape[1])
-        by_key, by_value = torch.empty_like(known), torch.empty_like(values)
+        by_query, by_key, by_value = torch.empty_like(asked), torch.empty_like(known), torch.empty_like(values)
         for heads, rows, (room, more_room) in _blocks(known, asked):
             weights = multiply(answers[heads, rows], shifted[heads], room).exp2_()
             _multiply_into(by_value[heads, rows], multiply, weights, change[heads])
             by_score = multiply(seen[heads, rows], centered[heads], more_room).mul_(weights)
             _multiply_into(by_key[heads, rows], multiply, by_score, asked[heads])
-            _multiply_into(by_query[heads], multiply, known_t[heads, :, rows], by_score, add=rows.start > 0)
-        count = query.shape[1]
-        return (
-            _split_heads(by_query.mT, count, ctx.scaling),
-            _split_heads(by_key, count, 1 / LOG2_E),
-            _split_heads(by_value, count),
-            None,
-        )
+            _multiply_into(by_query[heads], multiply, by_score.mT, known[heads, rows], add=rows.start > 0)
+        changes = by_query.mul_(ctx.scaling), by_key.div_(LOG2_E), by_value
+        return *(_split_heads(states, query.shape[1]) for states in changes), None
 
 
-def _merge_heads(states: Tensor, factor: float = 1.0) -> Tensor:
-    """`(B, heads, tokens, width)` times a factor as `(B * heads, tokens, width)`, in one piece."""
-    if factor == 1.0:
-        return states.flatten(0, 1).contiguous()
-    return torch.mul(states, factor, out=torch.empty_like(states, memory_format=torch.contiguous_format)).flatten(0, 1)
+def _merge_heads(states: Tensor) -> Tensor:
+    """`(B, heads, tokens, width)` to `(B * heads, tokens, width)`, in one piece."""
+    return states.flatten(0, 1).contiguous()
 
 
-def _split_heads(states: Tensor, count: int, factor: float = 1.0) -> Tensor:
-    """Back to `(B, heads, tokens, width)`, times a factor; in memory a token's heads lie together."""
+def _split_heads(states: Tensor, count: int) -> Tensor:
+    """Back to `(B, heads, tokens, width)`; in memory a token's heads lie together."""
     states = states.unflatten(0, (-1, count))
-    result = states.new_empty(len(states), states.shape[2], count, states.shape[3]).transpose(1, 2)
-    return result.copy_(states) if factor == 1.0 else torch.mul(states, factor, out=result)
+    return states.new_empty(len(states), states.shape[2], count, states.shape[3]).transpose(1, 2).copy_(states)
 
 
 def _append(states: Tensor, column: Tensor) -> Tensor:
@@ -163,8 +154,15 @@ def _row_sums(weights: Tensor, dtype: torch.dtype) -> Tensor:
 def _multiplication(states: Tensor) -> Multiplication:
     """How products of tensors like this one are made."""
     if takes_onednn(states):
-        return lambda left, right, room: onednn_product(left[0], right[0].mT)[None]
+        return _multiply_with_onednn
     return lambda left, right, room: torch.bmm(left, right, out=room)
+
+
+def _multiply_with_onednn(left: Tensor, right: Tensor, room: Tensor) -> Tensor:
+    """The product of one head's matrices, in new memory."""
+    if left.stride(-1) != 1:  # a turned map, which is faster as the right factor
+        return onednn_product(right[0].mT, left[0]).mT[None]
+    return onednn_product(left[0], right[0].mT)[None]
 
 
 def _multiply_into(out: Tensor, multiply: Multiplication, left: Tensor, right: Tensor, add: bool = False) -> None:
