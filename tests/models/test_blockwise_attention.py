@@ -88,6 +88,13 @@ def test_equals_the_fused_kernel_in_bfloat16(monkeypatch):
         assert error < 0.01
 
 
+def test_gradients_that_come_in_stay_as_they_are():
+    states = tensors(torch.bfloat16)
+    gradient = torch.ones(2, 3, 7, 8, dtype=torch.bfloat16)
+    attend(*states).backward(gradient)
+    assert (gradient == 1).all()
+
+
 def test_queries_that_lie_apart_in_memory():
     ours = [
         tensor.transpose(1, 2).contiguous().transpose(1, 2).detach().requires_grad_()

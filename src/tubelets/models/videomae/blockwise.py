@@ -84,7 +84,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True)
         common = _merge_heads(common.transpose(1, 2)) / sums
         change = _merge_heads(gradient.transpose(1, 2))
-        torch.div(change, sums, out=change)
+        change = torch.div(change, sums, out=torch.empty_like(change))  # rounded as it is written
         shifted, answers = _append(asked, -shift).mT, _append_ones(known)
         centered, seen = _append(change, -common).mT, _append_ones(values)
         by_query, by_key, by_value = torch.empty_like(asked), torch.empty_like(known), torch.empty_like(values)
