@@ -57,7 +57,7 @@ def package_versions() -> dict[str, str]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from tubelets.models.products import onednn_is_faster
+    from tubelets.products import onednn_is_faster
 
     found: dict[str, Any] = {
         "cpu threads": torch.get_num_threads(),

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
-from tubelets.models import products
+from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining, products
 from tubelets.models.videomae import attention, blockwise
 from tubelets.models.videomae.blockwise import blockwise_attention
 

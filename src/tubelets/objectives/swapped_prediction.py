@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.objectives.sinkhorn import balance_prototypes, check_sinkhorn, rows_per_block
+from tubelets.products import linear
 
 
 @dataclass
@@ -35,7 +36,7 @@ class PrototypeAssignment:
     @torch.no_grad()
     def scores(self) -> Tensor:
         """Cosine similarities, float32 `(M, K)`, values in [-1, 1]."""
-        return F.linear(self.features, self.prototypes).float()
+        return linear(self.features, self.prototypes).float()
 
     @torch.no_grad()
     def soft(self) -> Tensor:
@@ -71,7 +72,7 @@ def assign_prototypes(
         )
     check_sinkhorn(epsilon, iterations)
     blocks = features.split(rows_per_block(len(prototypes), features.device))
-    scores = [F.linear(block, prototypes) for block in blocks]
+    scores = [linear(block, prototypes) for block in blocks]
     with torch.autocast(device_type=features.device.type, enabled=False):
         factor, labels = balance_prototypes(scores, epsilon, iterations)
     return PrototypeAssignment(features, prototypes, epsilon, factor, labels)
@@ -92,16 +93,16 @@ class _PrototypeCrossEntropy(torch.autograd.Function):
         prototype_gradient = torch.zeros_like(prototypes) if train_prototypes else None
         for start in range(0, count, rows):
             block, label = features[start : start + rows], labels[start : start + rows, None]
-            logits = F.linear(block, prototypes).float()
+            logits = linear(block, prototypes).float()
             highest = logits.amax(dim=1, keepdim=True)
             total += (highest - logits.gather(1, label)).sum()
             softmax = logits.sub_(highest).exp_()
             mass = softmax.sum(dim=1, keepdim=True)
             total += mass.log().sum()
             gradient = softmax.div_(mass).scatter_add_(1, label, -torch.ones_like(mass)).div_(count)
-            feature_gradient[start : start + rows] = gradient @ prototypes
+            feature_gradient[start : start + rows] = linear(gradient, prototypes.T)
             if prototype_gradient is not None:
-                prototype_gradient += gradient.T @ block
+                prototype_gradient += linear(gradient.T, block.T)
         ctx.save_for_backward(feature_gradient, prototype_gradient)
         return total / count
 
@@ -131,7 +132,7 @@ def prototype_cross_entropy(features: Tensor, prototypes: Tensor, targets: Tenso
     # The features are divided, not the many more logits.
     scaled = features / temperature
     if targets.is_floating_point():
-        return F.cross_entropy(F.linear(scaled, prototypes).float(), targets)
+        return F.cross_entropy(linear(scaled, prototypes).float(), targets)
     loss: Tensor = _PrototypeCrossEntropy.apply(  # type: ignore[no-untyped-call]
         scaled, prototypes, targets, prototypes.requires_grad
     )

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tubelets.models.products import linear
+from tubelets.products import linear
 
 
 class SpatialConv3d(nn.Conv3d):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
-from tubelets.models.products import Linear
 from tubelets.models.sigma.configuration_sigma import SigmaConfig
 from tubelets.models.videomae.feature_targets import FeatureTargetAutoencoder
 from tubelets.models.videomae.modeling_videomae import (
@@ -29,6 +28,7 @@ from tubelets.objectives import (
     masked_regression_loss,
     swapped_prediction_loss,
 )
+from tubelets.products import Linear
 
 
 @dataclass

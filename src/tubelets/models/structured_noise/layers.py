@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from tubelets.models.products import Linear
 from tubelets.models.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.structured_noise.spectrograms import grid_positions, spectrogram_patches, take_tokens, token_grid
 from tubelets.models.structured_noise.window_decoder import WindowAttention
 from tubelets.models.videomae.initialization import mark_initialization, mark_xavier
 from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAELayer
+from tubelets.products import Linear
 
 
 class SpectrogramLayer(TubeletsVideoMAELayer):

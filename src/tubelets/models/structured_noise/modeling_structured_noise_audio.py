@@ -17,7 +17,6 @@ from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.models.heads import classification_loss
-from tubelets.models.products import Linear
 from tubelets.models.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.structured_noise.layers import (
     PositionTable,
@@ -38,6 +37,7 @@ from tubelets.models.videomae.initialization import mark_truncated_normal, mark_
 from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
 from tubelets.models.videomae.tubes import count_masked, split_tokens
 from tubelets.objectives import masked_regression_loss, standardize_patches
+from tubelets.products import Linear
 
 # What a pretraining checkpoint holds besides the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^decoder_positions", r"^encoder_to_decoder\.", r"^mask_token$", r"^prediction\."]

@@ -15,7 +15,6 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
 from tubelets.models.heads import classification_loss
-from tubelets.models.products import Linear
 from tubelets.models.structured_noise.configuration_structured_noise_audio_video import StructuredNoiseAudioVideoConfig
 from tubelets.models.structured_noise.layers import (
     PositionTable,
@@ -41,6 +40,7 @@ from tubelets.models.videomae.initialization import mark_initialization, mark_xa
 from tubelets.models.videomae.pixels import normalize_pixels
 from tubelets.models.videomae.tubes import check_video, count_masked, gather_tubes, sinusoid_table, split_tokens
 from tubelets.objectives import audio_visual_contrastive_loss, masked_regression_loss
+from tubelets.products import Linear
 
 MODALITIES = ("both", "audio", "video")
 

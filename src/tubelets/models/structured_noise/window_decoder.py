@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tubelets.models.products import Linear
 from tubelets.models.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
+from tubelets.products import Linear
 
 MIN_TEMPERATURE = 0.01
 

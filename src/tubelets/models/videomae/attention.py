@@ -7,8 +7,8 @@ from torch import Tensor
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.videomae.modeling_videomae import VideoMAESelfAttention, eager_attention_forward
 
-from tubelets.models.products import takes_onednn
 from tubelets.models.videomae.blockwise import blockwise_attention
+from tubelets.products import takes_onednn
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 

@@ -1,7 +1,7 @@
 """Attention made of matrix products, for CPUs on which PyTorch's fused kernel is slow.
 
 In bfloat16 the fused kernel takes two to three times as long as plain products, as processors have instructions that
-multiply matrices of bfloat16; in float32 it is slow where `tubelets.models.products` says so.
+multiply matrices of bfloat16; in float32 it is slow where `tubelets.products` says so.
 `scripts/benchmark_pretraining.py` shows what it is worth. No attention map is kept: it is made a head or a few rows at
 a time, so that it stays in the processor's cache, and again in the backward pass.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tubelets.models.products import onednn_product, takes_onednn
+from tubelets.products import onednn_product, takes_onednn
 
 # Multiplies matrices of some heads, `(heads, m, k)` and `(heads, k, n)`. The result is the third argument, or new.
 Multiplication = Callable[[Tensor, Tensor, Tensor], Tensor]

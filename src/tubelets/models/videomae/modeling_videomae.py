@@ -23,13 +23,13 @@ from transformers.utils.output_capturing import capture_outputs
 
 from tubelets.models.heads import classification_loss
 from tubelets.models.loading import load_pretrained
-from tubelets.models.products import Linear, linear, replace_linear
 from tubelets.models.videomae.attention import TubeletsVideoMAESelfAttention
 from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
 from tubelets.models.videomae.initialization import mark_initialization, mark_truncated_normal, mark_xavier
 from tubelets.models.videomae.pixels import normalize_pixels, pixel_targets
 from tubelets.models.videomae.tubes import check_video, count_masked, gather_tubes, sinusoid_table, split_tokens
 from tubelets.objectives import masked_regression_loss
+from tubelets.products import Linear, linear, replace_linear
 
 # What a pretraining checkpoint holds besides the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]

@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tubelets import SigmaConfig, SigmaForPreTraining
-from tubelets.models import products
-from tubelets.models.products import Linear, linear, onednn_product, replace_linear, takes_onednn
+from tubelets import SigmaConfig, SigmaForPreTraining, products
+from tubelets.products import Linear, linear, onednn_product, replace_linear, takes_onednn
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 
