@@ -27,10 +27,11 @@ def onednn_is_faster() -> bool:
         >>> onednn_is_faster() in (True, False)
         True
     """
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.cpu, "get_capabilities"):
+    # The operator is what torch.compile multiplies by; it has no public name outside compiled code.
+    has_operator = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not has_operator or not hasattr(torch.cpu, "get_capabilities"):
         return False
     processor = torch.cpu.get_capabilities()
-    # The operator is what torch.compile multiplies by; it has no public name outside compiled code.
     return "AMD" in str(processor.get("cpu_name")) and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
