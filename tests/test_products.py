@@ -151,7 +151,7 @@ def test_a_model_learns_the_same_with_and_without(chosen, monkeypatch):
     mask = (torch.arange(32) % 2 == 0).expand(2, -1)
     clips = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
     ours(clips, bool_masked_pos=mask).loss.backward()
-    # Embedding, projection to the decoder, head and six layers a block, each with at least two products.
+    # Four blocks of six layers, each with a product forward and at least one back, are not all that there is.
     assert len(chosen) > 2 * 6 * 4
     monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
     chosen.clear()

@@ -1,8 +1,9 @@
 """Products of float32 matrices on CPU, by oneDNN where PyTorch's default library uses half of the processor.
 
 PyTorch multiplies float32 matrices with MKL, which on AMD's processors stays with vectors of 256 bits. oneDNN, which
-the same builds of PyTorch carry, uses all 512 where there are that many and takes half of the time.
-`scripts/benchmark_pretraining.py` shows what it is worth. Elsewhere everything here is `torch.nn.functional.linear`.
+the same builds of PyTorch carry, uses all 512 where there are that many: it took half of the time on a processor of the
+family Zen 5, the only one measured. `scripts/benchmark_pretraining.py` shows what it is worth. On other processors all
+of this is `torch.nn.functional.linear`.
 """
 
 from functools import lru_cache

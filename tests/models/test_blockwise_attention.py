@@ -105,10 +105,12 @@ def test_queries_that_lie_apart_in_memory():
         torch.testing.assert_close(found, right)
 
 
-def test_masks_and_dropout_are_refused():
+def test_masks_dropout_and_float16_are_refused():
     states = tensors(torch.float32)
     with pytest.raises(ValueError, match="neither a mask nor dropout"):
         blockwise_attention(nn.Identity(), *states, None, scaling=1.0, dropout=0.1)
+    with pytest.raises(ValueError, match="does not take float16"):
+        attend(*tensors(torch.float16))
 
 
 def test_what_takes_it_is_on_cpu_long_without_dropout_and_slow_otherwise(monkeypatch):

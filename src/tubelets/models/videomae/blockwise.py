@@ -52,7 +52,8 @@ class _BlockwiseAttention(torch.autograd.Function):
     """`(B, heads, tokens, width)` three times to `(B, queries, heads, width)`.
 
     Blocks hold not weights but `2 ** (score - shift)`. Instead of their rows, the `width` numbers that a row leads to
-    are divided by the row's sum. Gradients are made block of keys by block of keys, as in FlashAttention-2.
+    are divided by the row's sum. Gradients are made block of keys by block of keys, as in FlashAttention-2
+    (arXiv 2307.08691, algorithm 2).
     """
 
     @staticmethod
@@ -116,6 +117,7 @@ def _append(states: Tensor, column: Tensor) -> Tensor:
 
 
 def _append_ones(states: Tensor) -> Tensor:
+    """Append what the columns of `_append` are multiplied by."""
     return torch.cat([states, states.new_ones(*states.shape[:2], 2)], dim=-1)
 
 
@@ -142,8 +144,8 @@ def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor
 def _row_sums(weights: Tensor, dtype: torch.dtype) -> Tensor:
     """Sums of the rows of `(heads, rows, columns)` in higher precision, `(heads, rows, 1)`.
 
-    A sum is rounded to the type of what it adds up, or else a copy of that in the higher precision is made, which takes
-    longer than everything else. Sums of parts are rounded independently.
+    A sum is rounded to the type of what it adds up, or else a copy of that in the higher precision is made, in new
+    memory, which costs more than the products. Sums of parts are rounded independently.
     """
     if weights.dtype == dtype:
         return weights.sum(-1, keepdim=True)
@@ -226,7 +228,7 @@ def blockwise_attention(
 
     Args:
         module: the layer; not used.
-        query: `(B, heads, queries, width)`.
+        query: bfloat16, float32 or float64 `(B, heads, queries, width)`.
         key: `(B, heads, keys, width)`.
         value: `(B, heads, keys, width)`.
         attention_mask: None; every query sees every key.
@@ -237,7 +239,7 @@ def blockwise_attention(
         `(B, queries, heads, width)` and None, as no attention map is kept. Differentiable once.
 
     Raises:
-        ValueError: if a mask or dropout is asked for.
+        ValueError: if a mask or dropout is asked for, or the type is float16, whose range is too small.
 
     Example:
         >>> query, key, value = torch.randn(3, 1, 2, 5, 8).unbind()
@@ -246,4 +248,6 @@ def blockwise_attention(
     """
     if attention_mask is not None or kwargs.get("dropout"):
         raise ValueError("blockwise attention takes neither a mask nor dropout; use attn_implementation='sdpa'")
+    if query.dtype == torch.float16:
+        raise ValueError("blockwise attention does not take float16; use bfloat16 or attn_implementation='sdpa'")
     return _BlockwiseAttention.apply(query, key, value, scaling), None  # type: ignore[no-untyped-call]

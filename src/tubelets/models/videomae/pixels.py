@@ -52,6 +52,7 @@ def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVide
     """
     if pixel_values.device.type == "cpu" and not torch.compiler.is_compiling():
         # New memory costs more than the arithmetic there: a few tubes at a time stay in the processor's cache.
+        pixel_values = pixel_values.contiguous()  # or every block would make it so
         blocks = masked_ids.split(CPU_BLOCK_TOKENS, dim=1)
         targets = torch.empty(*masked_ids.shape, config.pixels_per_tube, dtype=torch.float32)
         for block, ids in zip(targets.split(CPU_BLOCK_TOKENS, dim=1), blocks, strict=True):
