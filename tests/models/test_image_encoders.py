@@ -20,6 +20,7 @@ from tubelets.models.image_encoders import (
     load_image_encoder,
 )
 from tubelets.models.smile.conversion_smile import teacher_from_official
+from tubelets.products import Linear
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 
@@ -92,6 +93,13 @@ def test_transformers_models_take_images_of_another_size(kind: str, height: int,
     encoder = load_image_encoder(f"transformers:{tmp_path}", (height, width))
     grid = (height // 8, width // 8)
     assert encoder(images(height, width), grid).shape == (3, grid[0] * grid[1], 24)
+
+
+def test_encoders_multiply_as_our_own_networks_do(tmp_path: Path) -> None:
+    save_transformers("clip", tmp_path)
+    layers = [x for x in load_image_encoder(f"transformers:{tmp_path}", 32).modules() if isinstance(x, nn.Linear)]
+    assert layers
+    assert all(type(layer) is Linear for layer in layers)
 
 
 @pytest.mark.parametrize("kind", ["resnet", "convnext"])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tubelets.models.checkpoints import UnsafeCheckpointError
 from tubelets.models.loading import load_auto
+from tubelets.products import replace_linear
 
 
 class FrozenImageEncoder(nn.Module, ABC):
@@ -32,7 +33,8 @@ class FrozenImageEncoder(nn.Module, ABC):
     hidden_size: int
 
     def freeze(self) -> "FrozenImageEncoder":
-        """Switch off gradients and stay in evaluation mode."""
+        """Switch off gradients, stay in evaluation mode, and multiply as our own networks do."""
+        replace_linear(self)
         self.requires_grad_(False)
         return self.train(False)
 
