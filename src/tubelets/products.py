@@ -6,12 +6,16 @@ family Zen 5, the only one measured. `scripts/benchmark_pretraining.py` shows wh
 of this is `torch.nn.functional.linear`.
 """
 
+import math
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# Powers of two cost a third of those of e on CPU: `exp(x) = exp2(x * LOG2_E)`.
+LOG2_E = 1 / math.log(2)
 
 # Multiplications and additions below which the call of oneDNN costs more than it saves.
 MIN_OPERATIONS = 1 << 22
@@ -115,6 +119,26 @@ class _Linear(torch.autograd.Function):
         if weight is not None:
             result = result + _Linear.apply(held_states, weight, None)
         return result
+
+
+def cast_once(states: Tensor) -> Tensor:
+    """What autocast would make of a factor, for factors of several products: autocast would cast for each of them.
+
+    Args:
+        states: of any shape and type.
+
+    Returns:
+        It, or under autocast a copy in its type if it was float32.
+
+    Example:
+        >>> with torch.autocast("cpu", torch.bfloat16):
+        ...     cast_once(torch.zeros(2)).dtype
+        torch.bfloat16
+    """
+    device = states.device.type
+    if states.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return states.to(torch.get_autocast_dtype(device))
+    return states
 
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -1,10 +1,12 @@
 """Sinkhorn-Knopp assignment of features to prototypes, balanced over the global batch (sigma.md, section 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from tubelets.products import LOG2_E, linear
 
 # Entries of a score matrix that are worked on at once. On CPU a block stays in the cache; on accelerators it bounds the
 # memory, and one block holds the batch of one process at the paper's sizes.
@@ -32,7 +34,9 @@ def _all_reduce(tensor: Tensor, op: dist.ReduceOp.RedOpType) -> Tensor:
 
 
 @torch.no_grad()
-def balance_prototypes(scores: Sequence[Tensor], epsilon: float, iterations: int) -> tuple[Tensor, Tensor]:
+def balance_prototypes(
+    scores: Iterable[Tensor], kernel: Tensor, epsilon: float, iterations: int
+) -> tuple[Tensor, Tensor]:
     """Find the factor of each prototype that gives every prototype and every sample equal mass.
 
     The assignment is `exp(scores / epsilon) * factor` with rows rescaled to sum to 1. Alternating both scalings takes
@@ -42,30 +46,42 @@ def balance_prototypes(scores: Sequence[Tensor], epsilon: float, iterations: int
     for the concatenated samples.
 
     Args:
-        scores: blocks `(samples, prototypes)`.
+        scores: blocks of rows, one after another; none is kept.
+        kernel: float32 `(samples, prototypes)`, memory for all of them, which is written to.
         epsilon: temperature, > 0.
         iterations: rounds of the two scalings, >= 0.
 
     Returns:
-        Two float32 vectors: the factors `(prototypes,)`, up to a common one, and int64 labels `(samples,)`, the
-        prototype with the largest share of each sample.
+        Two vectors: float32 factors `(prototypes,)`, up to a common one, and int64 labels `(samples,)`, the prototype
+        with the largest share of each sample.
     """
+    row_maxima = _fill_kernel(kernel, scores, epsilon)
     tiny = torch.finfo(torch.float32).tiny
-    # Rows are relative to their own largest score, so that none vanishes; what that takes away is their first weight.
-    row_maxima = [block.amax(dim=1, keepdim=True).float() for block in scores]
-    highest = _all_reduce(torch.cat(row_maxima).max(), dist.ReduceOp.MAX)
-    kernels = [(block.float() - top).div_(epsilon).exp_() for block, top in zip(scores, row_maxima, strict=True)]
-    weights = [((top[:, 0] - highest) / epsilon).exp() for top in row_maxima]
-    factor = torch.ones_like(kernels[0][0])
+    highest = _all_reduce(row_maxima.max(), dist.ReduceOp.MAX)
+    # Rows of the kernel are relative to their own largest score; what that takes away is their first weight.
+    weights = ((row_maxima - highest) / epsilon).exp()
+    factor = torch.ones_like(kernel[0])
     for _ in range(iterations):
-        mass = torch.zeros_like(factor)
-        for kernel, weight in zip(kernels, weights, strict=True):
-            mass += weight @ kernel
+        # A matrix of one row, as `linear` chooses what multiplies fastest.
+        mass = linear(weights[None], kernel.T)[0]
         factor = 1 / _all_reduce(mass, dist.ReduceOp.SUM).clamp_min(tiny)
         factor = factor / factor.max()  # only ratios count, and without this they drift out of range
-        weights = [1 / (kernel @ factor).clamp_min(tiny) for kernel in kernels]
-    labels = torch.cat([kernel.mul_(factor).argmax(dim=1) for kernel in kernels])
-    return factor, labels
+        weights = 1 / linear(factor[None], kernel)[0].clamp_min(tiny)
+    blocks = kernel.split(rows_per_block(kernel.shape[1], kernel.device))
+    return factor, torch.cat([block.mul_(factor).argmax(dim=1) for block in blocks])
+
+
+def _fill_kernel(kernel: Tensor, scores: Iterable[Tensor], epsilon: float) -> Tensor:
+    """Write `exp((scores - row's maximum) / epsilon)`, in which no row vanishes, and return the maxima in float32."""
+    scale = LOG2_E / epsilon
+    maxima = kernel.new_empty(len(kernel))
+    start = 0
+    for block in scores:
+        rows = slice(start, start + len(block))
+        maxima[rows] = block.amax(dim=1)
+        torch.add(maxima[rows, None] * -scale, block.float(), alpha=scale, out=kernel[rows]).exp2_()
+        start += len(block)
+    return maxima
 
 
 @torch.no_grad()
@@ -94,7 +110,7 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Ten
     check_sinkhorn(epsilon, iterations)
     with torch.autocast(device_type=scores.device.type, enabled=False):
         blocks = scores.split(rows_per_block(scores.shape[1], scores.device))
-        factor, _ = balance_prototypes(blocks, epsilon, iterations)
+        factor, _ = balance_prototypes(blocks, torch.empty_like(scores, dtype=torch.float32), epsilon, iterations)
         return torch.softmax(scores.float() / epsilon + factor.log(), dim=1)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.objectives.sinkhorn import balance_prototypes, check_sinkhorn, rows_per_block
-from tubelets.products import linear
+from tubelets.products import LOG2_E, cast_once, linear
 
 
 @dataclass
@@ -71,10 +71,11 @@ def assign_prototypes(
             f"features {tuple(features.shape)} and prototypes {tuple(prototypes.shape)} must be matrices of equal width"
         )
     check_sinkhorn(epsilon, iterations)
-    blocks = features.split(rows_per_block(len(prototypes), features.device))
-    scores = [linear(block, prototypes) for block in blocks]
+    kernel = torch.empty(len(features), len(prototypes), device=features.device)
+    blocks = cast_once(features).split(rows_per_block(len(prototypes), features.device))
+    rows = cast_once(prototypes)
     with torch.autocast(device_type=features.device.type, enabled=False):
-        factor, labels = balance_prototypes(scores, epsilon, iterations)
+        factor, labels = balance_prototypes((linear(block, rows) for block in blocks), kernel, epsilon, iterations)
     return PrototypeAssignment(features, prototypes, epsilon, factor, labels)
 
 
@@ -91,18 +92,21 @@ class _PrototypeCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), device=features.device)
         feature_gradient = torch.empty_like(features)
         prototype_gradient = torch.zeros_like(prototypes) if train_prototypes else None
+        prototypes = cast_once(prototypes)
         for start in range(0, count, rows):
             block, label = features[start : start + rows], labels[start : start + rows, None]
             logits = linear(block, prototypes).float()
             highest = logits.amax(dim=1, keepdim=True)
             total += (highest - logits.gather(1, label)).sum()
-            softmax = logits.sub_(highest).exp_()
-            mass = softmax.sum(dim=1, keepdim=True)
+            shares = torch.add(highest * -LOG2_E, logits, alpha=LOG2_E, out=logits).exp2_()
+            mass = shares.sum(dim=1, keepdim=True)
             total += mass.log().sum()
-            gradient = softmax.div_(mass).scatter_add_(1, label, -torch.ones_like(mass)).div_(count)
-            feature_gradient[start : start + rows] = linear(gradient, prototypes.T)
+            # Softmax minus one at the label, times the mass, by which the few numbers of a feature are divided.
+            by_logits = cast_once(shares.scatter_add_(1, label, -mass))
+            mass *= count
+            feature_gradient[start : start + rows] = linear(by_logits, prototypes.T) / mass
             if prototype_gradient is not None:
-                prototype_gradient += linear(gradient.T, block.T)
+                prototype_gradient += linear(by_logits.T, (block / mass).T)
         ctx.save_for_backward(feature_gradient, prototype_gradient)
         return total / count
 

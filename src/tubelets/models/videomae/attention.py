@@ -8,7 +8,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.videomae.modeling_videomae import VideoMAESelfAttention, eager_attention_forward
 
 from tubelets.models.videomae.blockwise import blockwise_attention
-from tubelets.products import takes_onednn
+from tubelets.products import cast_once, takes_onednn
 
 AttentionFunction = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -24,10 +24,7 @@ class TubeletsVideoMAESelfAttention(VideoMAESelfAttention):
         self, hidden_states: Tensor, num_queries: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Attend: `(B, N, width)` to `(B, num_queries or N, width)` and, if computed eagerly, the attention map."""
-        device = hidden_states.device.type
-        if torch.is_autocast_enabled(device) and hidden_states.dtype == torch.float32:
-            # Once, where autocast would do it, and keep the result, for each of the three projections.
-            hidden_states = hidden_states.to(torch.get_autocast_dtype(device))
+        hidden_states = cast_once(hidden_states)
         asking = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
         query, key, value = (
             projection(states).unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tubelets.products import onednn_product, takes_onednn
+from tubelets.products import LOG2_E, onednn_product, takes_onednn
 
 # Multiplies matrices of some heads, `(heads, m, k)` and `(heads, k, n)`. The result is the third argument, or new.
 Multiplication = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -24,8 +24,8 @@ Multiplication = Callable[[Tensor, Tensor, Tensor], Tensor]
 BLOCK_ENTRIES = 5 << 19
 ONEDNN_BLOCK_ENTRIES = 5 << 17
 
-# Scores are exponents of two, whose powers cost less than those of e.
-LOG2_E = 1 / math.log(2)
+# Columns that are appended to factors, see `_widen`.
+COLUMNS = 2
 
 # Scores up to this size need no shift for their powers, and sums of these, to stay far from over- and underflow.
 SAFE_SCORE = 32.0
@@ -51,74 +51,80 @@ _workspace = _Workspace()
 class _BlockwiseAttention(torch.autograd.Function):
     """`(B, heads, tokens, width)` three times to `(B, queries, heads, width)`.
 
-    Blocks hold not weights but `2 ** (score - shift)`. Instead of their rows, the `width` numbers that a row leads to
+    Scores are exponents of two. Blocks hold not weights but `2 ** (score - shift)`. Instead of their rows, the `width` numbers that a row leads to
     are divided by the row's sum. Gradients are made block of keys by block of keys, as in FlashAttention-2
     (arXiv 2307.08691, algorithm 2).
     """
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-        asked, known, values = _merge_heads(query * (scaling * LOG2_E)), _merge_heads(key), _merge_heads(value)
+        asked, known, values = _widen(query, scaling * LOG2_E), _widen(key), _widen(value)
         multiply = _multiplication(asked)
         shift = _row_shift(asked, known, multiply)
+        _set_columns(asked, -shift)
         sums = torch.empty_like(shift)
-        attended = asked.new_empty(*asked.shape[:2], values.shape[2])
-        asked, known = _append(asked, -shift), _append_ones(known)
+        attended = _narrow(values).new_empty(*asked.shape[:2], value.shape[3])
         for heads, rows, (room, _) in _blocks(asked, known):
             weights = multiply(asked[heads, rows], known[heads].mT, room).exp2_()
             sums[heads, rows] = _row_sums(weights, sums.dtype)
-            _multiply_into(attended[heads, rows], multiply, weights, values[heads])
+            _multiply_into(attended[heads, rows], multiply, weights, _narrow(values[heads]))
         sizes = query.shape[:2]
         result = value.new_empty(query.shape[0], query.shape[2], query.shape[1], value.shape[3])
         torch.div(attended.unflatten(0, sizes), sums.unflatten(0, sizes), out=result.transpose(1, 2))
-        ctx.save_for_backward(query, key, value, result, shift, sums)
+        ctx.save_for_backward(asked, known, values, result, sums)
         ctx.scaling = scaling
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, result, shift, sums = ctx.saved_tensors
-        asked, known, values = _merge_heads(query * (ctx.scaling * LOG2_E)), _merge_heads(key), _merge_heads(value)
+        asked, known, values, result, sums = ctx.saved_tensors
         multiply = _multiplication(asked)
+        count = gradient.shape[2]
         # A row's gradient by its scores is weight * (gradient by the weight - what the row has in common).
-        common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True)
-        common = _merge_heads(common.transpose(1, 2)) / sums
-        change = _merge_heads(gradient.transpose(1, 2))
-        change = torch.div(change, sums, out=torch.empty_like(change))  # rounded as it is written
-        shifted, answers = _append(asked, -shift).mT, _append_ones(known)
-        centered, seen = _append(change, -common).mT, _append_ones(values)
-        by_query, by_key, by_value = torch.empty_like(asked), torch.empty_like(known), torch.empty_like(values)
+        common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True).transpose(1, 2)
+        change = _widen(gradient.transpose(1, 2), 1 / sums)
+        _set_columns(change, common.flatten(0, 1) / -sums)
+        by_query, by_key, by_value = (torch.empty_like(_narrow(states)) for states in (asked, known, values))
         for heads, rows, (room, more_room) in _blocks(known, asked):
-            weights = multiply(answers[heads, rows], shifted[heads], room).exp2_()
-            _multiply_into(by_value[heads, rows], multiply, weights, change[heads])
-            by_score = multiply(seen[heads, rows], centered[heads], more_room).mul_(weights)
-            _multiply_into(by_key[heads, rows], multiply, by_score, asked[heads])
-            _multiply_into(by_query[heads], multiply, by_score.mT, known[heads, rows], add=rows.start > 0)
+            weights = multiply(known[heads, rows], asked[heads].mT, room).exp2_()
+            _multiply_into(by_value[heads, rows], multiply, weights, _narrow(change[heads]))
+            by_score = multiply(values[heads, rows], change[heads].mT, more_room).mul_(weights)
+            _multiply_into(by_key[heads, rows], multiply, by_score, _narrow(asked[heads]))
+            _multiply_into(by_query[heads], multiply, by_score.mT, _narrow(known[heads, rows]), add=rows.start > 0)
         changes = by_query.mul_(ctx.scaling), by_key.div_(LOG2_E), by_value
-        return *(_split_heads(states, query.shape[1]) for states in changes), None
+        return *(_split_heads(states, count) for states in changes), None
 
 
-def _merge_heads(states: Tensor) -> Tensor:
-    """`(B, heads, tokens, width)` to `(B * heads, tokens, width)`, in one piece."""
-    return states.flatten(0, 1).contiguous()
+def _widen(states: Tensor, factor: Tensor | float = 1.0) -> Tensor:
+    """`(B, heads, tokens, width)` times a factor, as `(B * heads, tokens, width + 2)` that ends in two ones.
+
+    What the two columns are multiplied by, see `_set_columns`, is then added to products with it.
+    """
+    wide = states.new_empty(states.shape[0] * states.shape[1], states.shape[2], states.shape[3] + COLUMNS)
+    if isinstance(factor, Tensor):
+        factor = factor.unflatten(0, states.shape[:2])
+    torch.mul(states, factor, out=_narrow(wide).unflatten(0, states.shape[:2]))  # rounded as it is written
+    wide[..., -COLUMNS:] = 1
+    return wide
+
+
+def _narrow(wide: Tensor) -> Tensor:
+    """What `_widen` was given."""
+    return wide[..., :-COLUMNS]
+
+
+def _set_columns(wide: Tensor, column: Tensor) -> None:
+    """Let products contain a column `(heads, tokens, 1)` of higher precision, as the sum of two."""
+    high = column.to(wide.dtype)
+    wide[..., -2:-1] = high
+    wide[..., -1:] = column - high
 
 
 def _split_heads(states: Tensor, count: int) -> Tensor:
-    """Back to `(B, heads, tokens, width)`; in memory a token's heads lie together."""
+    """`(B * heads, tokens, width)` to `(B, heads, tokens, width)`; in memory a token's heads lie together."""
     states = states.unflatten(0, (-1, count))
     return states.new_empty(len(states), states.shape[2], count, states.shape[3]).transpose(1, 2).copy_(states)
-
-
-def _append(states: Tensor, column: Tensor) -> Tensor:
-    """Append a column in higher precision, as the sum of two columns: products with `_append_ones` then contain it."""
-    high = column.to(states.dtype)
-    return torch.cat([states, high, (column - high).to(states.dtype)], dim=-1)
-
-
-def _append_ones(states: Tensor) -> Tensor:
-    """Append what the columns of `_append` are multiplied by."""
-    return torch.cat([states, states.new_ones(*states.shape[:2], 2)], dim=-1)
 
 
 def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor:
@@ -133,11 +139,11 @@ def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor
         float32, or float64 if queries are, `(heads, queries, 1)`.
     """
     shift = torch.zeros(*asked.shape[:2], 1, dtype=torch.promote_types(asked.dtype, torch.float32))
-    longest = [states.square().sum(-1).amax().double().sqrt() for states in (asked, known)]
+    longest = [torch.linalg.vector_norm(_narrow(states), dim=-1).amax() for states in (asked, known)]
     if longest[0] * longest[1] <= SAFE_SCORE:
         return shift
     for heads, rows, (room, _) in _blocks(asked, known):
-        shift[heads, rows] = multiply(asked[heads, rows], known[heads].mT, room).amax(-1, keepdim=True).to(shift.dtype)
+        shift[heads, rows] = multiply(_narrow(asked[heads, rows]), _narrow(known[heads]).mT, room).amax(-1, keepdim=True)
     return shift
 
 
@@ -149,8 +155,8 @@ def _row_sums(weights: Tensor, dtype: torch.dtype) -> Tensor:
     """
     if weights.dtype == dtype:
         return weights.sum(-1, keepdim=True)
-    parts = [part.sum(-1, keepdim=True).to(dtype) for part in weights.chunk(4, dim=-1)]
-    return torch.stack(parts).sum(0)
+    parts = math.gcd(weights.shape[-1], 8)
+    return weights.unflatten(-1, (parts, -1)).sum(-1).sum(-1, keepdim=True, dtype=dtype)
 
 
 def _multiplication(states: Tensor) -> Multiplication:
