@@ -73,7 +73,7 @@ def onednn_product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> T
 
     Args:
         left: float32 `(..., K)` on CPU.
-        right: float32 `(N, K)`, in any memory layout.
+        right: float32 `(N, K)`, in any memory layout; copied if there are gaps between its rows or columns.
         bias: float32 `(N,)` or None.
 
     Returns:
@@ -83,6 +83,8 @@ def onednn_product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> T
         >>> onednn_product(torch.ones(2, 3), torch.ones(4, 3)).shape
         torch.Size([2, 4])
     """
+    if not (right.is_contiguous() or right.t().is_contiguous()):
+        right = right.contiguous()  # or oneDNN takes a thousand times as long
     product: Tensor = torch.ops.mkldnn._linear_pointwise.default(left, right, bias, "none", [], "")
     return product
 

@@ -51,9 +51,9 @@ _workspace = _Workspace()
 class _BlockwiseAttention(torch.autograd.Function):
     """`(B, heads, tokens, width)` three times to `(B, queries, heads, width)`.
 
-    Scores are exponents of two. Blocks hold not weights but `2 ** (score - shift)`. Instead of their rows, the `width` numbers that a row leads to
-    are divided by the row's sum. Gradients are made block of keys by block of keys, as in FlashAttention-2
-    (arXiv 2307.08691, algorithm 2).
+    Scores are exponents of two, as powers of two cost less than those of e. Blocks hold not weights but
+    `2 ** (score - shift)`. Instead of their rows, the `width` numbers that a row leads to are divided by the row's sum.
+    Gradients are made block of keys by block of keys, as in FlashAttention-2 (arXiv 2307.08691, algorithm 2).
     """
 
     @staticmethod
@@ -63,7 +63,7 @@ class _BlockwiseAttention(torch.autograd.Function):
         shift = _row_shift(asked, known, multiply)
         _set_columns(asked, -shift)
         sums = torch.empty_like(shift)
-        attended = _narrow(values).new_empty(*asked.shape[:2], value.shape[3])
+        attended = asked.new_empty(*asked.shape[:2], value.shape[3])
         for heads, rows, (room, _) in _blocks(asked, known):
             weights = multiply(asked[heads, rows], known[heads].mT, room).exp2_()
             sums[heads, rows] = _row_sums(weights, sums.dtype)
@@ -81,10 +81,12 @@ class _BlockwiseAttention(torch.autograd.Function):
         asked, known, values, result, sums = ctx.saved_tensors
         multiply = _multiplication(asked)
         count = gradient.shape[2]
+        # Rounded before all else, so that a row's numbers still belong together.
+        division = (1 / sums).to(asked.dtype)
+        change = _widen(gradient.transpose(1, 2), division)
         # A row's gradient by its scores is weight * (gradient by the weight - what the row has in common).
-        common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True).transpose(1, 2)
-        change = _widen(gradient.transpose(1, 2), 1 / sums)
-        _set_columns(change, common.flatten(0, 1) / -sums)
+        common = (gradient.to(sums.dtype) * result).sum(-1, keepdim=True).transpose(1, 2).flatten(0, 1)
+        _set_columns(change, -common * division)
         by_query, by_key, by_value = (torch.empty_like(_narrow(states)) for states in (asked, known, values))
         for heads, rows, (room, more_room) in _blocks(known, asked):
             weights = multiply(known[heads, rows], asked[heads].mT, room).exp2_()
@@ -99,12 +101,12 @@ class _BlockwiseAttention(torch.autograd.Function):
 def _widen(states: Tensor, factor: Tensor | float = 1.0) -> Tensor:
     """`(B, heads, tokens, width)` times a factor, as `(B * heads, tokens, width + 2)` that ends in two ones.
 
-    What the two columns are multiplied by, see `_set_columns`, is then added to products with it.
+    Products with it contain what `_set_columns` appends to the other factor.
     """
-    wide = states.new_empty(states.shape[0] * states.shape[1], states.shape[2], states.shape[3] + COLUMNS)
-    if isinstance(factor, Tensor):
-        factor = factor.unflatten(0, states.shape[:2])
-    torch.mul(states, factor, out=_narrow(wide).unflatten(0, states.shape[:2]))  # rounded as it is written
+    sizes = states.shape[:2]
+    wide = states.new_empty(sizes.numel(), states.shape[2], states.shape[3] + COLUMNS)
+    factor = factor.unflatten(0, sizes) if isinstance(factor, Tensor) else factor
+    torch.mul(states, factor, out=_narrow(wide).unflatten(0, sizes))
     wide[..., -COLUMNS:] = 1
     return wide
 
@@ -115,7 +117,7 @@ def _narrow(wide: Tensor) -> Tensor:
 
 
 def _set_columns(wide: Tensor, column: Tensor) -> None:
-    """Let products contain a column `(heads, tokens, 1)` of higher precision, as the sum of two."""
+    """Append a column `(heads, tokens, 1)` of higher precision, as the sum of two."""
     high = column.to(wide.dtype)
     wide[..., -2:-1] = high
     wide[..., -1:] = column - high
@@ -131,8 +133,8 @@ def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor
     """What is subtracted from a query's scores: nothing, or the highest of them if powers could over- or underflow.
 
     Args:
-        asked: `(heads, queries, width)`.
-        known: `(heads, keys, width)`.
+        asked: `(heads, queries, width + 2)`.
+        known: `(heads, keys, width + 2)`.
         multiply: how matrices are multiplied.
 
     Returns:
@@ -143,7 +145,8 @@ def _row_shift(asked: Tensor, known: Tensor, multiply: Multiplication) -> Tensor
     if longest[0] * longest[1] <= SAFE_SCORE:
         return shift
     for heads, rows, (room, _) in _blocks(asked, known):
-        shift[heads, rows] = multiply(_narrow(asked[heads, rows]), _narrow(known[heads]).mT, room).amax(-1, keepdim=True)
+        scores = multiply(_narrow(asked[heads, rows]), _narrow(known[heads]).mT, room)
+        shift[heads, rows] = scores.amax(-1, keepdim=True).to(shift.dtype)
     return shift
 
 
