@@ -112,6 +112,21 @@ def test_the_temperature_does_not_change_the_assignment() -> None:
     assert first.loss.item() != pytest.approx(second.loss.item())
 
 
+def test_low_precision_keeps_the_gradients_of_confident_predictions() -> None:
+    # Softmax and label nearly cancel there: their difference is taken before anything is rounded.
+    prototypes = F.normalize(torch.randn(40, 16, generator=torch.Generator().manual_seed(0)), dim=1).requires_grad_()
+    features = (prototypes + 0.05).detach().requires_grad_()
+    assert F.cross_entropy(features @ prototypes.T / 0.05, torch.arange(40)) < 0.01
+
+    def gradients(enabled: bool) -> tuple[Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = prototype_cross_entropy(features, prototypes, torch.arange(40), 0.05)
+        return torch.autograd.grad(loss, (features, prototypes))
+
+    for rounded, exact in zip(gradients(True), gradients(False), strict=True):
+        assert (rounded - exact).norm() < 0.1 * exact.norm()
+
+
 def test_the_loss_is_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = swapped_prediction_loss(*inputs())
