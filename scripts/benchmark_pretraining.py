@@ -3,7 +3,8 @@
 Measures, for each size and precision, transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline,
 SIGMA with the mlp target, and SMILE's student with its teacher, CLIP ViT-B/16 with random weights. All get the same
 number of masked clips and the same optimiser; SMILE's are half as many clips with two masks each. Numbers are medians
-of rounds in which the models take turns, and ratios of those; peak memory is that of a fresh process for each model.
+of rounds in which the models take turns, and ratios of those; peak memory is the median of fresh processes for each
+model, which differ by some 2 % as memory is cut into pieces differently.
 
 Example:
     python scripts/benchmark_pretraining.py --sizes small base --precisions fp32 bf16 --rounds 5 --json benchmark.json
@@ -34,6 +35,8 @@ from tubelets import (
 from tubelets.masking import TubeMaskGenerator
 from tubelets.models.image_encoders import TransformersImageEncoder
 from tubelets.models.published import SIZES
+
+MEMORY_RUNS = 3
 
 MODELS = ("transformers", "pixel", "sigma_mlp", "smile_clip")
 
@@ -89,10 +92,11 @@ def own_peak_memory() -> float:
 
 
 def peak_memory(arguments: argparse.Namespace, name: str, size: str, precision: str) -> float:
-    """Peak resident memory in MB of a fresh process that takes three steps."""
+    """Peak resident memory in MB of fresh processes that each take three steps, their median."""
     command = [sys.executable, __file__, "--worker", name, "--sizes", size, "--precisions", precision]
     command += ["--batch-size", str(arguments.batch_size), "--mask-ratio", str(arguments.mask_ratio)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(MEMORY_RUNS)]
+    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
 
 
 def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[str, dict[str, float]]:
