@@ -4,9 +4,13 @@ import importlib
 import json
 import subprocess
 import sys
+from importlib.metadata import requires
+from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
+from packaging.version import Version
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -19,6 +23,7 @@ from transformers import (
 import tubelets
 from tubelets.models.auto import MODELS
 
+ROOT = Path(__file__).parent.parent
 HEAVY = ("datasets", "torchvision", "open_clip", "av", "matplotlib", "timm")
 
 
@@ -86,3 +91,15 @@ def test_info_prints_what_a_bug_report_needs() -> None:
     assert set(found["models"]) == set(MODELS)
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert all(f"{section}:" in text for section in found)
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
+    allowed = {}
+    for dependency in map(Requirement, requires("tubelets") or []):
+        if dependency.marker:  # of an extra
+            continue
+        (lowest,) = (bound.version for bound in dependency.specifier if bound.operator == ">=")
+        allowed[dependency.name] = Version(lowest)
+    lines = (ROOT / "tests/lowest.txt").read_text().splitlines()
+    tested = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: Version(version) for name, version in tested.items()} == allowed

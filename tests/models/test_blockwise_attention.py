@@ -159,4 +159,4 @@ def test_a_model_learns_the_same_with_and_without(monkeypatch):
     plain, blockwise = gradients(512), gradients(0)
     assert len(calls) == 3  # one block of the encoder, two of the decoder
     for name, expected in plain.items():
-        assert (blockwise[name] - expected).norm() <= 0.05 * expected.norm() + 1e-6, name
+        assert (blockwise[name] - expected).norm() <= 0.05 * expected.norm() + 2e-6, name

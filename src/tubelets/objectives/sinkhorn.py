@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tubelets.products import LOG2_E, linear
+from tubelets.products import LOG2_E, onednn_product, takes_onednn
 
 # Entries of a score matrix that are worked on at once. On CPU a block stays in the cache; on accelerators it bounds the
 # memory, and one block holds the batch of one process at the paper's sizes.
@@ -62,13 +62,17 @@ def balance_prototypes(
     weights = ((row_maxima - highest) / epsilon).exp()
     factor = torch.ones_like(kernel[0])
     for _ in range(iterations):
-        # A matrix of one row, as `linear` chooses what multiplies fastest.
-        mass = linear(weights[None], kernel.T)[0]
+        mass = _product(weights, kernel)
         factor = 1 / _all_reduce(mass, dist.ReduceOp.SUM).clamp_min(tiny)
         factor = factor / factor.max()  # only ratios count, and without this they drift out of range
-        weights = 1 / linear(factor[None], kernel)[0].clamp_min(tiny)
+        weights = 1 / _product(factor, kernel.T).clamp_min(tiny)
     blocks = kernel.split(rows_per_block(kernel.shape[1], kernel.device))
     return factor, torch.cat([block.mul_(factor).argmax(dim=1) for block in blocks])
+
+
+def _product(vector: Tensor, matrix: Tensor) -> Tensor:
+    """`vector @ matrix`. Not as a matrix of one row where that is not faster, as products of matrices may be TF32."""
+    return onednn_product(vector[None], matrix.T)[0] if takes_onednn(vector, matrix) else vector @ matrix
 
 
 def _fill_kernel(kernel: Tensor, scores: Iterable[Tensor], epsilon: float) -> Tensor:
