@@ -12,11 +12,15 @@ from typing import Any
 import pytest
 import torch
 from finetuning import CLASSES, DEMO, SCRIPT, final_metrics, log_of, losses, make_class_folders, run, words
-from transformers import AutoModelForVideoClassification, AutoVideoProcessor
+from transformers import AutoModelForVideoClassification, AutoVideoProcessor, TrainingArguments
 
 from tubelets.data.annotations import read_records
 from tubelets.data.shards import build_shards
 from tubelets.training.checkpointing import CheckpointError, list_checkpoints
+
+# As transformers calls it since 5.23, and as it was called before.
+NAMES = ("activation_checkpointing", "gradient_checkpointing")
+CHECKPOINTING = next(name for name in NAMES if hasattr(TrainingArguments, name))
 
 VIT = {
     "image_size": 32, "patch_size": 8, "num_frames": 8, "hidden_size": 24, "num_hidden_layers": 2,
@@ -160,7 +164,7 @@ def test_stock_models_train_and_resume(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"bf16": True, "activation_checkpointing": True},
+        {"bf16": True, CHECKPOINTING: True},
         {"repeated_augmentation": 2, "per_device_train_batch_size": 1, "freeze_backbone": True},
         {"freeze_layers": 1, "mixup": 0, "cutmix": 0, "random_augment": "", "random_erasing": 0},
     ],
