@@ -4,7 +4,7 @@ Measures, for each size and precision, transformers' `VideoMAEForPreTraining` wi
 SIGMA with the mlp target, and SMILE's student with its teacher, CLIP ViT-B/16 with random weights. All get the same
 number of masked clips and the same optimiser; SMILE's are half as many clips with two masks each. Numbers are medians
 of rounds in which the models take turns, and ratios of those; peak memory is the median of fresh processes for each
-model, which differ by some 2 % as memory is cut into pieces differently.
+model, which differ by some 3 % as memory is cut into pieces differently.
 
 Example:
     python scripts/benchmark_pretraining.py --sizes small base --precisions fp32 bf16 --rounds 5 --json benchmark.json
