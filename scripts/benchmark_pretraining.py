@@ -36,6 +36,7 @@ from tubelets.masking import TubeMaskGenerator
 from tubelets.models.image_encoders import TransformersImageEncoder
 from tubelets.models.published import SIZES
 
+# Processes whose peak memory is measured for each model.
 MEMORY_RUNS = 3
 
 MODELS = ("transformers", "pixel", "sigma_mlp", "smile_clip")

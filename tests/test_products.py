@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tiny import SIZES, masked_clips
 from tubelets import SigmaConfig, SigmaForPreTraining, products
 from tubelets.products import Linear, cast_once, linear, onednn_product, replace_linear, takes_onednn
 
@@ -170,16 +171,10 @@ def test_replaced_layers_keep_parameters_and_draw_no_random_numbers():
 
 @needs_onednn
 def test_a_model_learns_the_same_with_and_without(chosen, monkeypatch):
-    config = SigmaConfig(
-        image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=2,
-        decoder_intermediate_size=64, mask_ratio=0.5,
-    )  # fmt: skip
     torch.manual_seed(0)
-    ours = SigmaForPreTraining(config).train()
+    ours = SigmaForPreTraining(SigmaConfig(**SIZES)).train()
     plain = copy.deepcopy(ours)
-    mask = (torch.arange(32) % 2 == 0).expand(2, -1)
-    clips = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    clips, mask = masked_clips()
     ours(clips, bool_masked_pos=mask).loss.backward()
     # Four blocks of six layers, each with a product forward and at least one back, are not all that there is.
     assert len(chosen) > 2 * 6 * 4

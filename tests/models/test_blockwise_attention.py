@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tiny import SIZES, masked_clips
 from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining, products
 from tubelets.models.videomae import attention, blockwise
 from tubelets.models.videomae.blockwise import blockwise_attention
@@ -133,15 +134,9 @@ def test_what_takes_it_is_on_cpu_long_without_dropout_and_slow_otherwise(monkeyp
 
 
 def test_a_model_learns_the_same_with_and_without(monkeypatch):
-    config = TubeletsVideoMAEConfig(
-        image_size=32, patch_size=8, num_frames=4, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=64, decoder_hidden_size=32, decoder_num_hidden_layers=2, decoder_num_attention_heads=2,
-        decoder_intermediate_size=64, mask_ratio=0.5,
-    )  # fmt: skip
     torch.manual_seed(0)
-    model = TubeletsVideoMAEForPreTraining(config).train()
-    mask = (torch.arange(32) % 2 == 0).expand(2, -1)
-    clips = torch.randint(256, (2, 4, 3, 32, 32), dtype=torch.uint8)
+    model = TubeletsVideoMAEForPreTraining(TubeletsVideoMAEConfig(**SIZES)).train()
+    clips, mask = masked_clips()
 
     calls = []
     monkeypatch.setattr(
@@ -157,6 +152,6 @@ def test_a_model_learns_the_same_with_and_without(monkeypatch):
         return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
     plain, blockwise = gradients(512), gradients(0)
-    assert len(calls) == 3  # one block of the encoder, two of the decoder
+    assert len(calls) == 4  # two blocks of the encoder, two of the decoder
     for name, expected in plain.items():
         assert (blockwise[name] - expected).norm() <= 0.05 * expected.norm() + 2e-6, name
