@@ -1,11 +1,13 @@
-"""Products of float32 matrices by oneDNN, on every machine whose PyTorch has it."""
+"""Products of float32 matrices by oneDNN, on every machine whose PyTorch has it, and products under autocast."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiny import SIZES, masked_clips
@@ -28,6 +30,21 @@ def chosen(monkeypatch):
     monkeypatch.setattr(products, "MIN_OPERATIONS", 1)
     monkeypatch.setattr(products, "onednn_product", count)
     return calls
+
+
+@pytest.fixture
+def recast(monkeypatch):
+    """Layers of any size cast their weights again under autocast; yields the types of what those are cast for."""
+    types = []
+
+    def count(weight, like):
+        types.append(like.dtype)
+        return lowered(weight, like)
+
+    lowered = products._lowered
+    monkeypatch.setattr(products, "MIN_OPERATIONS", 1)
+    monkeypatch.setattr(products, "_lowered", count)
+    return types
 
 
 def layer(*shape, bias=True):
@@ -119,6 +136,118 @@ def test_factors_are_cast_once_to_what_autocast_would_make_of_them():
         assert cast_once(states.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cast", [True, False])
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 1, 3)])
+def test_values_and_gradients_are_those_of_autocast(recast, shape, cast, bias, dtype):
+    tensors = layer(*shape, bias=bias)
+
+    def run(function):
+        with torch.autocast("cpu", dtype):
+            states = cast_once(tensors[0]) if cast else tensors[0]
+            result = function(states, *tensors[1:])
+        return result, torch.autograd.grad(result.float().square().sum(), tensors)
+
+    (found, found_gradients), (result, gradients) = run(linear), run(F.linear)
+    assert recast == [dtype, dtype]
+    torch.testing.assert_close(found, result)
+    for each, right in zip(found_gradients, gradients, strict=True):
+        assert each.dtype == torch.float32
+        torch.testing.assert_close(each, right, rtol=1e-2, atol=1e-2)
+
+
+def test_no_copy_of_a_weight_is_kept_under_autocast(recast):
+    states, weight, bias = layer(3)
+    kept = []
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        linear(states, weight, bias)
+    assert any(tensor is weight for tensor in kept)
+    assert [tensor.dtype for tensor in kept if tensor.shape == weight.shape] == [torch.float32]
+
+
+def test_layers_under_autocast_share_memory_and_not_results(recast):
+    # Two layers of other sizes and types follow each other before either goes back.
+    first, second = layer(3), layer(7)
+    wide = second[1].detach().repeat(3, 1).requires_grad_()
+    gradients = []
+    for function in (linear, F.linear):
+        with torch.autocast("cpu", torch.bfloat16):
+            one = function(*first)
+        with torch.autocast("cpu", torch.float16):
+            two = function(second[0], wide)
+        total = one.float().square().sum() + two.float().square().sum()
+        gradients.append(torch.autograd.grad(total, [*first, second[0], wide]))
+    for found, right in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-2, atol=1e-2)
+
+
+def test_only_what_is_asked_for_has_a_gradient_under_autocast(recast):
+    states, weight, bias = layer(3)
+    for asked in ((states,), (weight,), (bias,)):
+        for tensor in (states, weight, bias):
+            tensor.requires_grad_(any(tensor is each for each in asked)).grad = None
+        with torch.autocast("cpu", torch.bfloat16):
+            linear(states, weight, bias).sum().backward()
+        assert [tensor.grad is not None for tensor in (states, weight, bias)] == [
+            tensor.requires_grad for tensor in (states, weight, bias)
+        ]
+
+
+def test_second_derivatives_under_autocast(recast):
+    tensors = layer(2, 3)
+
+    def penalty(function):
+        with torch.autocast("cpu", torch.bfloat16):
+            result = function(*tensors)
+        first = torch.autograd.grad(result.float().pow(3).sum(), tensors, create_graph=True)
+        return torch.autograd.grad(sum(each.square().sum() for each in first), tensors)
+
+    for found, right in zip(penalty(linear), penalty(F.linear), strict=True):
+        assert (found - right).norm() <= 2e-2 * right.norm()
+    assert recast
+
+
+@needs_onednn
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("autocast", [False, True])
+def test_many_gradients_at_a_time(chosen, recast, autocast):
+    def jacobians(function, vectorize):
+        def run(*tensors):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                return function(*tensors).float()
+
+        return torch.autograd.functional.jacobian(run, layer(3), vectorize=vectorize)
+
+    for found, right in zip(jacobians(linear, True), jacobians(F.linear, False), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-2, atol=1e-2)
+    assert recast if autocast else chosen
+
+
+def test_what_autocast_is_left_to(recast):
+    class Tagged(torch.Tensor):
+        pass
+
+    states, weight, bias = (tensor.detach() for tensor in layer(3))
+    assert linear(states, weight, bias).dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        linear(states.as_subclass(Tagged), weight, bias)
+        linear(states, weight.bfloat16())
+        torch.func.vmap(linear, (None, 0))(states, torch.stack([weight, weight]))
+        torch.func.jvp(lambda each: linear(each, weight, bias), (states,), (states,))
+        with forward_ad.dual_level():
+            tangent = forward_ad.unpack_dual(linear(forward_ad.make_dual(states, states), weight, bias)).tangent
+        compiled = torch.compile(Linear(5, 4), fullgraph=True, backend="eager")
+        assert compiled(states).dtype == torch.bfloat16
+    assert not recast
+    torch.testing.assert_close(tangent.float(), F.linear(states, weight), rtol=2e-2, atol=2e-2)
+
+
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
 def test_what_onednn_is_not_asked_for(chosen):
     class Tagged(torch.Tensor):
@@ -143,11 +272,14 @@ def test_what_onednn_is_not_asked_for(chosen):
     assert not chosen
 
 
-def test_small_products_are_left_to_pytorch(chosen, monkeypatch):
+def test_small_products_are_left_to_pytorch(chosen, recast, monkeypatch):
     monkeypatch.setattr(products, "MIN_OPERATIONS", 3 * 5 * 4 + 1)
-    assert linear(*layer(3)).shape == (3, 4)
-    assert linear(*layer(0)).shape == (0, 4)
+    for autocast in (nullcontext(), torch.autocast("cpu", torch.bfloat16)):
+        with autocast:
+            assert linear(*layer(3)).shape == (3, 4)
+            assert linear(*layer(0)).shape == (0, 4)
     assert not chosen
+    assert not recast
 
 
 def test_layers_compile_without_a_break(chosen):
@@ -184,3 +316,24 @@ def test_a_model_learns_the_same_with_and_without(chosen, monkeypatch):
     assert not chosen
     for (name, parameter), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_model_learns_the_same_under_autocast_with_and_without(recast, monkeypatch):
+    torch.manual_seed(0)
+    ours = SigmaForPreTraining(SigmaConfig(**SIZES)).train()
+    plain = copy.deepcopy(ours)
+    clips, mask = masked_clips()
+
+    def learn(model):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(clips, bool_masked_pos=mask).loss
+        loss.backward()
+
+    learn(ours)
+    assert len(recast) > 2 * 6 * 4
+    monkeypatch.setattr(products, "_takes_autocast", lambda *tensors: False)
+    recast.clear()
+    learn(plain)
+    assert not recast
+    for (name, parameter), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        assert (parameter.grad - other.grad).norm() <= 1e-2 * other.grad.norm() + 1e-6, name

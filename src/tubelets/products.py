@@ -1,18 +1,21 @@
-"""Products of float32 matrices on CPU, by oneDNN where PyTorch's default library uses half of the processor.
+"""Products of matrices on CPU that take less time, or less memory, than PyTorch's own.
 
 PyTorch multiplies float32 matrices with MKL, which on AMD's processors stays with vectors of 256 bits. oneDNN, which
 the same builds of PyTorch carry, uses all 512 where there are that many: it took half of the time on a processor of the
-family Zen 5, the only one measured. `scripts/benchmark_pretraining.py` shows what it is worth. On other processors all
-of this is `torch.nn.functional.linear`.
+family Zen 5, the only one measured. Under autocast layers cast their weights again and again instead of keeping the
+copies. `scripts/benchmark_pretraining.py` shows what both are worth. Everywhere else all of this is
+`torch.nn.functional.linear`.
 """
 
 import math
+import threading
 from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 # Powers of two cost a third of those of e on CPU: `exp(x) = exp2(x * LOG2_E)`.
 LOG2_E = 1 / math.log(2)
@@ -55,16 +58,21 @@ def takes_onednn(*tensors: Tensor) -> bool:
         False
     """
     return bool(
-        not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        _are_plain(*tensors)
         and onednn_is_faster()
-        and all(
-            type(tensor) in (Tensor, nn.Parameter) and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
-            for tensor in tensors
-        )
+        and all(tensor.dtype == torch.float32 for tensor in tensors)
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")  # type: ignore[attr-defined]
         and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _are_plain(*tensors: Tensor) -> bool:
+    """Whether these are tensors of no subclass, on CPU, in code that runs eagerly."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and all(type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu" for tensor in tensors)
     )
 
 
@@ -89,6 +97,11 @@ def onednn_product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> T
     return product
 
 
+def _rows(states: Tensor) -> Tensor:
+    """`(..., K)` as a matrix; unlike `flatten`, also where gradients are made many at a time."""
+    return states.reshape(-1, states.shape[-1])
+
+
 class _Linear(torch.autograd.Function):
     """A linear layer all of whose products are oneDNN's; differentiable any number of times."""
 
@@ -107,9 +120,9 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         states, weight = ctx.saved_tensors
-        rows = gradient.flatten(0, -2)
+        rows = _rows(gradient)
         by_states = _Linear.apply(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
-        by_weight = _Linear.apply(rows.t(), states.flatten(0, -2).t(), None) if ctx.needs_input_grad[1] else None
+        by_weight = _Linear.apply(rows.t(), _rows(states).t(), None) if ctx.needs_input_grad[1] else None
         return by_states, by_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
     @staticmethod
@@ -121,6 +134,69 @@ class _Linear(torch.autograd.Function):
         if weight is not None:
             result = result + _Linear.apply(held_states, weight, None)
         return result
+
+
+class Workspace(threading.local):
+    """Memory that a thread makes passing results in: kept, as memory the system just gave costs more than products.
+
+    Example:
+        >>> Workspace().take(torch.zeros(()), 2, 3).shape
+        torch.Size([2, 3])
+    """
+
+    memory: Tensor | None = None
+
+    def take(self, like: Tensor, *size: int) -> Tensor:
+        """A tensor of that size with the type of another one, over what was there; valid until the next call."""
+        count = math.prod(size)
+        if self.memory is None or self.memory.dtype != like.dtype or len(self.memory) < count:
+            with torch.inference_mode(False):  # so that it serves training too
+                self.memory = torch.empty(count, dtype=like.dtype)
+        return self.memory[:count].view(size)
+
+
+_workspace = Workspace()
+
+
+class _AutocastLinear(torch.autograd.Function):
+    """A linear layer under autocast that keeps no copy of its weight in the lower precision.
+
+    Autocast keeps its copies until the backward pass has used them: half as much memory again as a model's weights
+    take, in pieces between those of the activations. Casting again costs less than fetching such a copy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(states, weight)
+        return F.linear(states, _lowered(weight, states), None if bias is None else bias.to(states.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        states, weight = ctx.saved_tensors
+        rows = _rows(gradient)
+        by_states = gradient @ _lowered(weight, gradient) if ctx.needs_input_grad[0] else None
+        by_weight = (rows.t() @ _rows(states)).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        return by_states, by_weight, rows.sum(0).to(weight.dtype) if ctx.needs_input_grad[2] else None
+
+
+def _lowered(weight: Tensor, like: Tensor) -> Tensor:
+    """The weight in the type of another tensor: valid until the next call, unless derivatives are recorded."""
+    if torch.is_grad_enabled():
+        return weight.to(like.dtype)
+    return _workspace.take(like, *weight.shape).copy_(weight)
+
+
+def _takes_autocast(states: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether autocast would cast float32 parameters on CPU, in a pass without forward-mode derivatives."""
+    tensors = (states, weight) if bias is None else (states, weight, bias)
+    return (
+        _are_plain(*tensors)
+        and torch.is_autocast_enabled("cpu")
+        and states.dtype in (torch.float32, torch.get_autocast_dtype("cpu"))
+        and all(tensor.dtype == torch.float32 for tensor in tensors[1:])
+        and not torch._C._are_functorch_transforms_active()
+        and all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
+    )
 
 
 def cast_once(states: Tensor) -> Tensor:
@@ -144,7 +220,7 @@ def cast_once(states: Tensor) -> Tensor:
 
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`torch.nn.functional.linear`, by oneDNN where that is faster.
+    """`torch.nn.functional.linear`, by oneDNN where that is faster, and under autocast on CPU without kept copies.
 
     Args:
         states: `(..., K)`.
@@ -159,14 +235,20 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         tensor([3., 3., 3., 3.])
     """
     tensors = (states, weight) if bias is None else (states, weight, bias)
-    if not takes_onednn(*tensors) or states.ndim < 2 or states.numel() * len(weight) < MIN_OPERATIONS:
-        return F.linear(states, weight, bias)
-    result: Tensor = _Linear.apply(states, weight, bias)  # type: ignore[no-untyped-call]
+    result: Tensor
+    if states.ndim < 2 or states.numel() * len(weight) < MIN_OPERATIONS:
+        result = F.linear(states, weight, bias)
+    elif takes_onednn(*tensors):
+        result = _Linear.apply(states, weight, bias)  # type: ignore[no-untyped-call]
+    elif _takes_autocast(states, weight, bias):
+        result = _AutocastLinear.apply(cast_once(states), weight, bias)  # type: ignore[no-untyped-call]
+    else:
+        result = F.linear(states, weight, bias)
     return result
 
 
 class Linear(nn.Linear):
-    """`torch.nn.Linear`, by oneDNN where that is faster.
+    """`torch.nn.Linear` whose products are `linear`'s.
 
     Example:
         >>> Linear(3, 4)(torch.zeros(2, 3)).shape

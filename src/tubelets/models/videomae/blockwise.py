@@ -7,7 +7,6 @@ a time, so that it stays in the processor's cache, and again in the backward pas
 """
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tubelets.products import LOG2_E, onednn_product, takes_onednn
+from tubelets.products import LOG2_E, Workspace, onednn_product, takes_onednn
 
 # Multiplies matrices of some heads, `(heads, m, k)` and `(heads, k, n)`. The result is the third argument, or new.
 Multiplication = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,21 +30,7 @@ COLUMNS = 2
 SAFE_SCORE = 32.0
 
 
-class _Workspace(threading.local):
-    """Memory that a thread's blocks are made in: kept, as memory the system has just given costs more than products."""
-
-    memory: Tensor | None = None
-
-    def take(self, like: Tensor, *size: int) -> Tensor:
-        """A tensor of that size with the type of another one, over what was there; valid until the next call."""
-        count = math.prod(size)
-        if self.memory is None or self.memory.dtype != like.dtype or len(self.memory) < count:
-            with torch.inference_mode(False):  # so that it serves training too
-                self.memory = torch.empty(count, dtype=like.dtype)
-        return self.memory[:count].view(size)
-
-
-_workspace = _Workspace()
+_workspace = Workspace()
 
 
 class _BlockwiseAttention(torch.autograd.Function):
