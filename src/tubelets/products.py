@@ -147,7 +147,15 @@ class Workspace(threading.local):
     memory: Tensor | None = None
 
     def take(self, like: Tensor, *size: int) -> Tensor:
-        """A tensor of that size with the type of another one, over what was there; valid until the next call."""
+        """Memory for one result.
+
+        Args:
+            like: has the type that is asked for.
+            *size: the size that is asked for.
+
+        Returns:
+            A tensor over what was there before, valid until the next call.
+        """
         count = math.prod(size)
         if self.memory is None or self.memory.dtype != like.dtype or len(self.memory) < count:
             with torch.inference_mode(False):  # so that it serves training too
@@ -162,7 +170,7 @@ class _AutocastLinear(torch.autograd.Function):
     """A linear layer under autocast that keeps no copy of its weight in the lower precision.
 
     Autocast keeps its copies until the backward pass has used them: half as much memory again as a model's weights
-    take, in pieces between those of the activations. Casting again costs less than fetching such a copy.
+    take, in pieces between those of the activations. Casting again instead makes a step no longer.
     """
 
     @staticmethod
