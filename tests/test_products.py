@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiny import SIZES, masked_clips
 from tubelets import SigmaConfig, SigmaForPreTraining, products
-from tubelets.products import Linear, cast_once, linear, onednn_product, replace_linear, takes_onednn
+from tubelets.products import MIN_OPERATIONS, Linear, cast_once, linear, onednn_product, replace_linear, takes_onednn
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 
@@ -286,6 +286,13 @@ def test_layers_compile_without_a_break(chosen):
     module, states = Linear(5, 4), torch.randn(3, 5)
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(states), module(states))
+
+
+def test_exported_layers_take_any_number_of_rows():
+    # What their size decides must not become a condition of the program.
+    rows = torch.export.Dim("rows", min=2)
+    exported = torch.export.export(Linear(64, 64), (torch.randn(3, 64),), dynamic_shapes={"input": {0: rows}})
+    assert exported.module()(torch.randn(2 * MIN_OPERATIONS // 64**2, 64)).shape[1] == 64
 
 
 def test_replaced_layers_keep_parameters_and_draw_no_random_numbers():

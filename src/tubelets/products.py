@@ -194,14 +194,14 @@ def _lowered(weight: Tensor, like: Tensor) -> Tensor:
     return _workspace.take(like, *weight.shape).copy_(weight)
 
 
-def _takes_autocast(states: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def _takes_autocast(states: Tensor, *parameters: Tensor) -> bool:
     """Whether autocast would cast float32 parameters on CPU, in a pass without forward-mode derivatives."""
-    tensors = (states, weight) if bias is None else (states, weight, bias)
+    tensors = (states, *parameters)
     return (
         _are_plain(*tensors)
         and torch.is_autocast_enabled("cpu")
         and states.dtype in (torch.float32, torch.get_autocast_dtype("cpu"))
-        and all(tensor.dtype == torch.float32 for tensor in tensors[1:])
+        and all(tensor.dtype == torch.float32 for tensor in parameters)
         and not torch._C._are_functorch_transforms_active()
         and all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
     )
@@ -243,15 +243,12 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         tensor([3., 3., 3., 3.])
     """
     tensors = (states, weight) if bias is None else (states, weight, bias)
-    result: Tensor
-    if states.ndim < 2 or states.numel() * len(weight) < MIN_OPERATIONS:
-        result = F.linear(states, weight, bias)
-    elif takes_onednn(*tensors):
-        result = _Linear.apply(states, weight, bias)  # type: ignore[no-untyped-call]
-    elif _takes_autocast(states, weight, bias):
-        result = _AutocastLinear.apply(cast_once(states), weight, bias)  # type: ignore[no-untyped-call]
-    else:
-        result = F.linear(states, weight, bias)
+    onednn = takes_onednn(*tensors)
+    # Sizes are looked at last, as compiled code would be bound to them.
+    if not (onednn or _takes_autocast(*tensors)) or states.ndim < 2 or states.numel() * len(weight) < MIN_OPERATIONS:
+        return F.linear(states, weight, bias)
+    function = _Linear if onednn else _AutocastLinear
+    result: Tensor = function.apply(cast_once(states), weight, bias)  # type: ignore[no-untyped-call]
     return result
 
 
