@@ -2,7 +2,10 @@ import math
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from tubelets.evaluation import probes
 from tubelets.evaluation.features import FeatureSet
 from tubelets.evaluation.metrics import top_k_accuracy
 from tubelets.evaluation.probes import attentive_probe, draw_shots, few_shot, linear_probe
@@ -40,6 +43,25 @@ def test_linear_probe_is_at_chance_where_labels_mean_nothing():
     generator = torch.Generator().manual_seed(5)
     shuffled = FeatureSet(train.features, train.labels[torch.randperm(300, generator=generator)], train.clip_ids)
     assert top_k_accuracy(linear_probe(shuffled, pooled(300, 1)), torch.arange(300) % 3) < 0.5
+
+
+@pytest.mark.parametrize("features", ["few", "many"])
+def test_the_solver_has_one_thread_unless_features_are_many(monkeypatch, features):
+    def blas_threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    seen, fit = [], LogisticRegression.fit
+
+    def recorded(self, *arguments):
+        seen.append(blas_threads())
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(LogisticRegression, "fit", recorded)
+    monkeypatch.setattr(probes, "MIN_PARALLEL_OPERATIONS", 60 * 6 * 3 + (features == "few"))
+    with threadpool_limits(2, "blas"):
+        linear_probe(pooled(60, 0), pooled(30, 1), penalty=0.1)
+        assert seen == [{1} if features == "few" else {2}]
+        assert blas_threads() == {2}
 
 
 def test_classes_that_were_not_seen_get_no_probability():

@@ -4,6 +4,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from tubelets.evaluation.features import FeatureSet
@@ -19,6 +21,10 @@ from tubelets.evaluation.metrics import top_k_accuracy
 
 # Strengths of the penalty that cross-validation chooses from, as scikit-learn's C.
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
+
+# Multiplications in a look at all features below which NumPy's threads, which wait for each other many times an
+# iteration, cost the solver more time than they save.
+MIN_PARALLEL_OPERATIONS = 1 << 30
 
 
 def linear_probe(
@@ -51,7 +57,7 @@ def linear_probe(
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=penalty or 1.0, max_iter=max_iterations))
     if penalty is None:
         pipeline = GridSearchCV(pipeline, {"logisticregression__C": list(PENALTIES)}, cv=3)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _few_threads(train.features.numel() * train.num_classes):
         # A weak penalty converges slowly and is rarely the one chosen.
         warnings.simplefilter("ignore", ConvergenceWarning)
         pipeline.fit(train.features.numpy(), train.labels.numpy())
@@ -59,6 +65,11 @@ def linear_probe(
     known = torch.from_numpy(pipeline.classes_).long()
     scores[:, known] = torch.from_numpy(pipeline.predict_log_proba(test.features.numpy())).float()
     return scores
+
+
+def _few_threads(operations: int) -> AbstractContextManager[object]:
+    """One thread of NumPy's for products of so many multiplications, if they are few."""
+    return threadpool_limits(1, "blas") if operations < MIN_PARALLEL_OPERATIONS else nullcontext()
 
 
 class AttentiveProbe(nn.Module):
