@@ -69,6 +69,23 @@ def test_values_and_gradients_are_those_of_pytorch(chosen, shape, bias):
 
 
 @needs_onednn
+@pytest.mark.parametrize(("rows", "out", "turned"), [(40, 64, "states"), (3, 64, "gradient"), (40, 4, "gradient")])
+def test_gradients_of_weights_turn_the_smaller_factor(chosen, rows, out, turned):
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(rows, 5, generator=generator)
+    weight = torch.randn(out, 5, generator=generator, requires_grad=True)
+    result = linear(states, weight)
+    chosen.clear()
+    (found,) = torch.autograd.grad(result.square().sum(), weight, create_graph=True)
+    assert len(chosen[0][0]) == (5 if turned == "states" else out)
+    (right,) = torch.autograd.grad(F.linear(states, weight).square().sum(), weight, create_graph=True)
+    assert found.is_contiguous()
+    torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-4)
+    second = [torch.autograd.grad(first.pow(3).sum(), weight)[0] for first in (found, right)]
+    torch.testing.assert_close(*second, rtol=1e-3, atol=1e-3)
+
+
+@needs_onednn
 def test_second_derivatives(chosen):
     tensors = layer(2, 3)
 

@@ -121,8 +121,9 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         states, weight = ctx.saved_tensors
         rows = _rows(gradient)
+        # Before the other gradient: what is largest and stays longest would else find no gap that is large enough.
+        by_weight = _summed_outer_products(rows, _rows(states)) if ctx.needs_input_grad[1] else None
         by_states = _Linear.apply(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
-        by_weight = _Linear.apply(rows.t(), _rows(states).t(), None) if ctx.needs_input_grad[1] else None
         return by_states, by_weight, rows.sum(0) if ctx.needs_input_grad[2] else None
 
     @staticmethod
@@ -134,6 +135,15 @@ class _Linear(torch.autograd.Function):
         if weight is not None:
             result = result + _Linear.apply(held_states, weight, None)
         return result
+
+
+def _summed_outer_products(left: Tensor, right: Tensor) -> Tensor:
+    """`left.T @ right` for matrices of as many rows; oneDNN first copies a left factor that is turned in memory."""
+    rows, height, width = *left.shape, right.shape[1]
+    if rows * height > (rows + height) * width:
+        product: Tensor = _Linear.apply(right.t(), left.t(), None)
+        return product.t().contiguous()
+    return _Linear.apply(left.t(), right.t(), None)
 
 
 class Workspace(threading.local):
@@ -182,8 +192,9 @@ class _AutocastLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         states, weight = ctx.saved_tensors
         rows = _rows(gradient)
-        by_states = gradient @ _lowered(weight, gradient) if ctx.needs_input_grad[0] else None
+        # In this order, as in `_Linear`.
         by_weight = (rows.t() @ _rows(states)).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        by_states = gradient @ _lowered(weight, gradient) if ctx.needs_input_grad[0] else None
         return by_states, by_weight, rows.sum(0).to(weight.dtype) if ctx.needs_input_grad[2] else None
 
 
