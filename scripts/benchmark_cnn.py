@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.video import r2plus1d_18, r3d_18
 
-from tubelets.models.resnet3d.conversion_resnet3d import from_official
-from tubelets.models.resnet3d.modeling_resnet3d import ResNet3DForVideoClassification
+from tubelets.models.backbones.resnet3d.conversion_resnet3d import from_official
+from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DForVideoClassification
 
 NETWORKS = {"r2plus1d_18": r2plus1d_18, "r3d_18": r3d_18}
 CLASSES = 101

@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tubelets.data.annotations import read_records
-from tubelets.data.decoding import available_backends
-from tubelets.data.loader import ClipLoader
-from tubelets.data.sample_order import stable_seed
-from tubelets.data.shards import build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import MultiScaleCrop
+from tubelets.data.build.shards import build_shards
+from tubelets.data.modalities.video import available_backends
+from tubelets.data.seeds import stable_seed
+from tubelets.data.sources.annotations import read_records
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.spatial import MultiScaleCrop
 
 
 class PlainClips(Dataset):

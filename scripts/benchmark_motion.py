@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tubelets.data.objects import ObjectSet, ShapeObjects, open_objects
+from tubelets.data.assets.objects import ObjectSet, ShapeObjects, open_objects
 from tubelets.motion import (
     Motion,
     MotionSettings,

@@ -33,8 +33,8 @@ from tubelets import (
     TubeletsVideoMAEForPreTraining,
 )
 from tubelets.masking import TubeMaskGenerator
-from tubelets.models.image_encoders import TransformersImageEncoder
-from tubelets.models.published import SIZES
+from tubelets.models.common.author_checkpoints import SIZES
+from tubelets.models.teachers.image_encoders import TransformersImageEncoder
 
 # Processes whose peak memory is measured for each model.
 MEMORY_RUNS = 3

@@ -21,12 +21,12 @@ import torch
 from transformers import AutoModel
 
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
-from tubelets.data.streaming import Sampling
+from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.checkpoints import checkpoint_features, load_processor, save_random_twin
 from tubelets.evaluation.features import Pooling
 from tubelets.evaluation.frozen import evaluate_frozen, headline
 from tubelets.info import package_versions
-from tubelets.models.loading import load_auto
+from tubelets.models.common.safe_loading import load_auto
 from tubelets.visualization.evaluation import save_scores
 
 

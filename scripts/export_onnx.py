@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.hub.onnx_export import OnnxExportError, export_onnx
-from tubelets.models.loading import load_auto
+from tubelets.models.common.safe_loading import load_auto
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

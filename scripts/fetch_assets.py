@@ -14,8 +14,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tubelets.data.asset_table import ASSETS, FOOTAGE, OBJECT_ASSETS, SOUND_ASSETS, default_cache_dir
-from tubelets.data.assets import AssetError, fetch
+from tubelets.data.assets.fetching import AssetError, fetch
+from tubelets.data.assets.table import ASSETS, FOOTAGE, OBJECT_ASSETS, SOUND_ASSETS, default_cache_dir
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -19,14 +19,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tubelets.data.asset_table import SOUNDS
-from tubelets.data.assets import AssetError
-from tubelets.data.camera_motion import CAMERA_MOTIONS, build_camera_motion
-from tubelets.data.decoding import BadVideoError
-from tubelets.data.moving_objects import OBJECT_MOTIONS, build_moving_objects
-from tubelets.data.objects import open_objects
-from tubelets.data.shards import ShardReport
-from tubelets.data.sounds import build_game_sounds
+from tubelets.benchmarks.camera_motion import CAMERA_MOTIONS, build_camera_motion
+from tubelets.benchmarks.game_sounds import build_game_sounds
+from tubelets.benchmarks.moving_objects import OBJECT_MOTIONS, build_moving_objects
+from tubelets.data.assets.fetching import AssetError
+from tubelets.data.assets.objects import open_objects
+from tubelets.data.assets.table import SOUNDS
+from tubelets.data.build.shards import ShardReport
+from tubelets.data.modalities.video import BadVideoError
 
 NUM_FAMILIES = len({sound.family for sound in SOUNDS})
 NUM_CLASSES = {

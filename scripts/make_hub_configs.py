@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tubelets.hub.cards import render_card
 from tubelets.hub.checkpoints import CHECKPOINTS
-from tubelets.models.auto import inference_processor
+from tubelets.models.common.auto import inference_processor
 
 ROOT = Path(__file__).resolve().parent.parent
 

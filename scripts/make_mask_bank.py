@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from tubelets.masking import NOISE_TYPES, NoiseMaskGenerator
-from tubelets.models.mask_banks import FILE, save_mask_bank
+from tubelets.models.common.mask_banks import FILE, save_mask_bank
 
 CARD = """---
 license: apache-2.0
@@ -28,7 +28,7 @@ tags: [tubelets, masked-video-modelling]
 # A bank of {kind} noise
 
 Masks for masked video or audio modelling are cut out of it by
-`tubelets.models.mask_banks.load_mask_bank("{repository}", grid, mask_ratio)`.
+`tubelets.models.common.mask_banks.load_mask_bank("{repository}", grid, mask_ratio)`.
 Made by `scripts/make_mask_bank.py` with seed {seed}: {bank_size} patterns.
 """
 

@@ -35,10 +35,10 @@ import csv
 import sys
 from pathlib import Path
 
-from tubelets.data.annotations import class_fraction, find_class_names, read_records
-from tubelets.data.shard_files import finalize_shards
-from tubelets.data.shards import ShardReport, build_shards
-from tubelets.data.transcoding import TranscodeOptions
+from tubelets.data.build.shards import ShardReport, build_shards
+from tubelets.data.build.transcoding import TranscodeOptions
+from tubelets.data.sources.annotations import class_fraction, find_class_names, read_records
+from tubelets.data.sources.shard_files import finalize_shards
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -20,10 +20,10 @@ import tempfile
 from pathlib import Path
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
+from tubelets.hub.finished_runs import PublishingError, RunFolder
 from tubelets.hub.publication_card import CardDetails
 from tubelets.hub.publishing import Publication, build_publication, publish
 from tubelets.hub.results import ResultsError, read_results
-from tubelets.hub.runs import PublishingError, RunFolder
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -20,18 +20,18 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForPreTraining
 
-from tubelets.data.annotations import VideoRecord, find_class_names
-from tubelets.data.asset_table import FOOTAGE
-from tubelets.data.assets import fetch
-from tubelets.data.camera_motion import CAMERA_MOTIONS
-from tubelets.data.decoding import read_clip
-from tubelets.data.shards import build_shards
-from tubelets.data.transcoding import TranscodeOptions
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.benchmarks.camera_motion import CAMERA_MOTIONS
+from tubelets.data.assets.fetching import fetch
+from tubelets.data.assets.table import FOOTAGE
+from tubelets.data.build.shards import build_shards
+from tubelets.data.build.transcoding import TranscodeOptions
+from tubelets.data.modalities.video import read_clip
+from tubelets.data.sources.annotations import VideoRecord, find_class_names
+from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation.frozen import headline
 from tubelets.masking import build_mask_generator
-from tubelets.models.sigma.modeling_sigma import SigmaForPreTraining
-from tubelets.training.logging import read_log
+from tubelets.models.methods.sigma.modeling_sigma import SigmaForPreTraining
+from tubelets.training.run_log import read_log
 from tubelets.visualization import save_assignments, save_masks, save_scores, save_training_curves
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -30,17 +30,17 @@ import yaml
 from transformers import AutoModel
 
 import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
-from tubelets.data.assets import AssetError
-from tubelets.data.camera_motion import build_camera_motion
-from tubelets.data.moving_objects import build_moving_objects
-from tubelets.data.sounds import build_game_sounds
+from tubelets.benchmarks.camera_motion import build_camera_motion
+from tubelets.benchmarks.game_sounds import build_game_sounds
+from tubelets.benchmarks.moving_objects import build_moving_objects
+from tubelets.data.assets.fetching import AssetError
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
 from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.frozen import headline
 from tubelets.info import package_versions
-from tubelets.models.loading import load_auto
-from tubelets.training.logging import read_log
+from tubelets.models.common.safe_loading import load_auto
 from tubelets.training.recipe import RecipeError, load_recipe
+from tubelets.training.run_log import read_log
 from tubelets.visualization.evaluation import save_curves, save_scores
 
 ROOT = Path(__file__).resolve().parent.parent

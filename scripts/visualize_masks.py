@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 from tubelets import StructuredNoiseAudioConfig
-from tubelets.data.asset_table import FOOTAGE
-from tubelets.data.assets import AssetError, fetch
-from tubelets.data.audio import HOP_SECONDS, BadAudioError, decode_audio
-from tubelets.data.decoding import BadVideoError, read_clip
-from tubelets.data.sounds import game_sound_sources
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.benchmarks.game_sounds import game_sound_sources
+from tubelets.data.assets.fetching import AssetError, fetch
+from tubelets.data.assets.table import FOOTAGE
+from tubelets.data.modalities.audio import HOP_SECONDS, BadAudioError, decode_audio
+from tubelets.data.modalities.video import BadVideoError, read_clip
+from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.masking import MASK_TYPES, VIDEO_NOISE, MaskGenerator, build_mask_generator
-from tubelets.models.structured_noise.filterbanks import spectrogram
+from tubelets.models.methods.structured_noise.filterbanks import spectrogram
 from tubelets.visualization.figures import save_masks
 from tubelets.visualization.masks import save_mask_statistics, save_sound_mask_statistics, save_sound_masks
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tubelets.data.decoding import open_video, read_clip
-from tubelets.data.objects import ObjectSet, open_objects
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.data.assets.objects import ObjectSet, open_objects
+from tubelets.data.modalities.video import open_video, read_clip
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.masking.trajectory import TRAJECTORY_TYPES, TrajectoryMaskGenerator
 from tubelets.motion import Motion, MotionSettings, Patches, crop_patches, object_patches, render, sample_motion
 from tubelets.motion.captions import caption

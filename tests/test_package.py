@@ -22,7 +22,7 @@ from transformers import (
 )
 
 import tubelets
-from tubelets.models.auto import MODELS
+from tubelets.models.common.auto import MODELS
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("datasets", "torchvision", "open_clip", "av", "matplotlib", "timm")

@@ -11,8 +11,17 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tiny import SIZES, masked_clips
-from tubelets import SigmaConfig, SigmaForPreTraining, products
-from tubelets.products import MIN_OPERATIONS, Linear, cast_once, linear, onednn_product, replace_linear, takes_onednn
+from tubelets import SigmaConfig, SigmaForPreTraining
+from tubelets.kernels import products
+from tubelets.kernels.products import (
+    MIN_OPERATIONS,
+    Linear,
+    cast_once,
+    linear,
+    onednn_product,
+    replace_linear,
+    takes_onednn,
+)
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN")
 

@@ -27,7 +27,7 @@ from accelerate.utils import gather_object
 from transformers import AutoModelForAudioClassification, PreTrainedModel, set_seed
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
-from tubelets.data.sources import VideoSource
+from tubelets.data.sources.shards import VideoSource
 from tubelets.evaluation.metrics import average_precision, confusion_matrix, per_class_accuracy
 from tubelets.evaluation.views import VideoScores, score_batches
 from tubelets.hub.audio_cards import audio_card, classifier_auto_class

@@ -34,10 +34,10 @@ from tubelets.training.checkpointing import (
     read_state,
     save_checkpoint,
 )
-from tubelets.training.logging import TrainingLog
 from tubelets.training.optimization import build_optimizer, plan_run
+from tubelets.training.pretraining import build_loader, build_model, clips_per_epoch, save_final, synchronize_batch_norm
 from tubelets.training.recipe import Recipe, load_recipe
-from tubelets.training.setup import build_loader, build_model, clips_per_epoch, save_final, synchronize_batch_norm
+from tubelets.training.run_log import TrainingLog
 
 logger = logging.getLogger("tubelets.training")
 

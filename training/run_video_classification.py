@@ -25,7 +25,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel, set_seed
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
-from tubelets.data.sources import VideoSource
+from tubelets.data.sources.shards import VideoSource
 from tubelets.evaluation.metrics import confusion_matrix, per_class_accuracy
 from tubelets.evaluation.views import VideoScores, score_videos
 from tubelets.hub.finetuning_card import render_finetuning_card

@@ -23,8 +23,8 @@ def collect() -> dict[str, dict[str, Any]]:
         >>> sorted(collect())
         ['decoders', 'devices', 'models', 'paths', 'versions']
     """
-    from tubelets.data.decoding import available_backends
-    from tubelets.models.auto import MODELS
+    from tubelets.data.modalities.video import available_backends
+    from tubelets.models.common.auto import MODELS
 
     return {
         "versions": {"platform": platform.platform(), **package_versions()},
@@ -57,7 +57,7 @@ def package_versions() -> dict[str, str]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from tubelets.products import onednn_is_faster
+    from tubelets.kernels.products import onednn_is_faster
 
     found: dict[str, Any] = {
         "cpu threads": torch.get_num_threads(),
@@ -75,7 +75,7 @@ def _paths() -> dict[str, str]:
     from datasets import config as datasets_config
     from huggingface_hub import constants
 
-    from tubelets.data.asset_table import default_cache_dir
+    from tubelets.data.assets.table import default_cache_dir
 
     return {
         "footage": str(default_cache_dir()),

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tubelets.data.annotations import VideoRecord, class_fraction, find_class_names, read_records
+from tubelets.data.sources.annotations import VideoRecord, class_fraction, find_class_names, read_records
 
 
 def touch(folder: Path, *names: str) -> Path:

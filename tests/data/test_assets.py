@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tubelets.data import assets
-from tubelets.data.asset_table import ASSETS, FOOTAGE, Asset, Member, default_cache_dir
-from tubelets.data.assets import AssetError, fetch
-from tubelets.data.decoding import open_video
+from tubelets.data.assets import fetching as assets
+from tubelets.data.assets.fetching import AssetError, fetch
+from tubelets.data.assets.table import ASSETS, FOOTAGE, Asset, Member, default_cache_dir
+from tubelets.data.modalities.video import open_video
 
 CONTENT = b"not really a video"
 PATH = "clips/data/one.mp4"

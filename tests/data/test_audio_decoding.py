@@ -6,8 +6,15 @@ import pytest
 import torch
 
 from sounds import make_sounding_video, sweep, tone
-from tubelets.data.audio import AudioSpec, BadAudioError, audio_duration, check_audio, decode_audio, encode_audio
-from tubelets.data.decoding import BadVideoError
+from tubelets.data.modalities.audio import (
+    AudioSpec,
+    BadAudioError,
+    audio_duration,
+    check_audio,
+    decode_audio,
+    encode_audio,
+)
+from tubelets.data.modalities.video import BadVideoError
 from videos import make_video
 
 CONTAINERS = ["wav", "flac", "ogg", "mp3", "mp4"]
@@ -44,7 +51,7 @@ def test_a_stretch_is_a_part_of_the_whole(container, rate):
 
 def test_a_jump_does_not_decode_the_beginning(monkeypatch):
     data = encode_audio(sweep(60.0, 8000, rise=10.0), 8000, "flac")
-    monkeypatch.setattr("tubelets.data.audio._SEEK_AFTER_SECONDS", 1e9)
+    monkeypatch.setattr("tubelets.data.modalities.audio._SEEK_AFTER_SECONDS", 1e9)
     slow = decode_audio(data, 8000, 50.0, 1.0)
     monkeypatch.undo()
     damaged = bytearray(data)

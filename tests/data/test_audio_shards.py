@@ -12,14 +12,14 @@ from datasets import Audio, ClassLabel, List, load_dataset
 from torch import Tensor
 
 from sounds import make_sounding_video, sweep, tone
-from tubelets.data import shards
-from tubelets.data.annotations import VideoRecord, class_fraction, find_class_names, read_records
-from tubelets.data.audio import decode_audio, encode_audio
-from tubelets.data.decoding import open_video
-from tubelets.data.shards import ShardPlan, build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.transcoding import TranscodeOptions, prepare_video
-from tubelets.data.video_files import FolderSource
+from tubelets.data.build import shards
+from tubelets.data.build.shards import ShardPlan, build_shards
+from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
+from tubelets.data.modalities.audio import decode_audio, encode_audio
+from tubelets.data.modalities.video import open_video
+from tubelets.data.sources.annotations import VideoRecord, class_fraction, find_class_names, read_records
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.shards import open_source
 from videos import make_video
 
 SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"

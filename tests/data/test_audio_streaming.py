@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from sounds import make_sounding_video, sweep, tone
-from tubelets.data.annotations import VideoRecord, find_class_names
-from tubelets.data.audio import AudioSpec, decode_audio, encode_audio
-from tubelets.data.clips import ClipDecoder
-from tubelets.data.loader import ClipLoader
-from tubelets.data.shards import build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
+from tubelets.data.build.shards import build_shards
+from tubelets.data.modalities.audio import AudioSpec, decode_audio, encode_audio
+from tubelets.data.modalities.clips import ClipDecoder
+from tubelets.data.sources.annotations import VideoRecord, find_class_names
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
 from videos import make_video
 
 # The one that says which videos were skipped behind the last item.

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tubelets.data.augmentations import OPERATIONS, ColorJitter, RandAugment, RandomErasing
+from tubelets.data.transforms.augmentations import OPERATIONS, ColorJitter, RandAugment, RandomErasing
 
 RECIPE = "rand-m7-n4-mstd0.5-inc1"
 

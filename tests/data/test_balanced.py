@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from sounds import tone
-from tubelets.data.annotations import VideoRecord
-from tubelets.data.audio import AudioSpec, decode_audio, encode_audio
-from tubelets.data.balanced import BalancedSource, balanced_weights
-from tubelets.data.loader import ClipLoader
-from tubelets.data.shards import build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipStream
-from tubelets.data.video_files import FolderSource
+from tubelets.data.build.shards import build_shards
+from tubelets.data.modalities.audio import AudioSpec, decode_audio, encode_audio
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.balanced import BalancedSource, balanced_weights
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipStream
+from tubelets.data.stream.loader import ClipLoader
 
 NAMES = ["rare", "usual"]
 

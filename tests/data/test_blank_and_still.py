@@ -10,13 +10,13 @@ from datasets import ClassLabel, Dataset, Features
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from tubelets.data.annotations import read_records
-from tubelets.data.blank import BlankSource
-from tubelets.data.decoding import open_video
-from tubelets.data.shards import build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import MultiScaleCrop
+from tubelets.data.build.shards import build_shards
+from tubelets.data.modalities.video import open_video
+from tubelets.data.sources.annotations import read_records
+from tubelets.data.sources.blank import BlankSource
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.transforms.spatial import MultiScaleCrop
 
 
 def picture(seed: int) -> Image.Image:

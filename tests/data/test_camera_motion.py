@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from tubelets.data.camera_motion import (
+from tubelets.benchmarks.camera_motion import (
     CAMERA_MOTIONS,
     SourceVideo,
     build_camera_motion,
     render_path,
     sample_camera_path,
 )
-from tubelets.data.decoding import encode_video, open_video
-from tubelets.data.sources import open_source
+from tubelets.data.modalities.video import encode_video, open_video
+from tubelets.data.sources.shards import open_source
 
 HEIGHT, WIDTH = 160, 240
 
@@ -126,7 +126,7 @@ def test_shards_are_balanced_labelled_captioned_and_disjoint(tmp_path, sources):
 
 def test_building_again_keeps_complete_splits_and_the_seed_decides(tmp_path, sources, monkeypatch):
     build(tmp_path / "a", sources)
-    monkeypatch.setattr("tubelets.data.camera_motion.encode_video", None)
+    monkeypatch.setattr("tubelets.benchmarks.camera_motion.encode_video", None)
     again = build(tmp_path / "a", sources)
     assert not again["train"].written
     assert again["train"].num_clips == 32

@@ -5,13 +5,13 @@ import pytest
 import torch
 from clip_shards import clip_rows, write_parquet
 
-from tubelets.data.augmentations import RandomErasing
-from tubelets.data.classification import BatchAugmentation, ClassificationCollator, ViewCrops
-from tubelets.data.loader import ClipLoader
-from tubelets.data.mixing import Mixing
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import CenterCrop
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.augmentations import RandomErasing
+from tubelets.data.transforms.mixing import Mixing
+from tubelets.data.transforms.spatial import CenterCrop
+from tubelets.tasks.classification.batches import BatchAugmentation, ClassificationCollator, ViewCrops
 
 COLLATE = ClassificationCollator(num_frames=2, size=8, num_labels=3)
 

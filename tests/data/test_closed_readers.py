@@ -1,7 +1,7 @@
 import gc
 import weakref
 
-from tubelets.data.decoding import open_video
+from tubelets.data.modalities.video import open_video
 from videos import make_video
 
 

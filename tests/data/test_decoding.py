@@ -10,10 +10,17 @@ import av
 import pytest
 import torch
 
-from tubelets.data import decoding
-from tubelets.data._readers import IndexedPyAVReader, SequentialPyAVReader
-from tubelets.data.decoding import BadVideoError, available_backends, encode_video, open_video, read_clip, read_clips
-from tubelets.data.sampling import dense_clip
+from tubelets.data.modalities import video as decoding
+from tubelets.data.modalities.frame_sampling import dense_clip
+from tubelets.data.modalities.video import (
+    BadVideoError,
+    available_backends,
+    encode_video,
+    open_video,
+    read_clip,
+    read_clips,
+)
+from tubelets.data.modalities.video_readers import IndexedPyAVReader, SequentialPyAVReader
 from videos import bad_videos, frame_numbers, make_video, rotate, start_later
 
 BAD = bad_videos()
@@ -213,7 +220,8 @@ def test_unavailable_backend(monkeypatch):
 
 
 def test_importing_the_module_loads_no_decoder():
-    code = "import sys, tubelets.data.decoding; sys.exit(any(name in sys.modules for name in ('av', 'torchcodec')))"
+    check = "any(name in sys.modules for name in ('av', 'torchcodec'))"
+    code = f"import sys, tubelets.data.modalities.video; sys.exit({check})"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

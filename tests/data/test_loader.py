@@ -5,9 +5,9 @@ import pytest
 import torch
 from clip_shards import clip_rows, video_bytes, write_parquet
 
-from tubelets.data.loader import ClipLoader
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
 
 SPEC = ClipSpec(num_frames=2, stride=2)
 # Torch advises against more workers than cores; that is not what is tested.

@@ -4,7 +4,7 @@ import torch
 from timm.data.mixup import mixup_target
 from torch import Tensor
 
-from tubelets.data.mixing import Mix, Mixing, smooth_one_hot
+from tubelets.data.transforms.mixing import Mix, Mixing, smooth_one_hot
 
 
 def generator(seed: int = 0) -> torch.Generator:

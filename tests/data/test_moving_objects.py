@@ -2,17 +2,17 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from tubelets.data.camera_motion import SourceVideo
-from tubelets.data.decoding import encode_video, open_video
-from tubelets.data.moving_objects import (
+from tubelets.benchmarks.camera_motion import SourceVideo
+from tubelets.benchmarks.moving_objects import (
     OBJECT_MOTIONS,
     build_moving_objects,
     read_motions,
     sample_object_motion,
     turning_shows,
 )
-from tubelets.data.objects import ShapeObjects
-from tubelets.data.sources import open_source
+from tubelets.data.assets.objects import ShapeObjects
+from tubelets.data.modalities.video import encode_video, open_video
+from tubelets.data.sources.shards import open_source
 from tubelets.motion import Motion, object_masks, object_patches
 
 SIZE, FRAMES = 64, 8
@@ -133,7 +133,7 @@ def test_processes_do_not_matter_and_complete_splits_are_kept(tmp_path, sources,
         (first, ours), (second, theirs) = (samples_of(tmp_path / name, split) for name in ("one", "two"))
         assert [sample.clip_id for sample in ours] == [sample.clip_id for sample in theirs]
         assert torch.equal(frames_of(first, ours[0]), frames_of(second, theirs[0]))
-    monkeypatch.setattr("tubelets.data.moving_objects.encode_video", None)
+    monkeypatch.setattr("tubelets.benchmarks.moving_objects.encode_video", None)
     assert not build(tmp_path / "one", sources)["train"].written
 
 

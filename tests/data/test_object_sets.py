@@ -9,7 +9,7 @@ import torch
 from datasets import load_dataset
 from PIL import Image
 
-from tubelets.data.objects import (
+from tubelets.data.assets.objects import (
     MAX_SIDE,
     DatasetObjects,
     FileObjects,

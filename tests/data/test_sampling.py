@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from tubelets.data import sampling
-from tubelets.data.sampling import (
+from tubelets.data.modalities import frame_sampling as sampling
+from tubelets.data.modalities.frame_sampling import (
     dense_clip,
     dense_test_clips,
     dense_test_frames,

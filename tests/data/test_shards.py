@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Video, load_dataset
 
-from tubelets.data import shards
-from tubelets.data.annotations import VideoRecord, find_class_names, read_records
-from tubelets.data.decoding import open_video
-from tubelets.data.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
-from tubelets.data.shard_plan import parse_size
-from tubelets.data.shards import ShardPlan, build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.transcoding import TranscodeOptions
+from tubelets.data.build import shards
+from tubelets.data.build.plan import parse_size
+from tubelets.data.build.shards import ShardPlan, build_shards
+from tubelets.data.build.transcoding import TranscodeOptions
+from tubelets.data.modalities.video import open_video
+from tubelets.data.sources.annotations import VideoRecord, find_class_names, read_records
+from tubelets.data.sources.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
+from tubelets.data.sources.shards import open_source
 from videos import make_video
 
 SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"

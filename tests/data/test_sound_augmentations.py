@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from tubelets.data.sound_augmentations import SoundAugmentation
+from tubelets.data.transforms.sound import SoundAugmentation
 
 
 def seeded(seed: int = 0) -> torch.Generator:

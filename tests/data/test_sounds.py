@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tubelets.data.asset_table import SOUNDS
-from tubelets.data.audio import encode_audio
-from tubelets.data.sounds import SoundSource, build_game_sounds, mix_sound
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import AudioSpec, ClipStream
+from tubelets.benchmarks.game_sounds import SoundSource, build_game_sounds, mix_sound
+from tubelets.data.assets.table import SOUNDS
+from tubelets.data.modalities.audio import encode_audio
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import AudioSpec, ClipStream
 
 PITCHES = {"low": 0.05, "high": 0.8}
 

@@ -11,12 +11,12 @@ from clip_shards import CLASS_NAMES, NUM_FRAMES, clip_rows, video_bytes, write_p
 from datasets import Dataset, Features, Value, Video, load_dataset
 from torch.utils.data import DataLoader
 
-from tubelets.data import sources
-from tubelets.data.decoding import BadVideoError
-from tubelets.data.sample_order import stable_seed
-from tubelets.data.shard_files import ShardWriter
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
+from tubelets.data.modalities.video import BadVideoError
+from tubelets.data.seeds import stable_seed
+from tubelets.data.sources import shards as sources
+from tubelets.data.sources.shard_files import ShardWriter
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from videos import bad_videos
 
 SPEC = ClipSpec(num_frames=2, stride=2)

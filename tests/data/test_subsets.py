@@ -4,11 +4,11 @@ import pytest
 import torch
 from clip_shards import clip_rows, video_bytes, write_parquet
 
-from tubelets.data.annotations import VideoRecord
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.subsets import FewShotSource
-from tubelets.data.video_files import FolderSource
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.few_shot import FewShotSource
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 
 
 def folder(order=1):

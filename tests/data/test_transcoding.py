@@ -4,8 +4,8 @@ import av
 import numpy as np
 import pytest
 
-from tubelets.data.decoding import BadVideoError, open_video
-from tubelets.data.transcoding import TranscodeOptions, on_time_grid, prepare_video
+from tubelets.data.build.transcoding import TranscodeOptions, on_time_grid, prepare_video
+from tubelets.data.modalities.video import BadVideoError, open_video
 from videos import bad_videos, frame_numbers, make_video, rotate
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tubelets.data.transforms import (
+from tubelets.data.transforms.spatial import (
     CenterCrop,
     Compose,
     HorizontalFlip,

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from tubelets.data.annotations import VideoRecord, read_records
-from tubelets.data.loader import ClipLoader
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.video_files import FolderSource
+from tubelets.data.sources.annotations import VideoRecord, read_records
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
 from videos import make_video
 
 

@@ -11,9 +11,9 @@ from transformers import AutoModel, AutoModelForPreTraining
 
 from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
-from tubelets.models.auto import inference_processor
+from tubelets.models.common.auto import inference_processor
+from tubelets.training.pretraining import build_model
 from tubelets.training.recipe import DataSection, ModelSection, OptimizationSection, Recipe, RunSection
-from tubelets.training.setup import build_model
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]

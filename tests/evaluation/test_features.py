@@ -6,13 +6,16 @@ import torch
 from clip_shards import CLASS_NAMES, clip_rows, write_parquet
 
 from tubelets import TubeletsVideoMAEConfig
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec
+from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation import features as module
 from tubelets.evaluation.features import FeatureSet, extract_features, output_features
 from tubelets.evaluation.inputs import FrameInputs
-from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEForVideoClassification, TubeletsVideoMAEModel
+from tubelets.models.backbones.video_vit.modeling_video_vit import (
+    TubeletsVideoMAEForVideoClassification,
+    TubeletsVideoMAEModel,
+)
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 CLIPS = ClipSpec(num_frames=4, stride=2, clips_per_video=2, sampling="dense_test")
@@ -50,7 +53,7 @@ def test_rows_are_the_means_of_the_models_tokens_and_sorted_by_name(source):
     assert tokens.features.dtype == torch.float16
     torch.testing.assert_close(tokens.pooled().features, found.features, atol=2e-3, rtol=2e-3)
     # Raw clips are normalised with the given mean and deviation: the model does the same with its own.
-    from tubelets.data.decoding import open_video, read_clips
+    from tubelets.data.modalities.video import open_video, read_clips
 
     sample = next(iter(source.iterate_shard(0)))
     with open_video(source.read_bytes(sample)) as video:

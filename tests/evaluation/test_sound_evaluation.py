@@ -12,16 +12,16 @@ from tubelets import (
     StructuredNoiseAudioVideoConfig,
     StructuredNoiseAudioVideoForPreTraining,
 )
-from tubelets.data.audio import encode_audio
-from tubelets.data.sounds import SoundSource, build_game_sounds
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import AudioSpec, ClipStream
+from tubelets.benchmarks.game_sounds import SoundSource, build_game_sounds
+from tubelets.data.modalities.audio import encode_audio
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import AudioSpec, ClipStream
 from tubelets.evaluation.checkpoints import checkpoint_features, evaluate_checkpoint, load_processor, save_random_twin
 from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.inputs import SoundInputs, processor_inputs
 from tubelets.evaluation.online import OnlineEvaluation
-from tubelets.models.auto import inference_processor
-from tubelets.models.structured_noise.modeling_structured_noise_audio import StructuredNoiseAudioForPreTraining
+from tubelets.models.common.auto import inference_processor
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import StructuredNoiseAudioForPreTraining
 from tubelets.training.recipe import EvaluationSection
 
 SIZES = {

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tubelets.data.transforms import normalize
+from tubelets.data.transforms.spatial import normalize
 from tubelets.evaluation.views import merge_views, score_batches, score_videos
-from tubelets.models.videomae.configuration_videomae import TubeletsVideoMAEConfig
-from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEForVideoClassification
+from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
+from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEForVideoClassification
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 

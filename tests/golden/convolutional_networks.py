@@ -8,11 +8,15 @@ from torch import Tensor, nn
 from cases_io import assert_close
 from fill import fill, fill_state_dict
 from tubelets import I3DConfig, I3DModel, TubeletContrastForPreTraining
-from tubelets.models.resnet3d.conversion_resnet3d import find_layout
-from tubelets.models.resnet3d.conversion_resnet3d import from_official as resnet_from_official
-from tubelets.models.resnet3d.conversion_resnet3d import to_official as resnet_to_official
-from tubelets.models.resnet3d.modeling_resnet3d import ResNet3DForVideoClassification
-from tubelets.models.tubelet_contrast.conversion_tubelet_contrast import from_official, infer_config, to_official
+from tubelets.models.backbones.resnet3d.conversion_resnet3d import find_layout
+from tubelets.models.backbones.resnet3d.conversion_resnet3d import from_official as resnet_from_official
+from tubelets.models.backbones.resnet3d.conversion_resnet3d import to_official as resnet_to_official
+from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DForVideoClassification
+from tubelets.models.methods.tubelet_contrast.conversion_tubelet_contrast import (
+    from_official,
+    infer_config,
+    to_official,
+)
 from tubelets.objectives import KeyQueue, info_nce
 
 Case = dict[str, Any]

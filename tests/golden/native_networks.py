@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cases_io import assert_close
 from fill import fill_state_dict
-from tubelets.models.r2plus1d_native.conversion_r2plus1d_native import from_official, to_official
+from tubelets.models.backbones.r2plus1d_native.conversion_r2plus1d_native import from_official, to_official
 
 Case = dict[str, Any]
 Tensors = dict[str, Tensor]

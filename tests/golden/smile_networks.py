@@ -11,15 +11,15 @@ from cases_io import assert_close
 from fill import fill_state_dict
 from tubelets import SmileConfig, SmileForPreTraining, SmileForVideoClassification
 from tubelets.evaluation.video_text import video_text_recall
-from tubelets.models.image_encoders import TransformersImageEncoder
-from tubelets.models.smile.conversion_smile import (
+from tubelets.models.backbones.video_vit.pixels import pixel_targets
+from tubelets.models.methods.smile.conversion_smile import (
     from_official,
     infer_config,
     teacher_from_official,
     teacher_to_official,
     to_official,
 )
-from tubelets.models.videomae.pixels import pixel_targets
+from tubelets.models.teachers.image_encoders import TransformersImageEncoder
 from tubelets.objectives import (
     dual_softmax,
     standardize_features,

@@ -14,8 +14,8 @@ from fill import fill_state_dict
 from tubelets import SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.evaluation.metrics import top_k_accuracy
 from tubelets.evaluation.neighbours import weighted_knn
-from tubelets.models.checkpoints import convert_to_official
-from tubelets.models.sigma.conversion_sigma import (
+from tubelets.models.common.layouts import convert_to_official
+from tubelets.models.methods.sigma.conversion_sigma import (
     SIGMA_PRETRAINING_TABLE,
     from_official,
     infer_config,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import smile_networks as networks
 from cases_io import assert_close, case_paths, load_case
-from tubelets.data.sampling import (
+from tubelets.data.modalities.frame_sampling import (
     dense_clip,
     dense_test_clips,
     dense_test_frames,
@@ -17,7 +17,7 @@ from tubelets.data.sampling import (
     finetune_clip,
     segment_test_clips,
 )
-from tubelets.data.transforms import multi_scale_crop_candidates
+from tubelets.data.transforms.spatial import multi_scale_crop_candidates
 from tubelets.masking.trajectory import TrajectoryMaskGenerator, balance, hide_trajectories, trajectory_tokens
 from tubelets.motion import MODES, Motion, object_patches, render
 from tubelets.motion.exact import paste, render_exactly, resize_rgba, warp

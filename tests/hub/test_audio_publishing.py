@@ -16,10 +16,10 @@ from scipy.io import wavfile
 import tubelets
 from tubelets.hub.audio_cards import audio_card, classifier_auto_class
 from tubelets.hub.finetuning_card import protocol_of, render_finetuning_card
+from tubelets.hub.finished_runs import PublishingError, RunFolder
 from tubelets.hub.publication_card import CardDetails
 from tubelets.hub.publishing import build_publication
-from tubelets.hub.runs import PublishingError, RunFolder
-from tubelets.models.auto import inference_processor
+from tubelets.models.common.auto import inference_processor
 from videos import make_video
 
 NAMES = ["bark", "rain", "siren"]

@@ -11,7 +11,7 @@ import tubelets
 from tubelets.hub.audio_cards import hears
 from tubelets.hub.cards import citation_of, render_run_card
 from tubelets.hub.checkpoints import CHECKPOINTS
-from tubelets.models.published import class_names
+from tubelets.models.common.author_checkpoints import class_names
 from tubelets.training.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -213,7 +213,7 @@ def test_a_broken_connection_publishes_nothing(place: str, run: Path, server: Hu
 
 STREAM = """
 import json
-from tubelets.data.sources import open_source
+from tubelets.data.sources.shards import open_source
 source = open_source("tester/clips")
 rows = [row for shard in range(source.num_shards) for row in source.iterate_shard(shard)]
 print(json.dumps({
@@ -257,7 +257,7 @@ def test_a_bank_of_masks_is_pushed_and_read_in_a_new_process(server: HubServer, 
     assert done.returncode == 0, done.stderr
     assert set(server.repos["datasets", "tester/bank"].files()) >= {"mask_bank.safetensors", "README.md"}
     code = (
-        "import json, torch; from tubelets.models.mask_banks import load_mask_bank; "
+        "import json, torch; from tubelets.models.common.mask_banks import load_mask_bank; "
         "masks = load_mask_bank('tester/bank', (2, 4, 4), 0.5)(3, generator=torch.Generator().manual_seed(0)); "
         "print(json.dumps(masks.int().tolist()))"
     )

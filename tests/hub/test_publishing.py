@@ -12,10 +12,10 @@ import yaml
 from huggingface_hub import metadata_load
 from runs import NAMES, ROOT, finetuning_run, pretraining_run, save_model
 
+from tubelets.hub.finished_runs import PublishingError, RunFolder, without_private_values
 from tubelets.hub.publication_card import CardDetails
 from tubelets.hub.publishing import build_publication, publish, verify_publication
 from tubelets.hub.results import EvaluationResult, ResultsError, read_results, results_table
-from tubelets.hub.runs import PublishingError, RunFolder, without_private_values
 from videos import make_video
 
 DETAILS = CardDetails(license="cc-by-4.0", datasets=["tester/clips"], hardware="2 cores", limits="It is tiny.")

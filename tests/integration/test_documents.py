@@ -15,8 +15,8 @@ from transformers import VideoMAEForVideoClassification
 
 import tubelets
 from tubelets import SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification
-from tubelets.models.auto import inference_processor
-from tubelets.models.sigma.conversion_sigma import to_official
+from tubelets.models.common.auto import inference_processor
+from tubelets.models.methods.sigma.conversion_sigma import to_official
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]

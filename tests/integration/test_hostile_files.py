@@ -30,12 +30,13 @@ from transformers import (
 )
 
 import tubelets
-from tubelets.data.decoding import BadVideoError, available_backends, open_video
-from tubelets.data.sources import UnsafePathError, open_source
+from tubelets.data.modalities.video import BadVideoError, available_backends, open_video
+from tubelets.data.sources.shards import UnsafePathError, open_source
 from tubelets.evaluation.checkpoints import evaluate_checkpoint
-from tubelets.models.checkpoints import CheckpointLayoutError, UnsafeCheckpointError, read_checkpoint
-from tubelets.models.image_encoders import load_image_encoder
-from tubelets.models.loading import load_auto
+from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
+from tubelets.models.common.layouts import read_checkpoint
+from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.teachers.image_encoders import load_image_encoder
 from tubelets.training.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
 from tubelets.training.classifiers import build_classifier
 from tubelets.training.finetuning_arguments import ModelArguments

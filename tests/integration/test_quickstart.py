@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tubelets.data.assets import AssetError, fetch
+from tubelets.data.assets.fetching import AssetError, fetch
 
 ROOT = Path(__file__).resolve().parents[2]
 

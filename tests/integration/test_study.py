@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from tubelets.data.camera_motion import SourceVideo, build_camera_motion
-from tubelets.data.decoding import encode_video
+from tubelets.benchmarks.camera_motion import SourceVideo, build_camera_motion
+from tubelets.data.modalities.video import encode_video
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = "training/recipes/sigma_tiny_demo.yaml"

@@ -6,9 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from tiny import SIZES, masked_clips
-from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining, products
-from tubelets.models.videomae import attention, blockwise
-from tubelets.models.videomae.blockwise import blockwise_attention
+from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
+from tubelets.kernels import blockwise_attention as blockwise
+from tubelets.kernels import products
+from tubelets.kernels.blockwise_attention import blockwise_attention
+from tubelets.models.backbones.video_vit import attention
 
 
 def attend(query, key, value):

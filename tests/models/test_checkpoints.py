@@ -12,15 +12,9 @@ from torch import Tensor
 
 from tubelets import SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.masking import TubeMaskGenerator
-from tubelets.models.checkpoints import (
-    CheckpointLayoutError,
-    Rename,
-    UnsafeCheckpointError,
-    convert_to_official,
-    convert_to_ours,
-    read_checkpoint,
-)
-from tubelets.models.sigma.conversion_sigma import from_official, load_official, to_official
+from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
+from tubelets.models.common.layouts import Rename, convert_to_official, convert_to_ours, read_checkpoint
+from tubelets.models.methods.sigma.conversion_sigma import from_official, load_official, to_official
 
 WEIGHTS = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 # Heads are 64 wide in official checkpoints, so that these widths mean one head.

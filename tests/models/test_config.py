@@ -18,7 +18,7 @@ from tubelets import (
     TubeletsVideoMAEForPreTraining,
 )
 from tubelets.masking import build_mask_generator
-from tubelets.models.auto import MODELS
+from tubelets.models.common.auto import MODELS
 from tubelets.motion import MotionSettings
 
 CONFIGS = [TubeletsVideoMAEConfig, SigmaConfig, SmileConfig]

@@ -9,9 +9,9 @@ import torchvision
 from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 
 import tubelets
-from tubelets.models.auto import inference_processor
-from tubelets.models.checkpoints import CheckpointLayoutError
-from tubelets.models.resnet3d.conversion_resnet3d import LAYOUTS, find_layout, from_official, to_official
+from tubelets.models.backbones.resnet3d.conversion_resnet3d import LAYOUTS, find_layout, from_official, to_official
+from tubelets.models.common.auto import inference_processor
+from tubelets.models.common.errors import CheckpointLayoutError
 
 SMALL = {"hidden_sizes": (8, 16, 24, 32), "stem_size": 6, "image_size": 32, "num_frames": 8}
 SMALLER = {"hidden_sizes": [8, 16, 24, 32], "stem_size": 6}

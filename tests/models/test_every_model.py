@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tubelets
-from tubelets.models.videomae import attention, modeling_videomae
-from tubelets.models.videomae.tubes import sinusoid_table
+from tubelets.models.backbones.video_vit import attention, modeling_video_vit
+from tubelets.models.backbones.video_vit.tubes import sinusoid_table
 
 SIZES = {"image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 32, "num_hidden_layers": 2}
 SIZES |= {"num_attention_heads": 4, "intermediate_size": 48, "num_labels": 5, "mask_ratio": 0.75}
@@ -209,7 +209,7 @@ def test_activation_checkpointing_gives_equal_gradients(name: str) -> None:
     torch.manual_seed(5)
     expected = {key: gradient.clone() for key, gradient in gradients(model).items()}
     model.gradient_checkpointing_enable()
-    layers = [each for each in model.modules() if isinstance(each, modeling_videomae.TubeletsVideoMAELayer)]
+    layers = [each for each in model.modules() if isinstance(each, modeling_video_vit.TubeletsVideoMAELayer)]
     assert all(layer.gradient_checkpointing for layer in layers)
     torch.manual_seed(5)
     for key, gradient in gradients(model).items():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tubelets.models.convolutional.factorized import PointwiseConv3d, SpatialConv3d, TemporalConv3d
+from tubelets.kernels.factorized_convolutions import PointwiseConv3d, SpatialConv3d, TemporalConv3d
 
 LAYERS = {
     "spatial": (SpatialConv3d, (1, 3, 3), (1, 1, 1), (0, 1, 1)),

@@ -11,16 +11,16 @@ from open_clip.transformer import QuickGELU
 from torch import Tensor, nn
 
 from tubelets import SigmaConfig, SigmaForPreTraining, SmileConfig, SmileForPreTraining
+from tubelets.kernels.products import Linear
 from tubelets.masking import TubeMaskGenerator
-from tubelets.models.image_encoders import (
+from tubelets.models.methods.smile.conversion_smile import teacher_from_official
+from tubelets.models.teachers.image_encoders import (
     CachedImageEncoder,
     FrozenImageEncoder,
     OpenClipImageEncoder,
     TransformersImageEncoder,
     load_image_encoder,
 )
-from tubelets.models.smile.conversion_smile import teacher_from_official
-from tubelets.products import Linear
 
 VIT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 

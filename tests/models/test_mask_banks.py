@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from tubelets import SmileConfig, TubeletsVideoMAEConfig
 from tubelets.masking import NOISE_TYPES, NoiseMaskGenerator
-from tubelets.models.auto import pretraining_collator
-from tubelets.models.checkpoints import CheckpointLayoutError
-from tubelets.models.mask_banks import FILE, load_mask_bank, save_mask_bank
+from tubelets.models.common.auto import pretraining_collator
+from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.common.mask_banks import FILE, load_mask_bank, save_mask_bank
 
 SMALL: dict[str, Any] = {"bank_size": 3, "volume_shape": (8, 16, 16)}
 GRID = (4, 8, 8)

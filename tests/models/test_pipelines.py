@@ -10,7 +10,7 @@ from test_every_model import CLASSIFIERS, scattered
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 import tubelets
-from tubelets.data.decoding import available_backends, open_video
+from tubelets.data.modalities.video import available_backends, open_video
 from videos import make_video
 
 NAMES = ["fall", "jump", "run", "sit", "walk"]

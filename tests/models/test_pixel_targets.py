@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tubelets import TubeletsVideoMAEConfig
-from tubelets.models.videomae import pixels
-from tubelets.models.videomae.tubes import gather_tubes
+from tubelets.models.backbones.video_vit import pixels
+from tubelets.models.backbones.video_vit.tubes import gather_tubes
 
 CONFIG = {"image_size": 32, "patch_size": 8, "num_frames": 4}
 

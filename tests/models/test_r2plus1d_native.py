@@ -8,8 +8,12 @@ from torch import Tensor
 from transformers import AutoModelForVideoClassification
 
 from tubelets import R2Plus1DNativeConfig, R2Plus1DNativeForVideoClassification, R2Plus1DNativeModel
-from tubelets.models.checkpoints import CheckpointLayoutError
-from tubelets.models.r2plus1d_native.conversion_r2plus1d_native import from_official, load_official, to_official
+from tubelets.models.backbones.r2plus1d_native.conversion_r2plus1d_native import (
+    from_official,
+    load_official,
+    to_official,
+)
+from tubelets.models.common.errors import CheckpointLayoutError
 
 SIZES = {"hidden_sizes": (4, 6, 8, 10)}
 DEPTHS = {"avid_cma": ((1, 1, 1, 1), (2, 2, 2, 2)), "rspnet": ((1, 1, 1, 1), (2, 1, 3, 1))}

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from tubelets import SmileConfig
-from tubelets.data.annotations import VideoRecord
-from tubelets.data.loader import ClipLoader
-from tubelets.data.objects import ShapeObjects
-from tubelets.data.shards import build_shards
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import MultiScaleCrop
+from tubelets.data.assets.objects import ShapeObjects
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.spatial import MultiScaleCrop
 from tubelets.masking import trajectory_tokens
-from tubelets.models.auto import pretraining_collator
-from tubelets.models.smile.processing_smile import SmileCollator
+from tubelets.models.common.auto import pretraining_collator
+from tubelets.models.methods.smile.processing_smile import SmileCollator
 from videos import make_video
 
 SIZES: dict[str, Any] = {"image_size": 64, "patch_size": 8, "num_frames": 8, "objects": "shapes"}

@@ -9,14 +9,14 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from tubelets import SmileConfig, SmileForPreTraining
-from tubelets.models.checkpoints import CheckpointLayoutError
-from tubelets.models.smile.conversion_smile import (
+from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.methods.smile.conversion_smile import (
     load_official,
     teacher_from_official,
     teacher_to_official,
     to_official,
 )
-from tubelets.models.smile.processing_smile import SmileCollator
+from tubelets.models.methods.smile.processing_smile import SmileCollator
 
 SIZES: dict[str, Any] = {"image_size": 32, "patch_size": 8, "num_frames": 4, "hidden_size": 32, "num_hidden_layers": 2}
 SIZES |= {"num_attention_heads": 4, "intermediate_size": 48, "mask_ratio": 0.5, "objects": "shapes"}

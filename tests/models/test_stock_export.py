@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from test_every_model import CLASSIFIERS, scattered
 
 from tubelets import SigmaForVideoClassification
-from tubelets.models.videomae.stock import StockExportError, to_stock
+from tubelets.models.backbones.video_vit.stock import StockExportError, to_stock
 from videos import make_video
 
 NAMES = {0: "fall", 1: "jump", 2: "run", 3: "sit", 4: "walk"}

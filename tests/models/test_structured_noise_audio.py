@@ -20,10 +20,15 @@ from tubelets import (
     StructuredNoiseAudioForPreTraining,
     StructuredNoiseAudioModel,
 )
-from tubelets.models.checkpoints import CheckpointLayoutError
-from tubelets.models.structured_noise.modeling_structured_noise_audio import draw_kept_patches
-from tubelets.models.structured_noise.spectrograms import grid_positions, to_token_order
-from tubelets.models.structured_noise.window_decoder import WindowDecoder, WindowLayer, blocked_pairs, log_offsets
+from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import draw_kept_patches
+from tubelets.models.methods.structured_noise.spectrograms import grid_positions, to_token_order
+from tubelets.models.methods.structured_noise.window_decoder import (
+    WindowDecoder,
+    WindowLayer,
+    blocked_pairs,
+    log_offsets,
+)
 
 # 16 time steps and 4 bands of 4 x 4 values.
 SIZES = {

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForPreTraining
 
-from tubelets.models.auto import pretraining_collator
-from tubelets.models.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
-from tubelets.models.tubelet_contrast.modeling_tubelet_contrast import TubeletContrastForPreTraining
-from tubelets.models.tubelet_contrast.processing_tubelet_contrast import TubeletContrastCollator
+from tubelets.models.common.auto import pretraining_collator
+from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
+from tubelets.models.methods.tubelet_contrast.modeling_tubelet_contrast import TubeletContrastForPreTraining
+from tubelets.models.methods.tubelet_contrast.processing_tubelet_contrast import TubeletContrastCollator
 from tubelets.motion import recolour, sample_colour_change
 from tubelets.motion.colours import change_colours
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from tubelets.models.convolutional.volume import VolumeConv3d
-from tubelets.models.resnet3d.configuration_resnet3d import ResNet3DConfig
-from tubelets.models.resnet3d.modeling_resnet3d import ResNet3DModel
+from tubelets.kernels.volume_convolution import VolumeConv3d
+from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DConfig
+from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
 
 SIZES = [
     # frames, side, kernel, stride, padding, dilation

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distributed import run_processes
-from tubelets import products
+from tubelets.kernels import products
 from tubelets.objectives import PrototypeAssignment, assign_prototypes, sinkhorn
 
 SAMPLES, PROTOTYPES = 96, 12

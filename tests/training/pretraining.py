@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tubelets.data.annotations import VideoRecord
-from tubelets.data.shards import build_shards
-from tubelets.training.logging import read_log
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.training.run_log import read_log
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from finetuning import RECIPES, ROOT, words
 from finetuning import run as run_script
 
 from sounds import make_sounding_video, tone
-from tubelets.data.audio import encode_audio
+from tubelets.data.modalities.audio import encode_audio
 
 SCRIPT = ROOT / "training" / "run_audio_classification.py"
 DEMO = RECIPES / "structured_noise_audio_tiny_finetune_demo.yaml"

@@ -11,14 +11,14 @@ from pretraining import ROOT, command, losses, train
 from transformers import AutoFeatureExtractor, AutoModel
 
 from sounds import make_sounding_video, tone
-from tubelets.data.annotations import VideoRecord
-from tubelets.data.audio import encode_audio
-from tubelets.data.shards import build_shards
-from tubelets.data.transcoding import TranscodeOptions
-from tubelets.models.auto import pretraining_collator
+from tubelets.data.build.shards import build_shards
+from tubelets.data.build.transcoding import TranscodeOptions
+from tubelets.data.modalities.audio import encode_audio
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.models.common.auto import pretraining_collator
 from tubelets.training.optimization import build_optimizer, plan_run
+from tubelets.training.pretraining import build_loader, build_model
 from tubelets.training.recipe import load_recipe
-from tubelets.training.setup import build_loader, build_model
 
 HEARING = sorted(
     path

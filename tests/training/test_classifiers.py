@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import AutoModelForPreTraining, PreTrainedModel, VideoMAEForPreTraining
 
-from tubelets.models.sigma.configuration_sigma import SigmaConfig
+from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 from tubelets.training.classifiers import (
     ClipShape,
     WrongCheckpointError,

@@ -12,10 +12,10 @@ from transformers import ASTFeatureExtractor
 
 from sounds import tone
 from tubelets import StructuredNoiseAudioConfig, StructuredNoiseAudioVideoConfig
-from tubelets.data.mixing import Mixing
-from tubelets.data.sound_augmentations import SoundAugmentation
-from tubelets.models.auto import inference_processor
-from tubelets.models.structured_noise.processing_structured_noise import SpectrogramAugmentation
+from tubelets.data.transforms.mixing import Mixing
+from tubelets.data.transforms.sound import SoundAugmentation
+from tubelets.models.common.auto import inference_processor
+from tubelets.models.methods.structured_noise.processing_structured_noise import SpectrogramAugmentation
 from tubelets.training.classifiers import ClipShape
 from tubelets.training.finetuning_arguments import AudioDataArguments
 from tubelets.training.finetuning_audio import Inputs, SoundBatch, SoundCollator, SoundData

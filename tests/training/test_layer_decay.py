@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from tubelets import StructuredNoiseAudioVideoConfig
-from tubelets.models.sigma.configuration_sigma import SigmaConfig
+from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 from tubelets.training.optimization import freeze_backbone, freeze_layers, is_head, layer_decay_groups, layer_numbers
 
 SMALL = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3}

@@ -5,7 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from tubelets.training.logging import TrainingLog, read_log, scalar_outputs
+from tubelets.training.run_log import TrainingLog, read_log, scalar_outputs
 
 
 def write(path: Path, start_step: int, values: list[float]) -> None:

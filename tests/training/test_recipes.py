@@ -10,8 +10,8 @@ import yaml
 from pretraining import DEMO, ROOT, TINY, command, losses, make_clip_shards, train
 
 from tubelets.training.optimization import plan_run
+from tubelets.training.pretraining import synchronize_batch_norm
 from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
-from tubelets.training.setup import synchronize_batch_norm
 
 # The recipes of the fine-tuning script have tests of their own.
 OTHERS = ("_finetune_", "_linear_probe_")

@@ -19,8 +19,8 @@ from sound_runs import DEMO, PITCHES, RATE, SCRIPT, make_sound_folders, make_vid
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, AutoProcessor
 
 from tubelets import StructuredNoiseAudioConfig, StructuredNoiseAudioForPreTraining
-from tubelets.data.annotations import read_records
-from tubelets.data.shards import build_shards
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.annotations import read_records
 from tubelets.training.checkpointing import CheckpointError
 
 SIZES = {

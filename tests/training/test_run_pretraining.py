@@ -14,7 +14,7 @@ from pretraining import ROOT, command, losses, make_clip_shards, train
 from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor
 
 from tubelets.training.checkpointing import list_checkpoints
-from tubelets.training.logging import read_log
+from tubelets.training.run_log import read_log
 
 
 @pytest.fixture(scope="module")

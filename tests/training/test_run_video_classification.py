@@ -14,8 +14,8 @@ import torch
 from finetuning import CLASSES, DEMO, SCRIPT, final_metrics, log_of, losses, make_class_folders, run, words
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, TrainingArguments
 
-from tubelets.data.annotations import read_records
-from tubelets.data.shards import build_shards
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.annotations import read_records
 from tubelets.training.checkpointing import CheckpointError, list_checkpoints
 
 # As transformers calls it since 5.23, and as it was called before.

@@ -6,7 +6,7 @@ import torch
 from matplotlib.image import imread
 
 from sounds import make_sounding_video, tone
-from tubelets.data.audio import encode_audio
+from tubelets.data.modalities.audio import encode_audio
 from tubelets.masking import NoiseMaskGenerator, build_mask_generator
 from tubelets.visualization.masks import (
     save_mask_statistics,

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
-from tubelets.data.annotations import read_records
-from tubelets.data.shards import build_shards
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.annotations import read_records
 from tubelets.motion import Motion, MotionRecord
 from tubelets.visualization.motion import BOX_COLOURS, MASK_GREY, draw_boxes, hide_tokens, save_gif
 from videos import make_video

@@ -14,13 +14,13 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tubelets.data.sources import open_source
-from tubelets.data.streaming import Sampling
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
 from tubelets.evaluation.inputs import processor_inputs
-from tubelets.models.auto import MODELS
-from tubelets.models.loading import load_auto
+from tubelets.models.common.auto import MODELS
+from tubelets.models.common.safe_loading import load_auto
 
 
 def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) -> Path:

@@ -15,8 +15,8 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from tubelets.data.loader import ClipLoader
-from tubelets.data.sources import VideoSource
+from tubelets.data.sources.shards import VideoSource
+from tubelets.data.stream.loader import ClipLoader
 from tubelets.evaluation.inputs import FrameInputs, SoundInputs
 
 Pooling = Literal["mean", "tokens"]
@@ -146,7 +146,7 @@ def extract_features(
 
     Args:
         model: a backbone; a model with a head is stripped to its `base_model`. It is in evaluation mode meanwhile.
-        source: videos or sounds with one label each, from `tubelets.data.sources.open_source`.
+        source: videos or sounds with one label each, from `tubelets.data.sources.shards.open_source`.
         inputs: which frames, or which spectrograms.
         pooling: "mean" over tokens, float32, or all "tokens", float16.
         batch_size: clips a forward pass.

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.data.audio import AudioSpec
-from tubelets.data.loader import collate_clips
-from tubelets.data.sources import VideoSource
-from tubelets.data.streaming import ClipSpec, ClipStream, Sampling, Transform
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize, normalize
+from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.sources.shards import VideoSource
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Sampling, Transform
+from tubelets.data.stream.loader import collate_clips
+from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize, normalize
 
 
 @dataclass(frozen=True)

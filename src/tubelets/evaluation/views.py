@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tubelets.data.transforms import normalize
+from tubelets.data.transforms.spatial import normalize
 from tubelets.evaluation.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
 
 Merge = Literal["mean", "max"]

@@ -7,8 +7,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tubelets.hub.audio_cards import AudioCard, audio_card, hears
-from tubelets.models.auto import MODELS
-from tubelets.models.published import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
+from tubelets.models.common.auto import MODELS
 
 
 def _render(data: ModelCardData, **fields: Any) -> str:

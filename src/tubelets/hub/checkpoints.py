@@ -1,7 +1,7 @@
 """The checkpoints that can be published, from which `hub_configs/` and `model_cards/` are made."""
 
-from tubelets.models.auto import MODELS
-from tubelets.models.published import PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import PublishedCheckpoint
+from tubelets.models.common.auto import MODELS
 
 CHECKPOINTS: dict[str, PublishedCheckpoint] = {
     checkpoint.name: checkpoint

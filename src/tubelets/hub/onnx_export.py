@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tubelets.models.videomae.modeling_videomae import TubeletsVideoMAEForVideoClassification, TubeletsVideoMAEModel
+from tubelets.models.backbones.video_vit.modeling_video_vit import (
+    TubeletsVideoMAEForVideoClassification,
+    TubeletsVideoMAEModel,
+)
 
 INSTALL = "pip install 'tubelets[onnx]'"
 # A protobuf file cannot hold 2 GiB; larger weights go into a file beside it.

@@ -10,10 +10,10 @@ from transformers import PreTrainedConfig
 from tubelets.hub.audio_cards import audio_card, classifier_auto_class, describe, hears
 from tubelets.hub.cards import _render, citation_of, pretraining_settings
 from tubelets.hub.finetuning_card import script_of
+from tubelets.hub.finished_runs import EXTRA_FILES, RunFolder
 from tubelets.hub.results import EvaluationResult, results_table
-from tubelets.hub.runs import EXTRA_FILES, RunFolder
 from tubelets.info import package_versions
-from tubelets.models.auto import MODELS
+from tubelets.models.common.auto import MODELS
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from transformers import AutoConfig, AutoFeatureExtractor, AutoProcessor, AutoVideoProcessor, PreTrainedModel
 
 from tubelets.hub.audio_cards import hears
+from tubelets.hub.finished_runs import PublishingError, RunFolder
 from tubelets.hub.publication_card import CardDetails, render_publication_card
 from tubelets.hub.results import EvaluationResult
-from tubelets.hub.runs import PublishingError, RunFolder
-from tubelets.models.auto import MODELS, inference_processor
-from tubelets.models.loading import load_auto
+from tubelets.models.common.auto import MODELS, inference_processor
+from tubelets.models.common.safe_loading import load_auto
 
 # What a new version of a checkpoint replaces; other files of the repository are left alone.
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "training_args.bin"]

@@ -1,1 +1,1 @@
-"""Models: one folder per method, registered with the Auto classes in `tubelets.models.auto`."""
+"""Models: one folder per method, registered with the Auto classes in `tubelets.models.common.auto`."""

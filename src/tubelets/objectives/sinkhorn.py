@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tubelets.products import LOG2_E, onednn_product, takes_onednn
+from tubelets.kernels.products import LOG2_E, onednn_product, takes_onednn
 
 # Entries of a score matrix that are worked on at once. On CPU a block stays in the cache; on accelerators it bounds the
 # memory, and one block holds the batch of one process at the paper's sizes.

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tubelets.kernels.products import LOG2_E, cast_once, linear
 from tubelets.objectives.sinkhorn import balance_prototypes, check_sinkhorn, rows_per_block
-from tubelets.products import LOG2_E, cast_once, linear
 
 
 @dataclass

@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING_NAMES
 
-from tubelets.models.auto import MODELS, inference_processor
-from tubelets.models.loading import load_auto
+from tubelets.models.common.auto import MODELS, inference_processor
+from tubelets.models.common.safe_loading import load_auto
 from tubelets.training.finetuning_arguments import ModelArguments
 from tubelets.training.optimization import freeze_backbone, freeze_layers, is_head
 from tubelets.training.recipe import RecipeError, check_known_field

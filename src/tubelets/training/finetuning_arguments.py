@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
-from tubelets.data.augmentations import RandAugment
-from tubelets.data.sound_augmentations import SoundAugmentation
+from tubelets.data.transforms.augmentations import RandAugment
+from tubelets.data.transforms.sound import SoundAugmentation
 from tubelets.training.recipe import RecipeError, check_known_field, describe_type, fits_type
 
 

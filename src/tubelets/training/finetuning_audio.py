@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from tubelets.data.audio import AudioSpec
-from tubelets.data.balanced import BalancedSource
-from tubelets.data.classification import ViewCrops, label_tensor
-from tubelets.data.loader import ClipLoader
-from tubelets.data.mixing import Mixing, smooth_one_hot
-from tubelets.data.sample_order import stable_seed
-from tubelets.data.sound_augmentations import SoundAugmentation
-from tubelets.data.sources import VideoSource
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.transforms import CenterCrop, Compose, ShortSideResize, normalize
-from tubelets.data.video_files import FolderSource
+from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.seeds import stable_seed
+from tubelets.data.sources.balanced import BalancedSource
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.shards import VideoSource
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.mixing import Mixing, smooth_one_hot
+from tubelets.data.transforms.sound import SoundAugmentation
+from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize, normalize
+from tubelets.tasks.classification.batches import ViewCrops, label_tensor
 from tubelets.training.classifiers import ClipShape, clip_shape
 from tubelets.training.finetuning_arguments import AudioDataArguments, FinetuningArguments
 from tubelets.training.finetuning_data import split_by, videos_per_epoch

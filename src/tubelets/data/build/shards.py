@@ -1,0 +1,295 @@
+"""Building Parquet shards of videos or sounds: in parallel, resumable, the same rows for any number of workers."""
+
+import functools
+import hashlib
+import itertools
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import ClassLabel, Features, List
+from tqdm import tqdm
+
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.modalities.audio import check_audio
+from tubelets.data.modalities.video import BadVideoError
+from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
+from tubelets.data.build.plan import ShardPlan
+from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
+
+# A cell of a Parquet binary column cannot hold more.
+MAX_VIDEO_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A video or sound that could not be put into a shard.
+
+    Attributes:
+        clip_id: Its id in the input.
+        file: Its file name.
+        reason: What is wrong with it.
+    """
+
+    clip_id: str
+    file: str
+    reason: str
+
+
+@dataclass
+class ShardReport:
+    """What a call of `build_shards` did.
+
+    Attributes:
+        num_shards: Shards of the whole plan.
+        written: Names of the shards written now.
+        skipped: Names of shards of this job that were complete already.
+        num_clips: Clips in the shards of this job.
+        num_bytes: Size in bytes of the shards of this job.
+        bad_files: Videos of this job's shards that are left out, with the reason.
+        missing: Names of shards of the plan that other jobs have still to write.
+    """
+
+    num_shards: int
+    written: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    num_clips: int = 0
+    num_bytes: int = 0
+    bad_files: list[BadFile] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def _add(self, summary: ShardSummary) -> None:
+        """Count a complete shard."""
+        self.num_clips += summary.num_rows
+        self.num_bytes += summary.num_bytes
+        self.bad_files += [BadFile(**entry) for entry in summary.content["bad_files"]]
+
+
+def build_shards(
+    records: Sequence[VideoRecord],
+    output_dir: str | Path,
+    *,
+    split: str = "train",
+    class_names: Sequence[str] | None = None,
+    transcode: TranscodeOptions | None = None,
+    max_shard_size: int | str = "256MB",
+    clips_per_shard: int | None = None,
+    seed: int = 0,
+    num_workers: int = 1,
+    num_jobs: int = 1,
+    job_index: int = 0,
+    progress: bool = True,
+) -> ShardReport:
+    """Write videos or sounds into Parquet shards that `datasets.load_dataset("parquet", ...)` reads with their types.
+
+    Each shard appears under its name only when it is complete, so a killed run is continued by running it again:
+    complete shards of the same plan are kept. A bad file is left out and reported; it never stops the run. When all
+    shards of the plan exist, `dataset_info.json` is written.
+
+    Args:
+        records: The videos or the sounds, not both, see `tubelets.data.sources.annotations.read_records`.
+        output_dir: Folder of the shards, created if needed. It may hold several splits, but one plan for each.
+        split: See `ShardPlan.make`, as for the next five arguments.
+        class_names: Names that number the labels; needed when the records are labelled.
+        transcode: How videos are re-encoded, by default not at all.
+        max_shard_size: Bytes of input video for each shard.
+        clips_per_shard: Clips for each shard; replaces `max_shard_size`.
+        seed: Seed of the shuffle.
+        num_workers: Processes that read and encode videos; 1 works in this process.
+        num_jobs: Number of machines or jobs that share the plan.
+        job_index: Which of them this is: it writes shard i if i % num_jobs == job_index.
+        progress: Show a progress bar of clips.
+
+    Returns:
+        What was written, skipped and left out.
+
+    Raises:
+        ValueError: The folder holds shards of this split with other options or videos, or other class names; or an
+            argument is out of range.
+    """
+    _check_jobs(num_workers, num_jobs, job_index)
+    plan = ShardPlan.make(
+        records,
+        split=split,
+        class_names=class_names,
+        transcode=transcode,
+        max_shard_size=max_shard_size,
+        clips_per_shard=clips_per_shard,
+        seed=seed,
+    )
+    folder = Path(output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    complete = _check_folder(folder, plan)
+    report = ShardReport(num_shards=len(plan.shards))
+    mine = range(job_index, len(plan.shards), num_jobs)
+    for name in (plan.file_name(index) for index in mine):
+        if name in complete:
+            report.skipped.append(name)
+            report._add(complete[name])
+    todo = [index for index in mine if plan.file_name(index) not in complete]
+    _write_shards(plan, todo, folder, num_workers, progress, report)
+    report.missing = [name for i in range(len(plan.shards)) if not (folder / (name := plan.file_name(i))).exists()]
+    if not report.missing:
+        finalize_shards(folder)
+    return report
+
+
+def is_complete(output_dir: str | Path, plan: ShardPlan) -> bool:
+    """Whether a folder holds all shards of a plan, and of its split no other.
+
+    Builders of synthetic data ask before they render clips.
+
+    Args:
+        output_dir: Folder of the shards; need not exist.
+        plan: The plan.
+
+    Raises:
+        ValueError: A file is damaged or was not written by the shard builder.
+    """
+    folder = Path(output_dir)
+    names = shard_files(folder).get(plan.split, []) if folder.is_dir() else []
+    wanted = [plan.file_name(index) for index in range(len(plan.shards))]
+    return names == wanted and all(read_summary(folder / name).content["plan"] == plan.hash for name in names)
+
+
+def _check_jobs(num_workers: int, num_jobs: int, job_index: int) -> None:
+    """Refuse impossible numbers of processes and jobs."""
+    if num_workers < 1 or num_jobs < 1 or not 0 <= job_index < num_jobs:
+        raise ValueError(
+            f"num_workers={num_workers} and num_jobs={num_jobs} must be at least 1 and "
+            f"job_index={job_index} between 0 and num_jobs - 1"
+        )
+
+
+def _check_folder(folder: Path, plan: ShardPlan) -> dict[str, ShardSummary]:
+    """Return the complete shards of the plan by name; refuse shards of another plan."""
+    complete: dict[str, ShardSummary] = {}
+    for split, names in shard_files(folder).items():
+        for name in names:
+            found = read_summary(folder / name)
+            if split == plan.split and found.content["plan"] != plan.hash:
+                old, new = found.content["options"], plan.options
+                changes = [f"{key}={old.get(key)!r} (now {new[key]!r})" for key in new if old.get(key) != new[key]]
+                raise ValueError(
+                    f"{folder} holds shard {name} of another plan: "
+                    f"{', '.join(changes) or 'other videos, labels or captions'}; "
+                    "choose an empty folder, or delete the old shards"
+                )
+            old_names, new_names = found.content["class_names"], plan.class_names
+            if old_names is not None and new_names is not None and tuple(old_names) != new_names:
+                raise ValueError(
+                    f"{folder} holds shard {name} with other class names; labels of splits in one folder must agree: "
+                    "give all of them the same --class-names file"
+                )
+            if split == plan.split:
+                complete[name] = found
+    return complete
+
+
+def _write_shards(
+    plan: ShardPlan,
+    indices: Sequence[int],
+    folder: Path,
+    num_workers: int,
+    progress: bool,
+    report: ShardReport,
+) -> None:
+    """Write the shards with the given indices one after the other."""
+    tasks = [record for index in indices for record in plan.shards[index]]
+    prepare = functools.partial(_prepare_row, transcode=plan.transcode)
+    with (
+        closing(_ordered_map(prepare, tasks, num_workers)) as rows,
+        tqdm(total=len(tasks), unit="clip", disable=not progress) as bar,
+    ):
+        for index in indices:
+            bad: list[dict[str, str]] = []
+            path = folder / plan.file_name(index)
+            with ShardWriter(path, plan.features) as writer:
+                for record, row in zip(plan.shards[index], rows, strict=False):
+                    if isinstance(row, BadFile):
+                        bad.append(asdict(row))
+                    else:
+                        _add_annotations(row, record, plan.features)
+                        writer.add(row)
+                    bar.update()
+                writer.finish({**plan.summary(), "bad_files": bad})
+            report.written.append(path.name)
+            report._add(read_summary(path))
+
+
+def _add_annotations(row: dict[str, Any], record: VideoRecord, features: Features) -> None:
+    """Add label, caption and id to a row."""
+    row["clip_id"] = record.clip_id
+    if "label" in features:
+        numbers = [_class_label(features).str2int(name) for name in record.label_names]
+        row["label"] = numbers[0] if isinstance(record.label, str) else numbers
+    if "caption" in features:
+        row["caption"] = record.caption
+
+
+def _class_label(features: Features) -> ClassLabel:
+    """What numbers the classes."""
+    label = features["label"]
+    return label.feature if isinstance(label, List) else label
+
+
+def _prepare_row(record: VideoRecord, transcode: TranscodeOptions) -> dict[str, Any] | BadFile:
+    """Read and check or encode one video or sound; runs in the worker processes."""
+    try:
+        data = record.path.read_bytes()
+        row = _audio_row(data, record.path.name) if record.is_audio else _video_row(data, record.path, transcode)
+        stored = next(iter(row.values()))["bytes"]
+        if len(stored) > MAX_VIDEO_BYTES:
+            raise BadVideoError(f"{len(stored)} bytes are more than a Parquet cell holds (2 GiB); cut the file")
+    except (BadVideoError, OSError) as error:
+        # The message of an OSError holds the full path of this machine, which does not belong into a data set.
+        reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+        return BadFile(record.clip_id, record.path.name, reason)
+    return {**row, "sha256": hashlib.sha256(stored).hexdigest()}
+
+
+def _video_row(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
+    """The columns of a video, first the one that holds it."""
+    video = prepare_video(data, transcode, path.name)
+    name = path.with_suffix(".mp4").name if transcode.reencodes else path.name
+    return {
+        "video": {"bytes": video.data, "path": name},
+        "num_frames": video.num_frames,
+        "fps": video.fps,
+        "height": video.height,
+        "width": video.width,
+    }
+
+
+def _audio_row(data: bytes, name: str) -> dict[str, Any]:
+    """The columns of a sound, first the one that holds it."""
+    return {"audio": {"bytes": data, "path": name}, **asdict(check_audio(data, name))}
+
+
+def _ordered_map(
+    function: Callable[[VideoRecord], dict[str, Any] | BadFile], tasks: Iterable[VideoRecord], num_workers: int
+) -> Generator[dict[str, Any] | BadFile, None, None]:
+    """Apply `function` in a pool of processes; results come in the order of the tasks, few of them ahead of time."""
+    if num_workers == 1:
+        yield from map(function, tasks)
+        return
+    # Forked children would inherit the locks of Arrow's and FFmpeg's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        pending: deque[Future[dict[str, Any] | BadFile]] = deque()
+        waiting = iter(tasks)
+        try:
+            for task in itertools.islice(waiting, 2 * num_workers):
+                pending.append(pool.submit(function, task))
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, task) for task in itertools.islice(waiting, 1))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,272 @@
+"""Making one video file ready to be embedded in a shard: checked as it is, or re-encoded smaller and easier to seek."""
+
+import io
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from tubelets.data.modalities.video_readers import SELF_CONTAINED
+from tubelets.data.modalities.video import BadVideoError, open_video
+from tubelets.data.build.sound_tracks import SoundTrack
+
+Frame = TypeVar("Frame")
+
+# Absorbs the rounding of container time stamps, which are exact to a few microseconds at best.
+_TIME_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class TranscodeOptions:
+    """How videos are re-encoded; with the defaults they are stored untouched.
+
+    Attributes:
+        short_side: Length in pixels of the shorter side, at least 2; larger videos are scaled down to it with their
+            aspect ratio kept (both sides rounded to even numbers), smaller ones are not enlarged.
+        fps: Frames per second, above 0; frames are repeated or dropped on that time grid.
+        keyframe_interval: A key frame every so many frames, at least 1. A value near the span of a clip (15-30) makes
+            random clips cheaper to decode, for two to three times the bytes of the encoder's own choice (250).
+        crf: x264 quality, 0 (lossless) to 51; 18 is hard to tell from the original. Only used when re-encoding.
+        keep_audio: Keep the sound of a video that is re-encoded.
+
+    Raises:
+        ValueError: A value is out of its range.
+
+    Example:
+        >>> TranscodeOptions().reencodes, TranscodeOptions(short_side=128).reencodes
+        (False, True)
+    """
+
+    short_side: int | None = None
+    fps: float | None = None
+    keyframe_interval: int | None = None
+    crf: int = 20
+    keep_audio: bool = True
+
+    def __post_init__(self) -> None:
+        if self.short_side is not None and self.short_side < 2:
+            raise ValueError(f"short_side={self.short_side} must be at least 2 pixels, or None to keep the size")
+        if self.fps is not None and not self.fps > 0:
+            raise ValueError(f"fps={self.fps} must be above 0, or None to keep the frame rate")
+        if self.keyframe_interval is not None and self.keyframe_interval < 1:
+            raise ValueError(f"keyframe_interval={self.keyframe_interval} must be at least 1 frame, or None")
+        if not 0 <= self.crf <= 51:
+            raise ValueError(f"crf={self.crf} must be between 0 (lossless) and 51 (worst)")
+
+    @property
+    def reencodes(self) -> bool:
+        """Whether any option asks for new frames; otherwise the bytes of the file are kept."""
+        return not (self.short_side is None and self.fps is None and self.keyframe_interval is None)
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """Bytes that go into a shard and what their decoder says about them.
+
+    Attributes:
+        data: The encoded file.
+        num_frames: Number of frames.
+        fps: Average frames per second.
+        height: Height in pixels as displayed.
+        width: Width in pixels as displayed.
+    """
+
+    data: bytes
+    num_frames: int
+    fps: float
+    height: int
+    width: int
+
+
+def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -> EncodedVideo:
+    """Re-encode a video file if the options ask for it, and check that its last frame can be decoded.
+
+    Re-encoding writes H.264 (libx264, yuv420p) in MP4 with a constant frame rate and the rotation flag of phone videos
+    applied to the pixels. The sound is kept beside them, see `reencode`.
+
+    Args:
+        data: The encoded file.
+        options: How to re-encode; the defaults keep `data` as it is.
+        name: What error messages call the video.
+
+    Returns:
+        The bytes to store and their frame count, rate and size.
+
+    Raises:
+        BadVideoError: The file cannot be decoded.
+
+    Example:
+        >>> try:
+        ...     prepare_video(b"no video", TranscodeOptions(), "notes.mp4")
+        ... except BadVideoError as error:
+        ...     print(str(error).partition(":")[0])
+        notes.mp4
+    """
+    # The original is checked in both cases: a file that was cut off would be re-encoded without complaint, but shorter.
+    checked = _check_video(data, name)
+    if not options.reencodes:
+        return checked
+    try:
+        return _check_video(reencode(data, options, name), name)
+    except BadVideoError:
+        raise
+    # PyAV reports frames that change their format midway as a ValueError, and damaged headers hold absurd numbers.
+    except (av.FFmpegError, ValueError, ArithmeticError) as error:
+        raise BadVideoError(f"{name}: it cannot be re-encoded ({error})") from error
+
+
+def _check_video(data: bytes, name: str) -> EncodedVideo:
+    """Decode the last frame; always with PyAV, so that shards do not depend on what else is installed."""
+    with open_video(data, backend="pyav", name=name) as video:
+        video.get_frames([video.num_frames - 1])
+        return EncodedVideo(data, video.num_frames, video.fps, video.height, video.width)
+
+
+def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> bytes:
+    """Decode a whole video and encode it again as `prepare_video` describes.
+
+    Args:
+        data: The encoded file.
+        options: Size, frame rate, key frames and quality of the result.
+        name: What error messages call the video.
+
+    Returns:
+        An MP4 file with one H.264 stream and, if there is sound and it is to be kept, one stream of that: the packets
+        as they are where MP4 can hold their codec, else AAC. Encoding the same file again gives the same frames, but
+        now and then a few other bytes (seen in about one encode of a thousand; the cause is not known).
+
+    Raises:
+        BadVideoError: There is no video stream, no frame or no frame rate.
+        av.FFmpegError: FFmpeg cannot read or decode the file.
+    """
+    buffer = io.BytesIO()
+    with (
+        av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=SELF_CONTAINED) as source,
+        av.open(buffer, "w", format="mp4") as target,
+    ):
+        stream = source.streams.best("video")
+        if not isinstance(stream, av.VideoStream):
+            raise BadVideoError(f"{name}: it has no video stream")
+        rate = Fraction(options.fps).limit_denominator(1001) if options.fps else stream.average_rate
+        if not rate:
+            raise BadVideoError(f"{name}: it states no frame rate; set fps to re-encode it")
+        timed = _timed_frames(source, stream, 1 / (stream.average_rate or rate))
+        first = next(timed, None)
+        if first is None:
+            raise BadVideoError(f"{name}: there is no frame to encode")
+        timed = itertools.chain([first], timed)
+        frames = on_time_grid(timed, 1 / rate) if options.fps else (frame for _, _, frame in timed)
+        with SoundTrack(data, options.keep_audio) as sound:
+            _encode(frames, target, stream.codec_context, rate, options, sound)
+            # The copy's first frame is at 0, whenever it was in the original.
+            sound.write(target, earlier=first[0])
+    return buffer.getvalue()
+
+
+def on_time_grid(timed: Iterable[tuple[float, float, Frame]], step: float | Fraction) -> Iterator[Frame]:
+    """Repeat or drop frames so that they are `step` seconds apart.
+
+    The frame at grid time `t` is the one that a player shows at `t` after the first frame.
+
+    Args:
+        timed: (start in seconds, duration in seconds, frame), starts ascending.
+        step: Seconds between two frames of the result.
+
+    Yields:
+        The frames, at least one if there is one.
+
+    Example:
+        >>> frames = [(0.0, 0.5, "a"), (0.5, 0.5, "b"), (1.0, 0.5, "c")]
+        >>> list(on_time_grid(frames, 1.0)), list(on_time_grid(frames, 0.25))
+        (['a', 'c'], ['a', 'a', 'b', 'b', 'c', 'c'])
+    """
+    step = float(step)
+    origin, shown, end, count = 0.0, None, 0.0, 0
+    for start, duration, frame in timed:
+        if shown is None:
+            origin = start
+        while shown is not None and count * step < start - origin - _TIME_TOLERANCE:
+            yield shown[0]
+            count += 1
+        shown, end = (frame,), start + duration - origin
+    while shown is not None and (count == 0 or count * step < end - _TIME_TOLERANCE):
+        yield shown[0]
+        count += 1
+
+
+def _timed_frames(
+    source: "av.container.InputContainer", stream: "av.VideoStream", step: Fraction
+) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Decode all frames with their start and duration in seconds; `step` stands in where the file gives none."""
+    time = -float(step)
+    for frame in source.decode(stream):
+        time = time + float(step) if frame.time is None else frame.time
+        duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else float(step)
+        yield time, duration, frame
+
+
+def _encode(
+    frames: Iterator[av.VideoFrame],
+    target: "av.container.OutputContainer",
+    source: "av.VideoCodecContext",
+    rate: Fraction,
+    options: TranscodeOptions,
+    sound: SoundTrack,
+) -> None:
+    """Encode frames into `target` at a constant rate; the first frame decides the size."""
+    output: av.VideoStream | None = None
+    scaler = VideoReformatter()
+    for index, decoded in enumerate(frames):
+        frame = _upright(decoded)
+        if output is None:
+            output = _add_stream(target, rate, _target_size(frame.height, frame.width, options.short_side), options)
+            # Untagged copies of a BT.709 original would be decoded with the BT.601 matrix: colours would shift.
+            output.codec_context.colorspace = source.colorspace
+            output.codec_context.color_primaries = source.color_primaries
+            output.codec_context.color_trc = source.color_trc
+            # All streams must be there before the first packet is written.
+            sound.add_to(target)
+        frame = scaler.reformat(frame, output.width, output.height, format="yuv420p", dst_color_range="MPEG")
+        frame.pts, frame.time_base = index, 1 / rate
+        # The encoder would otherwise copy the key frames of the original as well.
+        frame.pict_type = 0
+        target.mux(output.encode(frame))
+    if output is not None:
+        target.mux(output.encode(None))
+
+
+def _add_stream(
+    target: "av.container.OutputContainer", rate: Fraction, size: tuple[int, int], options: TranscodeOptions
+) -> "av.VideoStream":
+    """Add an H.264 stream of (height, width) `size` to a container."""
+    stream = target.add_stream("libx264", rate=rate)
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv420p"
+    stream.options = {"crf": str(options.crf)}
+    if options.keyframe_interval is not None:
+        interval = options.keyframe_interval
+        # Without scene cuts the interval is exact: no clip start is further than that from its key frame.
+        stream.options["x264-params"] = f"keyint={interval}:min-keyint={interval}:scenecut=0"
+    # Clips are encoded side by side in processes; more threads would also make the result depend on the machine.
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def _target_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+    """Return the even (height, width) of the copy."""
+    scale = 1.0 if short_side is None else min(1.0, short_side / min(height, width))
+    return max(2, 2 * round(height * scale / 2)), max(2, 2 * round(width * scale / 2))
+
+
+def _upright(frame: av.VideoFrame) -> av.VideoFrame:
+    """Turn the pixels by the rotation that the file asks players to apply."""
+    quarter_turns = round(frame.rotation / 90) % 4
+    if quarter_turns == 0:
+        return frame
+    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns).astype(np.uint8, order="C")
+    return av.VideoFrame.from_ndarray(pixels, format="rgb24")

@@ -1,0 +1,377 @@
+"""Sound out of encoded files: mono waveforms at one rate, from sound files and from the sound tracks of videos.
+
+PyAV decodes and resamples, so that nothing but its wheel is needed. A stretch of a file has the samples that it has
+when the whole file is decoded, up to the noise of a decoder that starts in the middle.
+"""
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from tubelets.data.modalities.video import check_container
+from tubelets.data.modalities.video_readers import SELF_CONTAINED, BadVideoError, first_line
+
+Position = Literal["random", "centre"]
+
+# Of the spectrograms that audio models take, those of the Audio Spectrogram Transformer's kind.
+WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
+
+_SOUND_FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,aiff,caf,au,amr"
+_SELF_CONTAINED = {"format_whitelist": f"{SELF_CONTAINED['format_whitelist']},{_SOUND_FORMATS}"}
+# FFmpeg reads five megabytes of a WAV file in search of other codecs in disguise, which takes longer than decoding it.
+_WAVE_PROBE = {"probesize": "65536"}
+# Containers whose time stamps are right after a jump; others are decoded from their beginning.
+_SEEKABLE = frozenset({"wav", "flac", "ogg", "mp3", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+# Up to here decoding from the beginning costs less than it would take to find out.
+_SEEK_AFTER_SECONDS = 20.0
+# What a decoder that starts in the middle, and then the resampler, need before their samples are right.
+_WARM_UP_SECONDS = 0.5
+# Containers whose header states the number of samples: fewer of them mean that the file was cut off.
+_COUNTED = frozenset({"w64", "flac", "aiff", "au"})
+_CODECS = {"wav": "pcm_s16le", "flac": "flac", "ogg": "libopus", "mp3": "libmp3lame", "mp4": "aac"}
+
+
+class BadAudioError(BadVideoError):
+    """Sound that cannot be read; the message holds the reason and the file or name, when known.
+
+    Example:
+        >>> try:
+        ...     decode_audio(b"hello", 16000, name="clip 7")
+        ... except BadAudioError as error:
+        ...     print(str(error).split(":")[0])
+        clip 7
+    """
+
+
+@dataclass(frozen=True)
+class AudioSpec:
+    """Which stretch of a sound makes a clip; plain values, as in a `ClipSpec`.
+
+    Attributes:
+        sampling_rate: Samples in a second of the waveform.
+        seconds: Length of the stretch; a shorter sound is taken whole and not filled up.
+        position: `random` draws where a longer sound is cut (training), `centre` takes its middle (evaluation). A
+            stretch that goes with frames lies around them instead, as far as the sound allows.
+
+    Raises:
+        ValueError: A number is not positive, or the position is unknown.
+
+    Example:
+        >>> spec = AudioSpec(16000, seconds=2.0, position="centre")
+        >>> spec.start(10.0, torch.Generator()), spec.start(10.0, torch.Generator(), around=0.5), spec.num_samples
+        (4.0, 0.0, 32000)
+    """
+
+    sampling_rate: int
+    seconds: float
+    position: Position = "random"
+
+    def __post_init__(self) -> None:
+        if self.sampling_rate < 1 or not 0 < self.seconds < math.inf:
+            raise ValueError(
+                f"sampling_rate={self.sampling_rate} must be at least 1 and seconds={self.seconds} positive and finite"
+            )
+        if self.position not in ("random", "centre"):
+            raise ValueError(f"position={self.position!r} must be 'random' or 'centre'")
+
+    @classmethod
+    def filling(cls, num_frames: int, sampling_rate: int, position: Position = "random") -> "AudioSpec":
+        """The stretch that fills a spectrogram of windows of 25 ms, 10 ms apart.
+
+        Args:
+            num_frames: Time frames of the spectrogram.
+            sampling_rate: Samples in a second of the waveform.
+            position: See the attribute.
+
+        Example:
+            >>> AudioSpec.filling(1024, 16000).num_samples
+            164080
+        """
+        return cls(sampling_rate, (num_frames - 1) * HOP_SECONDS + WINDOW_SECONDS, position)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a stretch that is not cut short by the end of the sound."""
+        return round(self.seconds * self.sampling_rate)
+
+    def start(self, duration: float, generator: torch.Generator, around: float | None = None) -> float:
+        """Choose where the stretch begins.
+
+        Args:
+            duration: Length of the sound in seconds.
+            generator: What `random` draws from.
+            around: Time in seconds, such as the middle of the frames, that the stretch is laid around; nothing is
+                drawn then.
+
+        Returns:
+            Seconds from the beginning of the sound, 0 if the sound is no longer than the stretch.
+        """
+        room = max(duration - self.seconds, 0.0)
+        if around is not None:
+            return min(max(around - self.seconds / 2, 0.0), room)
+        share = 0.5 if self.position == "centre" else torch.rand((), generator=generator, dtype=torch.float64).item()
+        return room * share
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What a whole sound turned out to be.
+
+    Attributes:
+        duration: Length in seconds.
+        sampling_rate: Samples in a second, as they are stored.
+    """
+
+    duration: float
+    sampling_rate: int
+
+
+def decode_audio(
+    source: bytes | str | Path,
+    sampling_rate: int,
+    start: float = 0.0,
+    seconds: float | None = None,
+    name: str | None = None,
+) -> Tensor:
+    """Decode a stretch of a sound file, or of the sound of a video.
+
+    Args:
+        source: The bytes of a file, or the path of one. Addresses are not fetched.
+        sampling_rate: Samples in a second of the result; other sounds are resampled.
+        start: Seconds from the beginning of the sound.
+        seconds: Length; the result is shorter where the sound ends. None takes the rest.
+        name: What error messages call the sound; the path by default.
+
+    Returns:
+        float32 `(samples,)` in [-1, 1]; several channels are mixed into one.
+
+    Raises:
+        BadAudioError: There is no sound, it cannot be decoded, or it ends before `start`.
+        ValueError: `sampling_rate`, `start` or `seconds` is out of range.
+
+    Example:
+        >>> data = encode_audio(torch.linspace(-0.5, 0.5, 8000), 8000)
+        >>> decode_audio(data, 16000, start=0.25, seconds=0.5).shape
+        torch.Size([8000])
+    """
+    if sampling_rate < 1 or not 0 <= start < math.inf or not (seconds is None or seconds > 0):
+        raise ValueError(
+            f"sampling_rate={sampling_rate} must be at least 1, start={start} not negative and finite, and "
+            f"seconds={seconds} positive or None"
+        )
+    end = math.inf if seconds is None else start + seconds
+    with _open_sound(source, name) as (container, stream, name):
+        first, samples = _read_mono(container, stream, start - _WARM_UP_SECONDS, end + _WARM_UP_SECONDS)
+        rate = stream.rate
+    # From a sample on that falls together with one of the result, resampling the stretch or the whole is the same.
+    step = rate // math.gcd(rate, sampling_rate)
+    skipped = -first % step
+    waveform = _resample(samples[skipped:], rate, sampling_rate)
+    offset = (first + skipped) * sampling_rate // rate
+    begin = round(start * sampling_rate) - offset
+    stretch = waveform[begin:] if seconds is None else waveform[begin : begin + round(seconds * sampling_rate)]
+    if not stretch.size:
+        raise BadAudioError(f"{name}: its sound ends before {start:.3g} s")
+    if not np.isfinite(stretch).all():
+        raise BadAudioError(f"{name}: its sound has samples that are no finite numbers")
+    # Lossy codecs overshoot a little, and files of floats hold what they like.
+    return torch.from_numpy(stretch.clip(-1, 1))
+
+
+def audio_duration(source: bytes | str | Path, name: str | None = None) -> float:
+    """Length of a sound as its file states it; of files that state none, what is counted by decoding them.
+
+    Args:
+        source: The bytes of a file, or the path of one.
+        name: What error messages call the sound; the path by default.
+
+    Returns:
+        Seconds. For formats without an index (MP3 of varying rate) the statement is an estimate.
+
+    Raises:
+        BadAudioError: There is no sound, or it cannot be decoded.
+
+    Example:
+        >>> audio_duration(encode_audio(torch.zeros(4000), 8000))
+        0.5
+    """
+    with _open_sound(source, name) as (container, stream, _):
+        stated = _stated_duration(container, stream)
+        return _count_samples(container, stream) / stream.rate if stated is None else stated
+
+
+def check_audio(data: bytes, name: str | None = None) -> AudioFacts:
+    """Decode a whole sound file, to see that a training run will be able to.
+
+    Args:
+        data: The bytes of the file.
+        name: What error messages call it.
+
+    Returns:
+        Its length and rate.
+
+    Raises:
+        BadAudioError: There is no sound, it cannot be decoded, or the file was cut off.
+
+    Example:
+        >>> check_audio(encode_audio(torch.zeros(4000), 8000, "flac"))
+        AudioFacts(duration=0.5, sampling_rate=8000)
+    """
+    with _open_sound(data, name) as (container, stream, name):
+        _check_riff(data, name)
+        stated = _stated_duration(container, stream) if container.format.name in _COUNTED else None
+        duration = _count_samples(container, stream) / stream.rate
+        if duration == 0:
+            raise BadAudioError(f"{name}: its sound has no samples")
+        if stated is not None and stated - duration > 1 / stream.rate:
+            raise BadAudioError(
+                f"{name}: the file is cut off ({duration:.3f} of {stated:.3f} s are there); fetch it again"
+            )
+        return AudioFacts(duration, stream.rate)
+
+
+def encode_audio(
+    waveform: Tensor, sampling_rate: int, container: Literal["wav", "flac", "ogg", "mp3", "mp4"] = "wav"
+) -> bytes:
+    """Encode a waveform in memory; made for examples, tests and synthetic data.
+
+    Args:
+        waveform: Float `(samples,)`, or `(2, samples)` for stereo, in [-1, 1].
+        sampling_rate: Samples in a second. Lossy codecs know few rates; all take 48000.
+        container: `wav` and `flac` keep 16 bits of each sample; `ogg` (Opus), `mp3` and `mp4` (AAC) are lossy.
+
+    Returns:
+        The bytes of a file.
+
+    Raises:
+        ValueError: The waveform has another type or shape, or the container is unknown.
+
+    Example:
+        >>> encode_audio(torch.zeros(100), 8000)[:4]
+        b'RIFF'
+    """
+    if not waveform.is_floating_point() or waveform.dim() not in (1, 2) or (waveform.dim() == 2 and len(waveform) != 2):
+        raise ValueError(f"waveform must be float (samples,) or (2, samples), got {waveform.dtype} {waveform.shape}")
+    if container not in _CODECS:
+        raise ValueError(f"container={container!r} must be one of {sorted(_CODECS)}")
+    samples = waveform.clamp(-1, 1).float().reshape(-1, waveform.shape[-1]).contiguous().numpy()
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=container) as output:
+        layout = "mono" if len(samples) == 1 else "stereo"
+        stream = output.add_stream(_CODECS[container], rate=sampling_rate, layout=layout)
+        assert isinstance(stream, av.AudioStream)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+        frame.sample_rate = sampling_rate
+        frame.pts, frame.time_base = 0, Fraction(1, sampling_rate)
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+@contextmanager
+def _open_sound(
+    source: bytes | str | Path, name: str | None
+) -> Iterator[tuple["av.container.InputContainer", "av.AudioStream", str]]:
+    """Open the best sound stream of a file; whatever goes wrong inside the block is a `BadAudioError`."""
+    if not isinstance(source, (bytes, str, Path)):
+        raise TypeError(f"source must be bytes or a path, got {type(source).__name__}")
+    if isinstance(source, (str, Path)):
+        name = name or str(source)
+        if not Path(source).is_file():
+            raise BadAudioError(f"{name}: there is no such file")
+        source = str(source)
+    name = name or f"sound of {len(source)} bytes"
+    try:
+        check_container(source, name)
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        is_wave = isinstance(source, bytes) and source[8:12] == b"WAVE"
+        options = {**_SELF_CONTAINED, **(_WAVE_PROBE if is_wave else {})}
+        # Old files have tags in other encodings than UTF-8.
+        with av.open(opened, "r", metadata_errors="ignore", options=options) as file:
+            stream = file.streams.best("audio")
+            if not isinstance(stream, av.AudioStream):
+                raise BadAudioError(f"{name}: it has no sound")
+            if stream.codec_context is None or not stream.rate:
+                raise BadAudioError(f"{name}: its sound is of a kind that cannot be decoded")
+            yield file, stream, name
+    except BadAudioError:
+        raise
+    except BadVideoError as error:
+        raise BadAudioError(str(error)) from error
+    # PyAV reports frames that change their format midway as a ValueError, and damaged headers hold absurd numbers.
+    except (av.FFmpegError, ValueError, ArithmeticError) as error:
+        raise BadAudioError(f"{name}: its sound cannot be decoded ({first_line(error)})") from error
+
+
+def _stated_duration(container: "av.container.InputContainer", stream: "av.AudioStream") -> float | None:
+    """Length in seconds that the file states for its sound, or else for all of it."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _count_samples(container: "av.container.InputContainer", stream: "av.AudioStream") -> int:
+    """Decode all of a sound, keeping nothing of it."""
+    return sum(frame.samples for frame in container.decode(stream))
+
+
+def _check_riff(data: bytes, name: str) -> None:
+    """Refuse a WAV file that is shorter than it says: FFmpeg goes by what is there."""
+    stated = int.from_bytes(data[4:8], "little") + 8
+    # A recorder that could not go back to fill in the length leaves the largest number.
+    if data[:4] == b"RIFF" and len(data) < stated < 2**32 + 7:
+        raise BadAudioError(f"{name}: the file is cut off ({len(data)} of {stated} bytes are there); fetch it again")
+
+
+def _read_mono(
+    container: "av.container.InputContainer", stream: "av.AudioStream", start: float, end: float
+) -> tuple[int, np.ndarray]:
+    """Decode what lies between two times, in whole frames.
+
+    Returns:
+        The number of the first sample and the samples, float32 and mono at the stored rate; none if the sound ends
+        before `start`.
+    """
+    rate = stream.rate
+    seeking = start > _SEEK_AFTER_SECONDS and container.format.name in _SEEKABLE
+    if seeking and stream.time_base is not None:
+        container.seek(int(start / stream.time_base) + (stream.start_time or 0), stream=stream)
+    to_float = av.AudioResampler(format="fltp", layout=stream.layout, rate=rate)
+    blocks: list[np.ndarray] = []
+    first, place = 0, None if seeking else 0
+    for frame in container.decode(stream):
+        if place is None:
+            # After a jump some containers give the first frames no time: where they lie is not known.
+            if frame.pts is None or frame.time_base is None:
+                continue
+            place = round((frame.pts - (stream.start_time or 0)) * frame.time_base * rate)
+        if place >= end * rate:
+            break
+        if place + frame.samples > start * rate:
+            first = first if blocks else place
+            # The mean of the channels; FFmpeg's own mix can leave [-1, 1].
+            blocks += [block.to_ndarray().mean(0) for block in to_float.resample(frame)]
+        place += frame.samples
+    blocks += [block.to_ndarray().mean(0) for block in to_float.resample(None)] if blocks else []
+    return first, np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _resample(samples: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:
+    """Bring mono samples to another rate."""
+    if rate == sampling_rate or not samples.size:
+        return samples
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)
+    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+    frame.sample_rate = rate
+    parts = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([part.to_ndarray().reshape(-1) for part in parts] or [samples[:0]])

@@ -1,0 +1,283 @@
+"""Frames out of encoded videos: one small interface over PyAV and torchcodec.
+
+Both backends return the same pixels for MP4, MOV, Matroska and WebM. PyAV carries its own FFmpeg and always works;
+torchcodec is about a fifth faster on short clips but needs FFmpeg shared libraries. Other containers (MPEG program and
+transport streams, AVI, Ogg, ...) have no reliable index: torchcodec returns other frames or none there, so they are
+read with PyAV, from the first frame on.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import torch
+from torch import Tensor
+
+from tubelets.data.modalities.frame_sampling import dense_clip
+from tubelets.data.modalities.video_readers import (
+    BadVideoError,
+    IndexedPyAVReader,
+    NoIndexError,
+    SequentialPyAVReader,
+    TorchcodecReader,
+    VideoReader,
+    first_line,
+)
+
+__all__ = [
+    "Backend",
+    "BadVideoError",
+    "VideoReader",
+    "available_backends",
+    "check_container",
+    "encode_video",
+    "open_video",
+    "read_clip",
+    "read_clips",
+]
+
+Backend = Literal["auto", "pyav", "torchcodec"]
+
+_INSTALL = {
+    "pyav": "pip install av",
+    "torchcodec": "pip install 'tubelets[torchcodec]', and FFmpeg 4 to 9 shared libraries",
+}
+_MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+
+
+def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int | None = None) -> bytes:
+    """Encode a clip as an MP4 in memory; made for examples, tests and synthetic data.
+
+    Args:
+        clip: uint8 RGB `(T, 3, H, W)` with even height and width. Encoding is lossy.
+        fps: frames per second.
+        codec: an encoder of the installed PyAV.
+        crf: quality for encoders that have it, 0 (best) to 51 (libx264); None leaves the choice to the encoder.
+
+    Returns:
+        The bytes of an MP4 file.
+
+    Raises:
+        ValueError: if the clip has another type or shape, or an odd side, or the codec is not a video encoder.
+
+    Example:
+        >>> data = encode_video(torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
+        >>> open_video(data).num_frames
+        4
+    """
+    import av
+
+    if clip.dtype != torch.uint8 or clip.dim() != 4 or clip.shape[1] != 3 or clip.shape[2] % 2 or clip.shape[3] % 2:
+        raise ValueError(f"clip must be uint8 (T, 3, even H, even W), got {clip.dtype} {tuple(clip.shape)}")
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream(codec, rate=fps)
+        if not isinstance(stream, av.VideoStream):
+            raise ValueError(f"codec must be a video encoder, got {codec!r}")
+        stream.height, stream.width, stream.pix_fmt = clip.shape[2], clip.shape[3], "yuv420p"
+        if crf is not None:
+            stream.options = {"crf": str(crf)}
+        for image in clip.permute(0, 2, 3, 1).contiguous().numpy():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+@functools.cache
+def _problem(backend: str) -> str | None:
+    """Why a backend cannot decode here; `None` when it can. Asked once per process."""
+    try:
+        if backend == "pyav":
+            import av  # noqa: F401
+        else:
+            from torchcodec.decoders import VideoDecoder
+
+            # Importing succeeds without FFmpeg; only decoding shows whether its libraries are there.
+            probe = encode_video(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), codec="mpeg4")
+            VideoDecoder(probe, device="cpu").get_frame_at(0)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return first_line(error)
+    return None
+
+
+def available_backends() -> dict[str, str]:
+    """What can decode videos in this process.
+
+    Returns:
+        For `"pyav"` and `"torchcodec"` the version, or `"unavailable: "` and the reason.
+
+    Example:
+        >>> sorted(available_backends())
+        ['pyav', 'torchcodec']
+    """
+    found = {}
+    for backend, package in (("pyav", "av"), ("torchcodec", "torchcodec")):
+        problem = _problem(backend)
+        found[backend] = importlib.metadata.version(package) if problem is None else f"unavailable: {problem}"
+    return found
+
+
+def check_container(source: bytes | str, name: str) -> bool:
+    """Refuse an empty file, and an MP4 file that was cut off.
+
+    Args:
+        source: the bytes of a file, or the path of one.
+        name: what error messages call it.
+
+    Returns:
+        Whether the container (MP4, MOV, Matroska or WebM) has an index that all decoders follow.
+
+    Raises:
+        BadVideoError: if the file is empty or cut off.
+
+    Example:
+        >>> check_container(encode_video(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)), "clip")
+        True
+    """
+    file: BinaryIO
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        head = file.read(8)
+        if size == 0:
+            raise BadVideoError(f"{name}: it has zero bytes")
+        if head[4:8] in _MP4_FIRST_BOXES:
+            _check_mp4_boxes(file, size, name)
+            return True
+    return head[:4] == b"\x1aE\xdf\xa3"
+
+
+def _check_mp4_boxes(file: BinaryIO, size: int, name: str) -> None:
+    """Walk the outermost boxes; decoders accept a file that ends inside one and fail, or not, much later."""
+    position, kinds = 0, set()
+    while position + 8 <= size:
+        file.seek(position)
+        header = file.read(16)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        elif length == 0:
+            length = size - position
+        if length < 8:
+            break
+        kinds.add(kind)
+        if position + length > size and kind in (b"mdat", b"moov", b"moof"):
+            there = f"{size - position} of {length} bytes of its {kind.decode()} box are there"
+            raise BadVideoError(f"{name}: the file is cut off ({there}); fetch it again")
+        position += length
+    if b"moov" not in kinds:
+        raise BadVideoError(f"{name}: the file has no moov box (its index), so it was cut off; fetch it again")
+
+
+def open_video(
+    source: bytes | str | Path, backend: Backend = "auto", num_threads: int = 1, name: str | None = None
+) -> VideoReader:
+    """Open a video from memory or from a local file.
+
+    Args:
+        source: the bytes of a video file, or the path of one. Addresses are not fetched.
+        backend: `"auto"` takes torchcodec when it really decodes here and the container is MP4, MOV, Matroska or WebM,
+            else PyAV.
+        num_threads: decoding threads; 0 lets FFmpeg choose. With more than one, frames past the wanted ones may be
+            decoded as well.
+        name: what error messages call the video; the path by default.
+
+    Returns:
+        A reader; close it or use it in a `with` block.
+
+    Raises:
+        BadVideoError: if the video cannot be read, or the container cannot be read exactly by the backend asked for.
+        ImportError: if a backend is asked for that does not work here.
+        ValueError: if the backend is unknown or `num_threads` negative.
+
+    Example:
+        >>> data = encode_video(torch.full((3, 3, 16, 16), 200, dtype=torch.uint8))
+        >>> with open_video(data) as reader:
+        ...     reader.get_frames([2, 1]).shape
+        torch.Size([2, 3, 16, 16])
+    """
+    if backend not in ("auto", "pyav", "torchcodec"):
+        raise ValueError(f"backend must be 'auto', 'pyav' or 'torchcodec', got {backend!r}")
+    if num_threads < 0:
+        raise ValueError(f"num_threads must be 0 (FFmpeg chooses) or more, got {num_threads}")
+    if isinstance(source, (str, Path)):
+        source = str(source)
+        name = name or source
+        if not Path(source).is_file():
+            raise BadVideoError(f"{name}: there is no such file")
+    elif not isinstance(source, bytes):
+        raise TypeError(f"source must be bytes or a path, got {type(source).__name__}")
+    name = name or f"video of {len(source)} bytes"
+    if backend != "auto" and (problem := _problem(backend)) is not None:
+        raise ImportError(f"{backend} cannot decode here ({problem}); install it with: {_INSTALL[backend]}")
+    indexed = check_container(source, name)
+    if backend == "torchcodec" and not indexed:
+        raise BadVideoError(f"{name}: it is neither MP4, MOV, Matroska nor WebM; read it with backend='pyav'")
+    if backend == "torchcodec" or (backend == "auto" and indexed and _problem("torchcodec") is None):
+        return TorchcodecReader(source, name, num_threads)
+    if indexed:
+        with contextlib.suppress(NoIndexError):
+            return IndexedPyAVReader(source, name, num_threads)
+    return SequentialPyAVReader(source, name, num_threads)
+
+
+def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Read several clips of one video; a frame that clips share is decoded once.
+
+    Args:
+        reader: an open video.
+        clips: for each clip its frame indices, in any order.
+
+    Returns:
+        One uint8 tensor `(len(clip), 3, height, width)` per clip.
+
+    Raises:
+        IndexError: if an index lies outside the video.
+        BadVideoError: if a wanted frame cannot be decoded.
+
+    Example:
+        >>> with open_video(encode_video(torch.zeros(9, 3, 16, 16, dtype=torch.uint8))) as reader:
+        ...     [clip.shape[0] for clip in read_clips(reader, [[0, 2, 4], [4, 6]])]
+        [3, 2]
+    """
+    wanted = sorted({index for clip in clips for index in clip})
+    frames = reader.get_frames(wanted)
+    slot = {index: position for position, index in enumerate(wanted)}
+    return [frames[[slot[index] for index in clip]] for clip in clips]
+
+
+def read_clip(
+    source: bytes | str | Path,
+    num_frames: int = 16,
+    stride: int = 4,
+    start: int | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Read one dense clip: every `stride`-th frame from `start` on (sigma.md, section 6).
+
+    Args:
+        source: the bytes of a video file, or the path of one.
+        num_frames: frames of the clip.
+        stride: distance between frames, in frames.
+        start: first frame; `None` puts the clip in the middle of the video.
+        backend: see `open_video`.
+
+    Returns:
+        uint8 RGB tensor `(num_frames, 3, height, width)`; short videos repeat their last reachable frame.
+
+    Raises:
+        BadVideoError: if the video cannot be read.
+        ValueError: if `start` lies outside the video.
+
+    Example:
+        >>> read_clip(encode_video(torch.zeros(30, 3, 16, 16, dtype=torch.uint8)), num_frames=8, stride=2).shape
+        torch.Size([8, 3, 16, 16])
+    """
+    with open_video(source, backend) as reader:
+        if start is None:
+            start = max(reader.num_frames - num_frames * stride, 0) // 2
+        return reader.get_frames(dense_clip(reader.num_frames, num_frames, stride, start))

@@ -1,0 +1,1 @@
+"""Where samples come from: shards, folders, the Hub, and draws from other sources."""

@@ -1,0 +1,1 @@
+"""Samples in a reproducible order, decoded, batched, and resumed exactly."""

@@ -1,0 +1,287 @@
+"""Endless or single passes over shards of videos or sounds: clips in a reproducible order, continued exactly."""
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.modalities.clips import ClipDecoder, ClipSpec, Sampling, check_choice, check_least
+from tubelets.data.modalities.video import Backend, BadVideoError
+from tubelets.data.seeds import stable_seed
+from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.stream.order import Consumer, SampleOrder, SplitMode, StreamState
+
+__all__ = ["ClipSpec", "ClipStream", "Sampling", "Transform"]
+
+Transform = Callable[[Tensor, torch.Generator], Tensor]
+
+# A consumer may find nothing but empty shards for a while (all their videos were bad), not for ever.
+_MAX_EMPTY_EPOCHS = 100
+
+
+class ClipStream(IterableDataset):
+    """Decoded clips of a source, each video exactly once an epoch whatever the number of ranks and workers.
+
+    A clip is frames of a video, a stretch of its sound, or both; sounds without video count as videos everywhere.
+
+    **Order.** Epoch e visits the shards in an order drawn from (seed, e). Within that order `shuffle_window` encoded
+    videos at a time are shuffled. Clip starts and augmentations are drawn from (seed, epoch, clip id, clip index), so
+    the pixels of a clip do not depend on who decodes it.
+
+    **Split.** "shards": each of the W = world_size x workers consumers reads its own shards. "samples": each consumer
+    reads all shards and decodes its own samples, chosen so that the sequence of global batches is the same for any
+    number of ranks and workers (up to the first skipped video, whose place is taken by the next one of its consumer).
+    "auto": "shards" if there are at least W shards.
+
+    **Resume.** Each item carries the state of its consumer; `load_state_dict` continues right behind that item.
+
+    Args:
+        source: Shards of encoded videos, from `open_source`.
+        clips: Frames of a clip and clips of a video; None for sound alone.
+        transform: Called with a uint8 clip (T, C, H, W) and a generator, returns the clip to yield. None keeps it.
+        audio: Stretch of sound of a clip; None for frames alone. A video without sound is a bad one then.
+        seed: Seed of order, clip starts and augmentations.
+        shuffle_window: Videos shuffled together; 0 or 1 keep the stored order of shards and rows.
+        rank: Rank of this process.
+        world_size: Number of processes.
+        split: "auto", "shards" or "samples".
+        batch_size: Clips in a batch of this process; with "samples" a multiple of the clips of a video.
+        repeat: Start the next epoch at the end of one, without end (training); False gives one pass.
+        epoch: First epoch.
+        on_bad_sample: "skip" a video that cannot be read and report it in the next item, or "raise".
+        max_consecutive_bad: So many bad videos in a row are an error even with "skip".
+        backend: Decoder, see `open_video`.
+        verify_checksum: Compare the bytes with the column `sha256`, if there is one.
+
+    Yields:
+        Dictionaries with `pixel_values` uint8 (T, C, H, W) and `waveform` float32 (samples,), as asked for; `label` (a
+        list where a video has several) and `caption` where the source has them; `clip_id`; `clip_index`; `seed` (an
+        integer for masks); `epoch`; `bad_samples` (mappings with `shard`, `clip_id`, `reason` of the videos this
+        consumer skipped since its last item); `stream_state` (integers, the state after this item).
+
+    Raises:
+        ValueError: An argument is out of range, or "shards" has fewer shards than consumers.
+        BadVideoError: With "raise": a video cannot be read; the message names shard and clip.
+        RuntimeError: `max_consecutive_bad` videos in a row, or all of an epoch, were bad.
+    """
+
+    def __init__(
+        self,
+        source: VideoSource,
+        clips: ClipSpec | None,
+        transform: Transform | None = None,
+        *,
+        audio: AudioSpec | None = None,
+        seed: int = 0,
+        shuffle_window: int = 256,
+        rank: int = 0,
+        world_size: int = 1,
+        split: Literal["auto", "shards", "samples"] = "auto",
+        batch_size: int = 1,
+        repeat: bool = False,
+        epoch: int = 0,
+        on_bad_sample: Literal["skip", "raise"] = "skip",
+        max_consecutive_bad: int = 100,
+        backend: Backend = "auto",
+        verify_checksum: bool = True,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank={rank} must be between 0 and world_size - 1 (world_size={world_size})")
+        check_choice("split", split, ("auto", "shards", "samples"))
+        check_choice("on_bad_sample", on_bad_sample, ("skip", "raise"))
+        check_least(1, batch_size=batch_size, max_consecutive_bad=max_consecutive_bad)
+        check_least(0, shuffle_window=shuffle_window, epoch=epoch)
+        self.source, self.transform = source, transform
+        self.decoder = ClipDecoder(clips, audio, backend)
+        self.seed, self.shuffle_window = seed, shuffle_window
+        self.rank, self.world_size, self.split, self.batch_size = rank, world_size, split, batch_size
+        self.repeat, self.epoch = repeat, epoch
+        self.on_bad_sample, self.max_consecutive_bad = on_bad_sample, max_consecutive_bad
+        self.verify_checksum = verify_checksum
+        self._states: list[Mapping[str, int] | None] = []
+        self._first_worker = 0
+
+    @property
+    def clips_per_video(self) -> int:
+        """Clips taken from each video."""
+        return self.decoder.clips_per_video
+
+    def split_mode(self, num_workers: int) -> SplitMode:
+        """Decide how samples are divided.
+
+        Args:
+            num_workers: DataLoader workers of each rank; 0 counts as one.
+
+        Returns:
+            "shards" or "samples".
+
+        Raises:
+            ValueError: "shards" was asked for and there are too few, or the batch size does not fit "samples".
+        """
+        consumers = self.world_size * max(1, num_workers)
+        if self.split == "shards" and self.source.num_shards < consumers:
+            raise ValueError(
+                f"split='shards' needs a shard for each of {consumers} consumers ({self.world_size} ranks x "
+                f"{max(1, num_workers)} workers) but there are {self.source.num_shards}; build more and smaller "
+                "shards, use fewer workers, or split='samples'"
+            )
+        if self.split != "samples" and self.source.num_shards >= consumers:
+            return "shards"
+        if self.batch_size % self.clips_per_video:
+            raise ValueError(
+                f"batch_size={self.batch_size} must be a multiple of clips_per_video={self.clips_per_video} when "
+                "samples are split (split='samples', or fewer shards than consumers)"
+            )
+        if self.split == "auto" and get_worker_info() is None:
+            warnings.warn(
+                f"{self.source.num_shards} shards are too few for {consumers} consumers (ranks x workers): each of "
+                "them reads the bytes of all shards; build more shards to avoid it",
+                stacklevel=1,
+            )
+        return "samples"
+
+    def load_state_dict(
+        self, states: Mapping[str, int] | Sequence[Mapping[str, int] | None] | None, *, first_worker: int = 0
+    ) -> None:
+        """Let iterations start behind earlier items.
+
+        Args:
+            states: `stream_state` of the last item of each logical worker (None for one that gave nothing yet). A
+                single state when there are no workers; None to start at the beginning again.
+            first_worker: Logical worker of the DataLoader's worker 0: the one whose batch is due next.
+        """
+        self._states = [states] if isinstance(states, Mapping) else list(states or [])
+        self._first_worker = first_worker
+
+    @functools.cached_property
+    def shards_hash(self) -> str:
+        """Identifies the list of shards."""
+        return hashlib.sha256("\n".join(self.source.shard_names).encode()).hexdigest()[:16]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for item in self.iterate_with_tail():
+            if "clip_id" in item:
+                yield item
+            else:
+                _warn_unreported(item["bad_samples"])
+
+    def iterate_with_tail(self) -> Iterator[dict[str, Any]]:
+        """Iterate; videos skipped after the last clip of a single pass come in one more item without a clip.
+
+        Yields:
+            The items, then possibly one with `bad_samples` and `stream_state` only.
+        """
+        info = get_worker_info()
+        num_workers = 1 if info is None else info.num_workers
+        worker = 0 if info is None else (info.id + self._first_worker) % num_workers
+        consumer = Consumer(self.rank, self.world_size, worker, num_workers)
+        videos_per_batch = max(1, self.batch_size // self.clips_per_video)
+        mode = self.split_mode(num_workers)
+        order = SampleOrder(self.source, consumer, mode, self.seed, self.shuffle_window, videos_per_batch)
+        saved = self._states[worker] if self._states else None
+        state = StreamState(worker=worker, epoch=self.epoch) if saved is None else StreamState(**saved)
+        return self._consume(order, state)
+
+    def _consume(self, order: SampleOrder, state: StreamState) -> Iterator[dict[str, Any]]:
+        """Decode samples in order, epoch after epoch."""
+        skipped: list[dict[str, str]] = []
+        empty_epochs = 0
+        while True:
+            before = state.samples
+            for place, sample in order.walk(state):
+                try:
+                    decoded = self._decode(sample, state)
+                except (BadVideoError, OSError) as error:
+                    skipped.append(self._skip(sample, error, state))
+                    state.consumed, state.clip = place + 1, 0
+                    continue
+                # A video continued at its second clip was counted before the resume.
+                state.good, state.bad_run = state.good + (state.clip == 0), 0
+                for item in self._items(decoded, sample, place, state):
+                    yield {**item, "bad_samples": skipped, "stream_state": asdict(state)}
+                    skipped = []
+            empty_epochs = empty_epochs + 1 if state.samples == before else 0
+            self._check_epoch(state, skipped, empty_epochs)
+            if not self.repeat:
+                break
+            state.next_epoch()
+        if skipped:
+            yield {"bad_samples": skipped, "stream_state": asdict(state)}
+
+    def _decode(
+        self, sample: RawSample, state: StreamState
+    ) -> list[tuple[int, int, torch.Generator, dict[str, Tensor]]]:
+        """Return (clip index, seed, generator, tensors) of the clips of a video that are still to be given out."""
+        data = self.source.read_bytes(sample)
+        if self.verify_checksum and sample.sha256 is not None:
+            found = hashlib.sha256(data).hexdigest()
+            if found != sample.sha256:
+                raise BadVideoError(f"sha256 of the bytes is {found[:12]}..., {sample.sha256[:12]}... is stored")
+        seeds = {
+            index: stable_seed(self.seed, state.epoch, sample.clip_id, index)
+            for index in range(state.clip, self.clips_per_video)
+        }
+        generators = {index: torch.Generator().manual_seed(seed) for index, seed in seeds.items()}
+        first = stable_seed(self.seed, state.epoch, sample.clip_id, 0)
+        clips = self.decoder(data, sample.clip_id, generators, first)
+        return list(zip(seeds, seeds.values(), generators.values(), clips, strict=True))
+
+    def _items(
+        self,
+        decoded: list[tuple[int, int, torch.Generator, dict[str, Tensor]]],
+        sample: RawSample,
+        place: int,
+        state: StreamState,
+    ) -> Iterator[dict[str, Any]]:
+        """Augment clips and move the state behind each of them."""
+        for index, seed, generator, clip in decoded:
+            last = index + 1 == self.clips_per_video
+            state.consumed, state.clip = (place + 1, 0) if last else (place, index + 1)
+            if self.transform is not None and "pixel_values" in clip:
+                clip = {**clip, "pixel_values": self.transform(clip["pixel_values"], generator)}
+            item: dict[str, Any] = {
+                **clip,
+                "clip_id": sample.clip_id,
+                "clip_index": index,
+                "seed": seed,
+                "epoch": state.epoch,
+            }
+            yield {**item, **{name: getattr(sample, name) for name in self.source.annotations}}
+
+    def _skip(self, sample: RawSample, error: Exception, state: StreamState) -> dict[str, str]:
+        """Count a bad video, or raise."""
+        message = f"shard {sample.shard}, clip {sample.clip_id}: {error}"
+        if self.on_bad_sample == "raise":
+            raise BadVideoError(message) from error
+        state.bad, state.bad_run = state.bad + 1, state.bad_run + 1
+        if state.bad_run >= self.max_consecutive_bad:
+            raise RuntimeError(
+                f"{state.bad_run} bad videos in a row (max_consecutive_bad={self.max_consecutive_bad}); "
+                f"the last: {message}"
+            ) from error
+        return {"shard": sample.shard, "clip_id": sample.clip_id, "reason": str(error)}
+
+    def _check_epoch(self, state: StreamState, skipped: list[dict[str, str]], empty_epochs: int) -> None:
+        """Refuse to go on when an epoch gave nothing: a broken decoder must not look like an empty data set."""
+        if state.bad and not state.good:
+            reason = skipped[-1]["reason"] if skipped else "it was reported before the run was continued"
+            raise RuntimeError(f"all {state.bad} videos of epoch {state.epoch} were bad; the last reason: {reason}")
+        if self.repeat and empty_epochs >= _MAX_EMPTY_EPOCHS:
+            raise RuntimeError(f"{empty_epochs} epochs in a row held no video; check the shards of the source")
+
+
+def _warn_unreported(skipped: Sequence[Mapping[str, str]]) -> None:
+    """Say what was skipped after the last item that could have carried it."""
+    last = skipped[-1]
+    warnings.warn(
+        f"{len(skipped)} bad videos were skipped at the end of the pass, the last: shard {last['shard']}, "
+        f"clip {last['clip_id']}: {last['reason']}",
+        stacklevel=2,
+    )

@@ -1,0 +1,225 @@
+"""Batches of a clip stream, with a state that is exact whatever the workers have prefetched."""
+
+import copy
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from tubelets.data.stream.clip_stream import ClipStream
+
+Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
+
+_VERSION = 1
+_PRIVATE_KEYS = ("stream_state", "bad_samples")
+
+
+def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Stack clips and number labels; everything else becomes a list.
+
+    Args:
+        items: Items of a `ClipStream`, all with the same keys and clip shapes.
+
+    Returns:
+        `pixel_values` uint8 (B, T, C, H, W) if there are frames, `label` int64 (B,) if labels are integers, and a list
+        of length B for each other key: waveforms differ in length.
+
+    Example:
+        >>> batch = collate_clips([{"pixel_values": torch.zeros(2, 3, 4, 4), "label": 1, "clip_id": "a"}] * 2)
+        >>> batch["pixel_values"].shape, batch["label"], batch["clip_id"]
+        (torch.Size([2, 2, 3, 4, 4]), tensor([1, 1]), ['a', 'a'])
+    """
+    batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
+    if "pixel_values" in batch:
+        batch["pixel_values"] = torch.stack(batch["pixel_values"])
+    if "label" in batch and all(isinstance(label, int) for label in batch["label"]):
+        batch["label"] = torch.tensor(batch["label"])
+    return batch
+
+
+class ClipLoader:
+    """A DataLoader over a `ClipStream` that can be saved and continued exactly at any batch.
+
+    The state describes the batches that were *delivered*; what workers have prefetched is made again after a resume.
+    A stream with `repeat=True` goes on when the loader is iterated again; one without starts its pass again, except
+    directly after `load_state_dict`.
+
+    Args:
+        stream: The clips. Its `batch_size` is the size of a batch; an incomplete last batch is dropped when it repeats.
+        num_workers: Worker processes; 0 decodes in this process.
+        collate_fn: Makes a batch of a list of items (without `stream_state` and `bad_samples`); runs in the workers.
+        persistent_workers: Keep workers between passes that start at the beginning.
+        pin_memory: Copy batches into pinned memory, for faster transfer to a GPU.
+        prefetch_factor: Batches that each worker prepares ahead.
+
+    Attributes:
+        bad_samples: Videos skipped so far, each once, as mappings with `shard`, `clip_id` and `reason`.
+        num_skipped: How often a video was skipped, counting every epoch and the time before a resume.
+
+    Raises:
+        ValueError: `num_workers` is negative or does not fit the stream's split.
+    """
+
+    def __init__(
+        self,
+        stream: ClipStream,
+        num_workers: int = 0,
+        collate_fn: Collate = collate_clips,
+        *,
+        persistent_workers: bool = False,
+        pin_memory: bool = False,
+        prefetch_factor: int = 2,
+    ) -> None:
+        if num_workers < 0:
+            raise ValueError(f"num_workers={num_workers} must be 0 (this process) or more")
+        self.stream, self.num_workers = stream, num_workers
+        self.bad_samples: list[dict[str, str]] = []
+        self.num_skipped = 0
+        self._mode = stream.split_mode(num_workers)
+        self._collate = _BatchWithState(collate_fn)
+        self._options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+        if num_workers:
+            self._options |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
+        self._at_start: DataLoader | None = None
+        self._resumed = False
+        self._workers: list[dict[str, int] | None] = []
+        self._rewind()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if not self.stream.repeat and not self._resumed:
+            self._rewind()
+        self._resumed = False
+        for batch, state, skipped in self._data_loader():
+            self._workers[state["worker"]] = state
+            self._next_worker = (state["worker"] + 1) % len(self._workers)
+            self._report(skipped)
+            if batch is not None:
+                self._delivered += 1
+                yield batch
+        self._rewind()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position behind the last delivered batch of this rank.
+
+        Returns:
+            A JSON-able dictionary: `version`, `fingerprint` (what must be the same to continue), `rank`,
+            `batches_delivered`, `num_skipped`, `next_worker` and the stream state of each worker.
+        """
+        return {
+            "version": _VERSION,
+            "fingerprint": self._fingerprint(),
+            "rank": self.stream.rank,
+            "batches_delivered": self._delivered,
+            "num_skipped": self.num_skipped,
+            "next_worker": self._next_worker,
+            "workers": copy.deepcopy(self._workers),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue behind the batch after which `state` was taken; call it before iterating.
+
+        Args:
+            state: Result of `state_dict` of the same rank.
+
+        Raises:
+            ValueError: The state has another version or rank, or was made with other shards, ranks, workers, batch
+                size, seed, split, shuffle window or clips per video; the message names what differs.
+        """
+        if state.get("version") != _VERSION:
+            raise ValueError(f"loader state has version {state.get('version')!r}, this code reads {_VERSION}")
+        saved = {**state["fingerprint"], "rank": state["rank"]}
+        now = {**self._fingerprint(), "rank": self.stream.rank}
+        differing = [
+            f"{key}: {saved.get(key)!r} saved, {value!r} now" for key, value in now.items() if saved.get(key) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"the loader state cannot be continued here ({'; '.join(differing)}); "
+                "use the same settings and shards, or start anew"
+            )
+        self._workers = copy.deepcopy(list(state["workers"]))
+        self._delivered = state["batches_delivered"]
+        self._next_worker = state["next_worker"]
+        self.num_skipped = state["num_skipped"]
+        self._resumed = True
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What decides which clip is in which batch."""
+        stream = self.stream
+        return {
+            "num_shards": stream.source.num_shards,
+            "shards_hash": stream.shards_hash,
+            "world_size": stream.world_size,
+            "num_workers": max(1, self.num_workers),
+            "batch_size": stream.batch_size,
+            "seed": stream.seed,
+            "split": self._mode,
+            "shuffle_window": stream.shuffle_window,
+            "clips_per_video": stream.clips_per_video,
+        }
+
+    def _rewind(self) -> None:
+        """Go to the beginning of the pass."""
+        self._workers = [None] * max(1, self.num_workers)
+        self._delivered = 0
+        self._next_worker = 0
+
+    def _data_loader(self) -> DataLoader:
+        """Make a DataLoader that starts at the current position."""
+        at_start = not any(self._workers)
+        if at_start and self._at_start is not None:
+            return self._at_start
+        if self.num_workers:
+            # A forked worker that collects a decoder of this process would wait for ever for the decoder's threads,
+            # which the fork did not copy.
+            gc.collect()
+        stream = copy.copy(self.stream)
+        # A DataLoader asks its worker 0 first, so the logical worker whose batch is due takes that place.
+        stream.load_state_dict(self._workers, first_worker=self._next_worker)
+        loader = DataLoader(
+            _WithTail(stream),
+            batch_size=stream.batch_size,
+            collate_fn=self._collate,
+            drop_last=stream.repeat,
+            # Without it each new iterator draws from the global generator, and dropout differs after a resume.
+            generator=torch.Generator().manual_seed(0),
+            **self._options,
+        )
+        if at_start and self._options.get("persistent_workers"):
+            self._at_start = loader
+        return loader
+
+    def _report(self, skipped: list[dict[str, str]]) -> None:
+        """Take note of skipped videos."""
+        self.num_skipped += len(skipped)
+        self.bad_samples += [bad for bad in skipped if bad not in self.bad_samples]
+
+
+class _WithTail(IterableDataset):
+    """The stream including its report of videos that were skipped after the last clip."""
+
+    def __init__(self, stream: ClipStream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._stream.iterate_with_tail()
+
+
+class _BatchWithState:
+    """Collates in the worker and sends the state after the last item of the batch along."""
+
+    def __init__(self, collate_fn: Collate) -> None:
+        self._collate_fn = collate_fn
+
+    def __call__(
+        self, items: list[dict[str, Any]]
+    ) -> tuple[dict[str, Any] | None, dict[str, int], list[dict[str, str]]]:
+        clips = [
+            {key: value for key, value in item.items() if key not in _PRIVATE_KEYS}
+            for item in items
+            if "clip_id" in item
+        ]
+        skipped = [bad for item in items for bad in item["bad_samples"]]
+        return self._collate_fn(clips) if clips else None, items[-1]["stream_state"], skipped

@@ -1,0 +1,1 @@
+"""Crops, flips, augmentations and mixing."""

@@ -1,0 +1,1 @@
+"""The few faster code paths, behind one door."""

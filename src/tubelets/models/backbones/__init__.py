@@ -1,0 +1,1 @@
+"""Encoders that return tokens or feature maps, and their own pooling."""

@@ -1,0 +1,1 @@
+"""The video vision transformer that the masked-video methods share."""

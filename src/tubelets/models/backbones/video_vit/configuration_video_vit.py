@@ -1,0 +1,202 @@
+"""Configuration of the masked-video base: VideoMAE with the official constants (sigma.md, sections 2, 6 and 7)."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.videomae.configuration_videomae import VideoMAEConfig
+
+from tubelets.masking import build_mask_generator
+from tubelets.models.common.configuration import RegisteredConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+POSITIVE = (
+    "num_frames", "tubelet_size", "num_channels", "hidden_size", "num_hidden_layers", "num_attention_heads",
+    "intermediate_size", "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads",
+    "decoder_intermediate_size",
+)  # fmt: skip
+
+# Limits that no published model comes near: a crafted file must be refused before memory is asked for.
+MAX_DEPTH = 1024
+MAX_VALUES = 2**35
+
+
+@strict
+class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
+    r"""Sizes and constants of a masked video autoencoder; the defaults are ViT-B/16 on 16 frames of 224 x 224 pixels.
+
+    Extends `transformers.VideoMAEConfig`, whose fields keep their names and meaning. Where the defaults of transformers
+    differ from the official code (LayerNorm epsilon, final norm), ours are the official ones.
+
+    Args:
+        image_size: height and width of the frames in pixels, one integer or a pair.
+        patch_size: height and width of a tube in pixels, one integer or a pair; divides `image_size`.
+        num_frames: frames in a clip; a multiple of `tubelet_size`.
+        tubelet_size: frames in a tube.
+        layer_norm_eps: epsilon of every LayerNorm.
+        use_mean_pooling: True drops the final norm of the encoder, as the classifier does; False keeps it, as
+            pretraining and feature extraction do.
+        norm_pix_loss: standardise pixel targets per tube and colour channel.
+        mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
+        mask_options: further fields of the mask generator, for coloured noise those of
+            `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
+        mask_bank: a bank of coloured noise that was made before, a folder or a data set of the Hub, see
+            `tubelets.models.common.mask_banks`; None makes it from the options' seed when the first mask is drawn.
+        mask_ratio: share of masked tokens in pretraining, in [0, 1).
+        drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
+        head_dropout: dropout before the classifier, in [0, 1).
+        head_init_scale: factor on the classifier's initial weights.
+        image_mean: mean of each colour channel, on the scale [0, 1].
+        image_std: standard deviation of each colour channel, on the scale [0, 1].
+        **kwargs: every other field of `transformers.VideoMAEConfig`.
+
+    Raises:
+        huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or the fields contradict each other.
+
+    Example:
+        >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4)
+        >>> config.grid, config.num_tokens
+        ((2, 2, 2), 8)
+    """
+
+    model_type = "tubelets_videomae"
+
+    layer_norm_eps: float = 1e-6
+    use_mean_pooling: bool = False
+    mask_type: Literal["tube", "random", "red2d", "blue2d", "green2d", "red3d", "blue3d", "green3d"] = "tube"
+    mask_options: dict[str, Any] | None = None
+    mask_bank: str | None = None
+    mask_ratio: float | int = 0.9
+    drop_path_rate: float | int = 0.0
+    head_dropout: float | int = 0.0
+    head_init_scale: float | int = 0.001
+    image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
+    image_std: list[float] | tuple[float, ...] = IMAGENET_STD
+
+    @classmethod
+    def accepted_model_types(cls) -> set[str]:
+        """Encoders are exchanged between the methods of the family and stock VideoMAE."""
+        from tubelets.models.common.auto import MODELS
+
+        return {*MODELS, cls.model_type, VideoMAEConfig.model_type}
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Token grid `(time, rows, columns)`."""
+        height, width = _pair(self.image_size)
+        patch_height, patch_width = _pair(self.patch_size)
+        return self.num_frames // self.tubelet_size, height // patch_height, width // patch_width
+
+    @property
+    def image_height_width(self) -> tuple[int, int]:
+        """Height and width of the frames in pixels."""
+        return _pair(self.image_size)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of a clip, visible and masked."""
+        time, rows, columns = self.grid
+        return time * rows * columns
+
+    @property
+    def pixels_per_tube(self) -> int:
+        """Values of a tube: frames x height x width x channels, e.g. 2 * 16 * 16 * 3 = 1536."""
+        patch_height, patch_width = _pair(self.patch_size)
+        return self.num_channels * self.tubelet_size * patch_height * patch_width
+
+    @property
+    def prediction_size(self) -> int:
+        """Width of the decoder's output: the pixels of a tube."""
+        return self.pixels_per_tube
+
+    def build_mask_generator(self) -> Any:
+        """What draws the masks of pretraining; its `num_masked` is the count of every clip."""
+        # A configuration that was read from a file has lists where the generator has tuples.
+        options = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in (self.mask_options or {}).items()
+        }
+        return build_mask_generator(self.mask_type, self.grid, self.mask_ratio, **options)
+
+    def validate_geometry(self) -> None:
+        """Refuse sizes that do not tile: frames by tubelets, pixels by patches, widths by attention heads."""
+        for name in ("image_size", "patch_size"):
+            sides = _pair(getattr(self, name))
+            if len(sides) != 2 or min(sides) < 1:
+                raise ValueError(f"{name} must be a positive integer or a pair of them, got {getattr(self, name)}")
+        for name in POSITIVE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.num_frames % self.tubelet_size:
+            raise ValueError(f"num_frames={self.num_frames} must be a multiple of tubelet_size={self.tubelet_size}")
+        for side, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
+            if side % patch:
+                raise ValueError(f"image_size={self.image_size} must be a multiple of patch_size={self.patch_size}")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} must be a multiple of num_attention_heads={self.num_attention_heads}"
+            )
+        if self.decoder_hidden_size % self.decoder_num_attention_heads:
+            raise ValueError(
+                f"decoder_hidden_size={self.decoder_hidden_size} must be a multiple of "
+                f"decoder_num_attention_heads={self.decoder_num_attention_heads}"
+            )
+
+    @property
+    def num_values(self) -> int:
+        """About how many values the largest model of this configuration holds, position tables included."""
+        height, width = _pair(self.image_size)
+        patch_height, patch_width = _pair(self.patch_size)
+        tubes = (self.num_frames * height * width) // max(self.tubelet_size * patch_height * patch_width, 1)
+        encoder = _block_values(self.hidden_size, self.intermediate_size) * self.num_hidden_layers
+        decoder = (
+            _block_values(self.decoder_hidden_size, self.decoder_intermediate_size) * self.decoder_num_hidden_layers
+        )
+        ends = self.pixels_per_tube + self.num_labels + tubes
+        return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
+
+    def validate_masks(self) -> None:
+        """Refuse options that the mask generator does not have."""
+        if self.mask_options:
+            self.build_mask_generator()
+
+    def validate_limits(self) -> None:
+        """Refuse sizes of which no machine could hold a model; files of strangers are read."""
+        for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
+            if getattr(self, name) > MAX_DEPTH:
+                raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
+        if self.num_values > MAX_VALUES:
+            raise ValueError(
+                f"a model of these sizes would hold about {self.num_values:.3g} values, more than {MAX_VALUES:.3g}; "
+                f"check hidden_size={self.hidden_size}, intermediate_size={self.intermediate_size}, "
+                f"image_size={self.image_size}, num_frames={self.num_frames} and the decoder's sizes"
+            )
+
+    def validate_ranges(self) -> None:
+        """Refuse ratios, activations and channel statistics outside their range."""
+        # Imports a thousand modules, which `import tubelets` should not wait for.
+        from transformers.activations import ACT2FN
+
+        for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act must be one of {', '.join(sorted(ACT2FN))}, got {self.hidden_act!r}")
+        if min(self.image_std, default=1) <= 0:
+            raise ValueError(f"image_std must be positive, got {self.image_std}")
+        for name in ("image_mean", "image_std"):
+            if len(getattr(self, name)) != self.num_channels:
+                raise ValueError(f"{name} needs {self.num_channels} values, one per channel, got {getattr(self, name)}")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+
+
+def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    return (side, side) if isinstance(side, int) else tuple(side)  # type: ignore[return-value]
+
+
+def _block_values(width: int, intermediate: int) -> int:
+    return 4 * width**2 + 2 * width * intermediate

@@ -1,0 +1,155 @@
+"""Our classifiers and encoders as stock VideoMAE, which plain transformers loads without this package."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import (
+    PreTrainedModel,
+    VideoMAEConfig,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+    VideoMAEModel,
+)
+
+from tubelets.models.backbones.video_vit.processing_video_vit import video_processor
+
+# What the two models may differ by: stock's `fc_norm` has epsilon 1e-5 whatever the configuration says, ours its own.
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
+
+
+class StockExportError(ValueError):
+    """Stock VideoMAE cannot express a model."""
+
+
+def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMAEModel:
+    """A stock VideoMAE model with the weights of ours.
+
+    Outputs are equal but for one constant: stock's `fc_norm` always has epsilon 1e-5 and ours the configured one
+    (1e-6), a relative difference of about 1e-5 in the logits. What acts in training only (`drop_path_rate`,
+    `head_dropout`, initialisation) has no counterpart there and is left out.
+
+    Args:
+        model: a classifier or an encoder of the masked-video family.
+
+    Returns:
+        The stock model in evaluation mode, in the dtype and on the device of ours.
+
+    Raises:
+        StockExportError: if the model is neither, has weights that stock lacks, or computes something else.
+
+    Example:
+        >>> from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForVideoClassification
+        >>> config = TubeletsVideoMAEConfig(image_size=32, num_frames=4, num_hidden_layers=1, num_labels=3)
+        >>> type(to_stock(TubeletsVideoMAEForVideoClassification(config))).__name__
+        'VideoMAEForVideoClassification'
+    """
+    if model.stock_class is None:
+        raise StockExportError(
+            f"{type(model).__name__} has no stock counterpart; classifiers and encoders have: save `model.videomae` of "
+            "a pretraining model"
+        )
+    stock_class = getattr(transformers, str(model.stock_class))
+    stock = stock_class(stock_config(model.config)).to(device=model.device, dtype=model.dtype)
+    ours, theirs = model.state_dict(), stock.state_dict()
+    extra, missing = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    wrong = sorted(name for name in ours.keys() & theirs.keys() if ours[name].shape != theirs[name].shape)
+    if extra or missing or wrong:
+        raise StockExportError(
+            f"stock VideoMAE has no place for the weights {extra[:5]}, lacks {missing[:5]} and has others than "
+            f"{wrong[:5]}; this {type(model).__name__} can only be loaded with this package"
+        )
+    stock.load_state_dict(ours)
+    _check_same_outputs(model, stock.eval())
+    return stock
+
+
+def stock_config(config: Any) -> VideoMAEConfig:
+    """The fields of a configuration that stock VideoMAE has, labels included.
+
+    Args:
+        config: a configuration of the masked-video family.
+
+    Returns:
+        A stock configuration of model type `videomae`.
+    """
+    known = {entry.name for entry in fields(VideoMAEConfig)} - {"architectures", "transformers_version"}
+    content = {name: value for name, value in config.to_dict().items() if name in known}
+    content["label2id"] = {name: number for number, name in config.id2label.items()}
+    return VideoMAEConfig(**content)
+
+
+@torch.no_grad()
+def _check_same_outputs(model: PreTrainedModel, stock: Any) -> None:
+    """Refuse a model that computes something else than stock on one clip of noise, whatever the reason."""
+    generator = torch.Generator().manual_seed(0)
+    config = model.config
+    shape = (1, config.num_frames, config.num_channels, *config.image_height_width)
+    clip = torch.randn(shape, generator=generator).to(device=model.device, dtype=model.dtype)
+    training = model.training
+    ours, theirs = (_first(each.eval()(clip)) for each in (model, stock))
+    model.train(training)
+    # Rounding of the two orders of operations, in lower precision.
+    eps = torch.finfo(model.dtype).eps
+    tolerance = {name: max(value, 16 * eps) for name, value in TOLERANCE.items()}
+    if not torch.allclose(ours, theirs, **tolerance):
+        difference = float((ours - theirs).abs().max())
+        raise StockExportError(
+            f"stock VideoMAE gives other outputs than this {type(model).__name__} (by up to {difference:.2g}): it "
+            "computes something that stock cannot express, and can only be loaded with this package"
+        )
+
+
+def _first(output: Any) -> Tensor:
+    return output["logits" if "logits" in output else "last_hidden_state"].float()
+
+
+def save_as_videomae(
+    model: PreTrainedModel,
+    folder: str | Path,
+    is_main_process: bool = True,
+    state_dict: Mapping[str, Tensor] | None = None,
+    **kwargs: Any,
+) -> None:
+    """Write a folder that stock transformers loads: configuration, safetensors, and both kinds of processor.
+
+    The two attention biases are stored under the names of transformers 4 and of the published checkpoints (`q_bias`,
+    `v_bias`) and under those of transformers 5 (`query.bias`, `value.bias`): every version finds the ones it knows.
+
+    Args:
+        model: a classifier or an encoder of the masked-video family.
+        folder: the folder, created if needed.
+        is_main_process: False writes nothing.
+        state_dict: weights to write instead of the model's; gathered ones of a sharded model.
+        **kwargs: passed to `save_pretrained`, e.g. `max_shard_size`.
+
+    Raises:
+        StockExportError: if stock VideoMAE cannot express the model.
+    """
+    if state_dict is not None:
+        unsharded = type(model)(model.config)
+        unsharded.load_state_dict(state_dict)
+        model = unsharded.eval()
+    if not is_main_process:
+        return
+    stock = to_stock(model)
+    weights = stock.state_dict()
+    for name in list(weights):
+        for new, old in (("query.bias", "q_bias"), ("value.bias", "v_bias")):
+            if name.endswith(f".attention.attention.{new}"):
+                # A copy: safetensors refuses two names for one piece of memory.
+                weights[name.removesuffix(new) + old] = weights[name].clone()
+    stock.save_pretrained(folder, state_dict=weights, save_original_format=False, **kwargs)
+    processor = video_processor(model.config)
+    processor.save_pretrained(folder)
+    # The pipeline of transformers 4 reads an image processor.
+    VideoMAEImageProcessor(
+        size=dict(processor.size),
+        crop_size=dict(processor.crop_size),
+        image_mean=processor.image_mean,
+        image_std=processor.image_std,
+    ).save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""Registration, safe loading, official layouts and authors' checkpoints."""

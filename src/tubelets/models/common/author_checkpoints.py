@@ -1,0 +1,147 @@
+"""Checkpoints of the papers' authors that this package can load: what their folders and cards on the Hub say.
+
+Each method's `published_<method>.py` lists its own in `CHECKPOINTS`. Numbers are the authors'; this package has not
+measured them.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+DATASETS = {
+    "k400": "Kinetics-400",
+    "ssv2": "Something-Something V2",
+    "mini_kinetics": "Mini-Kinetics",
+    "audioset": "AudioSet",
+}
+HUB_DATASETS = {
+    "k400": "kinetics400",
+    "ssv2": "something-something-v2",
+    "mini_kinetics": "kinetics400",
+    "audioset": "agkphysics/AudioSet",
+}
+
+SIZES = {
+    "base": {"hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072, "decoder_hidden_size": 384,
+             "decoder_num_attention_heads": 6, "decoder_intermediate_size": 1536},
+    "small": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "decoder_hidden_size": 192,
+              "decoder_num_attention_heads": 3, "decoder_intermediate_size": 768},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a card cites.
+
+    Attributes:
+        arxiv: its number.
+        citation: authors, title, venue.
+    """
+
+    arxiv: str
+    citation: str
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"https://arxiv.org/abs/{self.arxiv}"
+
+    @property
+    def reference(self) -> str:
+        """Authors, title, venue and address."""
+        return f"{self.citation} {self.url}"
+
+
+@dataclass(frozen=True)
+class PublishedCheckpoint:
+    """A checkpoint of the authors, as a configuration of this package.
+
+    Attributes:
+        name: name of the checkpoint's folder and card.
+        make_config: makes the configuration, with the class names of a classifier.
+        paper: the method's, which the card cites.
+        source: where the authors' weights are, as Markdown.
+        converter: module with `from_official`.
+        not_in_file: what the weight file alone does not show, in words.
+        pretraining_data: key of `DATASETS`.
+        training: how it was pretrained, in words.
+        settings: further lines of the card's table.
+        stride: distance between the frames of a clip in pretraining, in video frames.
+        finetuning_data: key of `DATASETS` for a classifier, None for a pretraining network.
+        pretrained_name: name of the pretraining checkpoint that a classifier started from.
+        top1: published top-1 accuracy in percent of the classifier, on the validation set of `finetuning_data`.
+        views: how the published number was tested, in words.
+        objective: tag of the card.
+        after_finetuning: for a network without an accuracy of its own, what was published after the authors fine-tuned
+            it: names of tasks to numbers.
+        after_finetuning_source: paper and table of those numbers, as Markdown.
+        further_papers: what the card cites besides: who compared the checkpoint.
+    """
+
+    name: str
+    make_config: Callable[[], PreTrainedConfig]
+    paper: Paper
+    source: str
+    converter: str
+    not_in_file: str
+    pretraining_data: str
+    training: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    stride: int = 4
+    finetuning_data: str | None = None
+    pretrained_name: str | None = None
+    top1: float | None = None
+    views: str = ""
+    objective: str = "masked-video-modelling"
+    after_finetuning: Mapping[str, float] = field(default_factory=dict)
+    after_finetuning_source: str = ""
+    further_papers: tuple[Paper, ...] = ()
+
+    def config(self) -> Any:
+        """The configuration."""
+        return self.make_config()
+
+
+def classifier_fields(dataset: str, architecture: str) -> dict[str, Any]:
+    """Fields of the configuration of a classifier on a data set.
+
+    Args:
+        dataset: key of `DATASETS`.
+        architecture: name of the model class.
+
+    Returns:
+        Architecture, pooling and labels.
+    """
+    names = class_names(dataset)
+    return {
+        "architectures": [architecture],
+        "use_mean_pooling": True,
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def class_names(dataset: str) -> list[str]:
+    """Class names in the order of the labels.
+
+    Args:
+        dataset: `k400`, whose names torchvision carries, or `ssv2`.
+
+    Returns:
+        400 or 174 names.
+
+    Raises:
+        ValueError: if the data set is another one.
+    """
+    if dataset == "k400":
+        from torchvision.models.video import MViT_V1_B_Weights
+
+        return list(MViT_V1_B_Weights.KINETICS400_V1.meta["categories"])
+    if dataset == "ssv2":
+        labels = resources.files("tubelets.models.common") / "labels" / "something_something_v2.txt"
+        return labels.read_text(encoding="utf-8").splitlines()
+    raise ValueError(f"there are no class names for {dataset!r}; choose one of {sorted(DATASETS)}")

@@ -1,0 +1,60 @@
+"""What every configuration of the package does when it is made or read: refuse crafted content, register the models."""
+
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+
+MAX_LABELS = 2**20
+"""Classes that no published model comes near: a crafted file must be refused before memory is asked for."""
+
+
+class RegisteredConfig:
+    """Comes before a configuration class of transformers among the bases of ours."""
+
+    model_type: str
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the number of labels, and register the models with the Auto classes, whose lookups start here.
+
+        Args:
+            **kwargs: fields of `transformers.PreTrainedConfig`.
+
+        Raises:
+            huggingface_hub.errors.StrictDataclassError: if the number of labels is absurd.
+        """
+        # Imported here because the list of models names the modules of the configurations.
+        from tubelets.models.common.auto import register_models
+
+        # The base class makes a name for each label, before any check of ours.
+        labels = kwargs.get("num_labels")
+        if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MAX_LABELS):
+            cause = ValueError(f"num_labels must be an integer in [0, {MAX_LABELS}], got {labels!r}")
+            raise StrictDataclassFieldValidationError(field="num_labels", cause=cause)
+        super().__post_init__(**kwargs)  # type: ignore[misc]
+        register_models()
+
+    @classmethod
+    def accepted_model_types(cls) -> set[str]:
+        """Model types whose `config.json` this class reads: its own, unless a family exchanges encoders."""
+        return {cls.model_type}
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build the configuration from the content of a `config.json`, as `from_pretrained` does.
+
+        Args:
+            config_dict: the content.
+            **kwargs: fields that replace it, and `return_unused_kwargs`.
+
+        Returns:
+            The configuration, and the unused keywords if asked for.
+
+        Raises:
+            tubelets.models.common.errors.CheckpointLayoutError: if the content is another method's.
+            tubelets.models.common.errors.UnsafeCheckpointError: if it reaches past the fields of a configuration.
+            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or an absurd size.
+        """
+        from tubelets.models.common.safe_loading import check_config_file
+
+        check_config_file(config_dict, cls, cls.accepted_model_types())
+        return super().from_dict(config_dict, **kwargs)  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Heads that fit any backbone."""

@@ -1,0 +1,142 @@
+"""SMILE's pretraining batches: objects that move over clips, and masks that follow them (smile.md, sections 3 to 5)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tubelets.data.assets.objects import ObjectSet, open_objects
+from tubelets.data.seeds import stable_seed
+from tubelets.models.methods.masked_video.processing_masked_video import pretraining_masks
+from tubelets.models.methods.smile.configuration_smile import SmileConfig
+from tubelets.motion import Motion, MotionSettings, object_patches, render, sample_motion
+
+
+class SmileCollator:
+    """Makes the batch of SMILE pretraining from the items of a clip stream.
+
+    A clip's background, objects, motion and own masks are drawn from the clip's seed, so that they depend neither on
+    the batch the clip is in nor on the process or worker that draws them. Only `second_mask="permute"`, the default and
+    the official way, gives a clip the mask of another clip of its batch.
+
+    Args:
+        config: gives frames, background, objects, motion and masks.
+        objects: what is pasted; None opens `config.objects` when the first batch is made.
+
+    Example:
+        >>> config = SmileConfig(image_size=32, num_frames=4, objects="shapes", mask_ratio=0.5)
+        >>> collate = SmileCollator(config)
+        >>> batch = collate([{"pixel_values": torch.zeros(4, 3, 32, 32, dtype=torch.uint8), "seed": 1}])
+        >>> batch["bool_masked_pos"].shape, batch["num_masked"], bool(batch["pixel_values"].any())
+        (torch.Size([1, 2, 8]), 4, True)
+    """
+
+    def __init__(self, config: SmileConfig, objects: ObjectSet | None = None) -> None:
+        self.config = config
+        self.motion_settings = config.motion
+        self.mask_generator = pretraining_masks(config)
+        self._objects = objects
+
+    @property
+    def objects(self) -> ObjectSet:
+        """The objects that are pasted."""
+        if self._objects is None:
+            self._objects = open_objects(self.config.objects)
+        return self._objects
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Stack clips, paste objects and draw masks.
+
+        Args:
+            items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)` with
+                `config.num_source_frames` frames, and `seed`, an integer.
+
+        Returns:
+            `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, K, tokens)` with
+            True = masked and K masks for each clip, and `num_masked`, an integer: the arguments of the model.
+        """
+        seeds = [int(item["seed"]) for item in items]
+        clips = self.with_background(torch.stack([item["pixel_values"] for item in items]), seeds)
+        motion = None
+        if self.motion_settings is not None:
+            clips, motion = self.paste(clips, self.motion_settings, seeds)
+        return {
+            "pixel_values": clips,
+            "bool_masked_pos": self.draw_masks(seeds, motion),
+            "num_masked": self.mask_generator.num_masked,
+        }
+
+    def with_background(self, clips: Tensor, seeds: Sequence[int]) -> Tensor:
+        """What objects move over: the clips, or what `config.background` puts in their place (smile.md, section 9).
+
+        Args:
+            clips: uint8 `(B, frames, channels, height, width)`; one frame suffices unless the background is the clip.
+            seeds: the clips' seeds.
+
+        Returns:
+            Uint8 `(B, num_frames, channels, height, width)`, contiguous.
+        """
+        background = self.config.background
+        if background == "video":
+            return clips
+        frames = clips[:, :1]
+        if background == "black":
+            frames = torch.zeros_like(frames)
+        elif background == "noise":
+            shape, kind = frames.shape[1:], torch.uint8
+            drawn = [torch.randint(256, shape, dtype=kind, generator=generator(seed, "noise")) for seed in seeds]
+            frames = torch.stack(drawn)
+        return frames.expand(-1, self.config.num_frames, -1, -1, -1).contiguous()
+
+    def paste(self, clips: Tensor, settings: MotionSettings, seeds: Sequence[int]) -> tuple[Tensor, Motion]:
+        """Draw a motion and objects for each clip and paste them in place.
+
+        Args:
+            clips: uint8 `(B, frames, channels, height, width)`, contiguous; overwritten.
+            settings: what motions are drawn from.
+            seeds: the clips' seeds.
+
+        Returns:
+            The clips and their motions.
+        """
+        _, frames, _, height, width = clips.shape
+        motions, images = [], []
+        for seed in seeds:
+            own = generator(seed, "motion")
+            motions.append(sample_motion(settings, 1, frames, (height, width), own))
+            picks = torch.randint(len(self.objects), (settings.num_objects,), generator=own).tolist()
+            images.append([self.objects.weighted(pick) for pick in picks])
+        motion = Motion.concatenate(motions)
+        return render(clips, motion, object_patches(images, motion, weighted=True), inplace=True), motion
+
+    def draw_masks(self, seeds: Sequence[int], motion: Motion | None) -> Tensor:
+        """Masks of all clips, bool `(B, K, tokens)`.
+
+        Args:
+            seeds: the clips' seeds.
+            motion: what moves in them, for masks that follow it.
+        """
+        count = self.config.masks_per_clip
+        if self.config.second_mask == "resample":
+            return torch.stack([self._own_masks(seeds, motion, number) for number in range(count)], dim=1)
+        first = self._own_masks(seeds, motion, 0)
+        order = generator(stable_seed(*seeds), "order")
+        others = [first[torch.randperm(len(seeds), generator=order)] for _ in range(count - 1)]
+        return torch.stack([first, *others], dim=1)
+
+    def _own_masks(self, seeds: Sequence[int], motion: Motion | None, number: int) -> Tensor:
+        masks = []
+        for place, seed in enumerate(seeds):
+            drawn_from = generator(seed, f"mask {number}")
+            if self.config.mask_type == "trajectory":
+                assert motion is not None, "the configuration asks for objects with trajectory masks"
+                masks.append(self.mask_generator(motion.boxes[place : place + 1], generator=drawn_from))
+            else:
+                masks.append(self.mask_generator(1, generator=drawn_from))
+        return torch.cat(masks)
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """What one part of a clip is drawn from; parts do not disturb each other."""
+    return torch.Generator().manual_seed(stable_seed(seed, purpose))

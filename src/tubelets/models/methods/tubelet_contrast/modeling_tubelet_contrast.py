@@ -1,0 +1,252 @@
+"""Tubelet-Contrast (Thoker et al., ICCV 2023, arXiv 2303.11003): contrast of clips that share nothing but motion.
+
+Two clips of different videos receive the same moving patches. A query encoder sees the one that the patches were cut
+from, a slowly following key encoder the other; the pair has to be told from a queue of older keys.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import ModelOutput, can_return_tuple
+
+from tubelets.models.backbones.convolutional.modeling_convolutional import (
+    ConvolutionalForVideoClassification,
+    ConvolutionalModel,
+    ConvolutionalPreTrainedModel,
+)
+from tubelets.models.backbones.i3d.modeling_i3d import I3DModel
+from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
+from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
+from tubelets.objectives import (
+    KeyQueue,
+    info_nce,
+    shuffle_batches,
+    symmetric_nce,
+    unshuffle_batches,
+    update_momentum,
+)
+
+
+@dataclass
+class TubeletContrastForPreTrainingOutput(ModelOutput):
+    """Output of Tubelet-Contrast pretraining; B pairs of clips, K keys in the queue.
+
+    Args:
+        loss: scalar.
+        logits: `(B, 1 + K)`, similarities over the temperature, the own key's first; with a shared encoder `(P, P)`, P
+            the pairs of all processes, own pairs on the diagonal.
+        query: `(B, projection_size)` of unit length.
+        key: `(B, projection_size)` of unit length; without gradient unless the encoder is shared.
+        accuracy: scalar, share of queries that are nearest to their own key.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    query: Tensor | None = None
+    key: Tensor | None = None
+    accuracy: Tensor | None = None
+
+
+class TubeletContrastModel(ConvolutionalPreTrainedModel):
+    """The video encoder: the configured backbone.
+
+    Args:
+        config: the backbone and its sizes.
+
+    Example:
+        >>> small = {"hidden_sizes": [8, 16, 24, 32], "stem_size": 6}
+        >>> model = TubeletContrastModel(TubeletContrastConfig(backbone_options=small))
+        >>> model(torch.zeros(1, 8, 3, 32, 32)).pooler_output.shape
+        torch.Size([1, 32])
+    """
+
+    config: TubeletContrastConfig
+    config_class = TubeletContrastConfig
+    base_model_prefix = "encoder"
+    _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^key_", r"^queue\.", r"^classifier\."]
+
+    def __init__(self, config: TubeletContrastConfig) -> None:
+        super().__init__(config)
+        self.backbone = build_backbone(config)
+        self.post_init()
+
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """Encode clips; see `ConvolutionalModel.forward`.
+
+        Args:
+            pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.
+            **kwargs: `output_hidden_states`, `return_dict`.
+
+        Returns:
+            `last_hidden_state` `(B, width, time, rows, columns)` and `pooler_output` `(B, width)`.
+        """
+        return self.backbone(pixel_values, **kwargs)
+
+
+class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
+    """Query encoder, momentum key encoder, their heads, and the queue (tubelet_contrast.md, section 4).
+
+    The key encoder and the queue are saved and loaded with the weights, so that a run goes on where it stopped.
+
+    Args:
+        config: the backbone and the constants of the loss.
+
+    Example:
+        >>> small = {"hidden_sizes": [8, 16, 24, 32], "stem_size": 6}
+        >>> model = TubeletContrastForPreTraining(TubeletContrastConfig(backbone_options=small, queue_size=8))
+        >>> output = model(torch.rand(2, 8, 3, 32, 32), torch.rand(2, 8, 3, 32, 32))
+        >>> output.logits.shape, model.queue.pointer.tolist()
+        (torch.Size([2, 9]), [2])
+    """
+
+    config: TubeletContrastConfig
+    config_class = TubeletContrastConfig
+    base_model_prefix = "encoder"
+
+    def __init__(self, config: TubeletContrastConfig) -> None:
+        super().__init__(config)
+        self.encoder = TubeletContrastModel(config)
+        self.projection = projection_head(config)
+        self.has_key_encoder = config.key_encoder == "momentum"
+        if self.has_key_encoder:
+            self.key_encoder = TubeletContrastModel(config)
+            self.key_projection = projection_head(config)
+            self.queue = KeyQueue(config.projection_size, config.queue_size)
+        self.post_init()
+        if self.has_key_encoder:
+            self.copy_query_to_key()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, KeyQueue):
+            init.normal_(module.keys)
+            init.copy_(module.keys, F.normalize(module.keys, dim=0))
+            init.zeros_(module.pointer)
+
+    @torch.no_grad()
+    def copy_query_to_key(self) -> None:
+        """Let the key encoder start from the query encoder's weights; it never receives a gradient."""
+        self.key_encoder.load_state_dict(self.encoder.state_dict())
+        self.key_projection.load_state_dict(self.projection.state_dict())
+        self.freeze_key()
+
+    def freeze_key(self) -> None:
+        """Keep the key encoder out of every optimiser."""
+        self.key_encoder.requires_grad_(False)
+        self.key_projection.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "TubeletContrastForPreTraining":
+        """Switch between training and evaluation; the key encoder stays frozen in both."""
+        # Loading replaces parameters by ones that ask for gradients, and ends by switching to evaluation.
+        if self.has_key_encoder:
+            self.freeze_key()
+        return super().train(mode)
+
+    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
+        """Nothing has to be fetched.
+
+        Args:
+            teacher_cache: not used; there is no teacher.
+        """
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: Tensor, key_pixel_values: Tensor, **kwargs: Any
+    ) -> TubeletContrastForPreTrainingOutput:
+        """Contrast pairs of clips; in training the key encoder follows and the queue takes the new keys.
+
+        Args:
+            pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8: the clips that the
+                patches were cut from.
+            key_pixel_values: the same of their partners.
+            **kwargs: `return_dict`.
+
+        Returns:
+            The loss, logits against the queue as it was before this step, and both features.
+
+        Raises:
+            ValueError: if clips do not fit, or the queue is no multiple of the global batch.
+        """
+        query = self.encode_queries(pixel_values)
+        if not self.has_key_encoder:
+            key = self.encode_queries(key_pixel_values)
+            loss, logits = symmetric_nce(query, key, self.config.temperature)
+            own = torch.arange(len(logits), device=logits.device)
+            accuracy = (logits.detach().argmax(dim=1) == own).float().mean()
+            return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
+        with torch.no_grad():
+            if self.training:
+                update_momentum(self.key_encoder, self.encoder, self.config.momentum)
+                update_momentum(self.key_projection, self.projection, self.config.momentum)
+            key = self.encode_keys(key_pixel_values)
+        # The queue changes below, and the backward pass needs what it was.
+        loss, logits = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
+        if self.training:
+            self.queue.enqueue(key)
+        accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
+        return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
+
+    def encode_queries(self, pixel_values: Tensor) -> Tensor:
+        """Features of the encoder that is trained.
+
+        Args:
+            pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.
+
+        Returns:
+            `(B, projection_size)` of unit length.
+        """
+        return F.normalize(self.projection(self.encoder(pixel_values).pooler_output).float(), dim=1)
+
+    @torch.no_grad()
+    def encode_keys(self, pixel_values: Tensor) -> Tensor:
+        """Features of the momentum encoder.
+
+        Args:
+            pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.
+
+        Returns:
+            `(B, projection_size)` of unit length.
+        """
+        order = None
+        if self.training and self.config.shuffle_batches:
+            pixel_values, order = shuffle_batches(pixel_values)
+        key = F.normalize(self.key_projection(self.key_encoder(pixel_values).pooler_output).float(), dim=1)
+        return key if order is None else unshuffle_batches(key, order)
+
+
+class TubeletContrastForVideoClassification(ConvolutionalForVideoClassification):
+    """Video classifier on Tubelet-Contrast's encoder: mean over time and place, dropout, linear layer.
+
+    Args:
+        config: the backbone and the labels.
+
+    Example:
+        >>> small = {"hidden_sizes": [8, 16, 24, 32], "stem_size": 6}
+        >>> model = TubeletContrastForVideoClassification(TubeletContrastConfig(backbone_options=small, num_labels=5))
+        >>> model(torch.zeros(2, 8, 3, 32, 32)).logits.shape
+        torch.Size([2, 5])
+    """
+
+    config: TubeletContrastConfig
+    config_class = TubeletContrastConfig
+    backbone_class = TubeletContrastModel  # type: ignore[assignment]
+    base_model_prefix = "encoder"
+    _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^key_", r"^queue\."]
+
+
+def build_backbone(config: TubeletContrastConfig) -> ConvolutionalModel:
+    """The backbone of a configuration, with random weights."""
+    sizes = config.backbone_config
+    return I3DModel(sizes) if config.backbone == "i3d" else ResNet3DModel(sizes)
+
+
+def projection_head(config: TubeletContrastConfig) -> nn.Sequential:
+    """The two-layer head on the pooled feature (tubelet_contrast.md, section 4.1)."""
+    width = config.feature_size
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, config.projection_size))

@@ -1,0 +1,1 @@
+"""One folder a task: head, batches, loss, metrics and card section belong together."""

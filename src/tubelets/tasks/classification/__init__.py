@@ -1,0 +1,1 @@
+"""Classification of videos or sounds, with one label a clip or several."""

@@ -1,0 +1,194 @@
+"""Building the parts of a pretraining run from its recipe, and saving what it made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import AutoModelForPreTraining, PreTrainedModel
+
+from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.sources.shards import open_source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
+from tubelets.info import package_versions
+from tubelets.models.common.auto import inference_processor, pretraining_collator
+from tubelets.training.recipe import DataSection, Recipe
+
+
+def build_model(recipe: Recipe) -> PreTrainedModel:
+    """The model with float32 weights, random or from `model.init_from`, the same on every process.
+
+    Args:
+        recipe: the run.
+
+    Returns:
+        A `ForPreTraining` model, with what its objective needs.
+    """
+    config = recipe.model.build_config()
+    torch.manual_seed(recipe.run.seed)
+    if recipe.model.init_from is None:
+        model = AutoModelForPreTraining.from_config(config, dtype=torch.float32)
+    else:
+        model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
+    model.prepare_for_pretraining(recipe.model.teacher_cache)
+    if recipe.run.activation_checkpointing:
+        model.gradient_checkpointing_enable()
+    if recipe.run.compile:
+        model.compile()
+    return model.train()
+
+
+def synchronize_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Let every batch norm take its statistics from the batches of all processes (tubelet_contrast.md, section 4.4).
+
+    Args:
+        model: the model; changed.
+        accelerator: gives the device.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: if the run is on CPUs, for which PyTorch has no such layer.
+    """
+    if accelerator.device.type == "cpu":
+        raise ValueError("run.sync_batch_norm=true needs GPUs and this run is on CPUs; set run.sync_batch_norm=false")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipLoader:
+    """This process's stream of pretraining batches.
+
+    Args:
+        recipe: the run.
+        config: the model's configuration: one with `num_frames` sees, one with `audio_seconds` hears.
+        accelerator: gives rank and number of processes.
+
+    Returns:
+        An endless loader whose batches are the arguments of the model.
+
+    Raises:
+        ValueError: if several clips of each sound are asked for, or the data do not fit the number of processes.
+    """
+    data = recipe.data
+    # A method that contrasts clips of one video takes several of each.
+    views = getattr(config, "clips_per_sample", 1)
+    sees, hears = hasattr(config, "num_frames"), hasattr(config, "audio_seconds")
+    if not sees and data.clips_per_video != 1:
+        raise ValueError(
+            f"data.clips_per_video={data.clips_per_video} must be 1 for sounds, of which one clip is taken"
+        )
+    stream = ClipStream(
+        open_source(data.path, split=data.split, name=data.name),
+        clip_spec(data, config, views) if sees else None,
+        clip_transform(data, config.image_height_width[0]) if sees else None,
+        audio=AudioSpec(config.sampling_rate, config.audio_seconds) if hears else None,
+        seed=recipe.run.seed,
+        shuffle_window=data.shuffle_window,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+        split=data.split_by,
+        batch_size=recipe.run.batch_size * views,
+        repeat=True,
+        on_bad_sample=data.on_bad_sample,
+        backend=data.backend,
+    )
+    return ClipLoader(
+        stream,
+        data.num_workers,
+        pretraining_collator(config),
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def clip_spec(data: DataSection, config: Any, views: int = 1) -> ClipSpec:
+    """Which frames a recipe takes.
+
+    Args:
+        data: the recipe's section.
+        config: the model's configuration.
+        views: clips of one video that are trained together.
+
+    Returns:
+        Frames of a clip and clips of a video.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> clip_spec(DataSection("shards", stride=2), SimpleNamespace(num_frames=8), views=2)
+        ClipSpec(num_frames=8, stride=2, clips_per_video=2, sampling='dense', same_frames=False)
+    """
+    # A method that repeats one frame needs no others decoded.
+    num_frames = getattr(config, "num_source_frames", config.num_frames)
+    return ClipSpec(num_frames, data.stride, data.clips_per_video * views, data.sampling)
+
+
+def clip_transform(data: DataSection, size: int) -> ClipTransform:
+    """How a recipe crops its clips.
+
+    Args:
+        data: the recipe's section.
+        size: height and width of the result in pixels.
+
+    Returns:
+        A transform of uint8 clips.
+
+    Example:
+        >>> clip = torch.zeros(2, 3, 48, 64, dtype=torch.uint8)
+        >>> transform = clip_transform(DataSection("shards", crop="stretched"), 32)
+        >>> transform(clip, torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+    crop: ClipTransform = (
+        StretchedCrop(size) if data.crop == "stretched" else MultiScaleCrop(size, tuple(data.crop_scales))
+    )
+    return Compose((crop, HorizontalFlip(data.horizontal_flip))) if data.horizontal_flip else crop
+
+
+def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
+    """Clips in an epoch over all processes.
+
+    Args:
+        recipe: the run.
+        loader: its data.
+
+    Returns:
+        Videos times clips per video.
+
+    Raises:
+        ValueError: if neither the source nor the recipe tells the number of videos.
+    """
+    videos = recipe.data.samples_per_epoch or loader.stream.source.num_samples
+    if videos is None:
+        raise ValueError(f"{recipe.data.path} does not tell how many videos it has; set data.samples_per_epoch")
+    return videos * recipe.data.clips_per_video
+
+
+def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: dict[str, Any], card: str) -> Path:
+    """Write the trained model to `<output_dir>/final`: weights, configuration, processor, recipe, versions and card.
+
+    Args:
+        recipe: the run.
+        accelerator: unwraps the model; the main process writes.
+        model: the trained, prepared model.
+        summary: what was done, as plain values.
+        card: text of the model card.
+
+    Returns:
+        The folder, which `from_pretrained` loads.
+    """
+    folder = Path(recipe.run.output_dir) / "final"
+    state = accelerator.get_state_dict(model)
+    unwrapped = accelerator.unwrap_model(model)
+    if accelerator.is_main_process:
+        unwrapped.save_pretrained(folder, state_dict=state)
+        inference_processor(unwrapped.config).save_pretrained(folder)
+        recipe.save(folder / "recipe.yaml")
+        content = {"versions": package_versions(), **summary}
+        (folder / "training_summary.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    accelerator.wait_for_everyone()
+    return folder
