@@ -96,7 +96,7 @@ def test_temporal_contrast_pairs_the_clips_of_a_video() -> None:
     clips, queries, keys = collate(items(6), contrast="temporal", colour_probability=0.0)
     assert torch.equal(queries, clips[::2])
     assert torch.equal(keys, clips[1::2])
-    assert config(contrast="temporal").clips_per_sample == 2
+    assert config(contrast="temporal").pretraining_specs["pixel_values"].clips_per_sample == 2
 
 
 def test_a_batch_depends_on_its_clips_alone() -> None:

@@ -88,7 +88,11 @@ def test_a_model_is_given_what_its_modality_needs(modality: str, given: list[str
 def test_the_stretch_fills_the_spectrogram() -> None:
     spec = inputs().audio("centre")
     assert spec is not None
-    assert (spec.sampling_rate, spec.seconds, spec.position) == (RATE, pytest.approx(CONFIG.audio_seconds), "centre")
+    assert (spec.sampling_rate, spec.seconds, spec.position) == (
+        RATE,
+        pytest.approx(CONFIG.pretraining_specs["waveform"].seconds),
+        "centre",
+    )
     full = inputs().spectrogram(torch.rand(spec.num_samples) - 0.5)
     empty = -CONFIG.spectrogram_mean / (2 * CONFIG.spectrogram_std)
     assert not torch.isclose(full[-1], torch.tensor(empty)).all(), "no frame is filled up"

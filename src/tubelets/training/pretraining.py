@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.modalities.specs import VideoSpec, WaveformSpec, specs_of
 from tubelets.data.sources.shards import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
@@ -65,7 +66,7 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
 
     Args:
         recipe: the run.
-        config: the model's configuration: one with `num_frames` sees, one with `audio_seconds` hears.
+        config: the model's configuration; its `pretraining_specs` say what is decoded.
         accelerator: gives rank and number of processes.
 
     Returns:
@@ -75,24 +76,24 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         ValueError: if several clips of each sound are asked for, or the data do not fit the number of processes.
     """
     data = recipe.data
-    # A method that contrasts clips of one video takes several of each.
-    views = getattr(config, "clips_per_sample", 1)
-    sees, hears = hasattr(config, "num_frames"), hasattr(config, "audio_seconds")
-    if not sees and data.clips_per_video != 1:
+    specs = config.pretraining_specs
+    video = next(iter(specs_of(specs, VideoSpec)), None)
+    sound = next(iter(specs_of(specs, WaveformSpec)), None)
+    if video is None and data.clips_per_video != 1:
         raise ValueError(
             f"data.clips_per_video={data.clips_per_video} must be 1 for sounds, of which one clip is taken"
         )
     stream = ClipStream(
         open_source(data.path, split=data.split, name=data.name),
-        clip_spec(data, config, views) if sees else None,
-        clip_transform(data, config.image_height_width[0]) if sees else None,
-        audio=AudioSpec(config.sampling_rate, config.audio_seconds) if hears else None,
+        None if video is None else clip_spec(data, video),
+        None if video is None else clip_transform(data, video.size[0]),
+        audio=None if sound is None else AudioSpec(sound.sampling_rate, sound.seconds),
         seed=recipe.run.seed,
         shuffle_window=data.shuffle_window,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         split=data.split_by,
-        batch_size=recipe.run.batch_size * views,
+        batch_size=recipe.run.batch_size * (1 if video is None else video.clips_per_sample),
         repeat=True,
         on_bad_sample=data.on_bad_sample,
         backend=data.backend,
@@ -105,25 +106,21 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
     )
 
 
-def clip_spec(data: DataSection, config: Any, views: int = 1) -> ClipSpec:
+def clip_spec(data: DataSection, video: VideoSpec) -> ClipSpec:
     """Which frames a recipe takes.
 
     Args:
         data: the recipe's section.
-        config: the model's configuration.
-        views: clips of one video that are trained together.
+        video: what the model takes in pretraining.
 
     Returns:
         Frames of a clip and clips of a video.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> clip_spec(DataSection("shards", stride=2), SimpleNamespace(num_frames=8), views=2)
+        >>> clip_spec(DataSection("shards", stride=2), VideoSpec(8, (112, 112), clips_per_sample=2))
         ClipSpec(num_frames=8, stride=2, clips_per_video=2, sampling='dense', same_frames=False)
     """
-    # A method that repeats one frame needs no others decoded.
-    num_frames = getattr(config, "num_source_frames", config.num_frames)
-    return ClipSpec(num_frames, data.stride, data.clips_per_video * views, data.sampling)
+    return ClipSpec(video.num_frames, data.stride, data.clips_per_video * video.clips_per_sample, data.sampling)
 
 
 def clip_transform(data: DataSection, size: int) -> ClipTransform:

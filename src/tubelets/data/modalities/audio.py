@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tubelets.data.modalities.specs import HOP_SECONDS, WINDOW_SECONDS
 from tubelets.data.modalities.video import check_container
 from tubelets.data.modalities.video_readers import SELF_CONTAINED, BadVideoError, first_line
 
 Position = Literal["random", "centre"]
 
 # Of the spectrograms that audio models take, those of the Audio Spectrogram Transformer's kind.
-WINDOW_SECONDS, HOP_SECONDS = 0.025, 0.010
 
 _SOUND_FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,aiff,caf,au,amr"
 _SELF_CONTAINED = {"format_whitelist": f"{SELF_CONTAINED['format_whitelist']},{_SOUND_FORMATS}"}

@@ -1,8 +1,11 @@
 """What every configuration of the package does when it is made or read: refuse crafted content, register the models."""
 
-from typing import Any
+import inspect
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
+
+from tubelets.data.modalities.specs import InputSpec
 
 MAX_LABELS = 2**20
 """Classes that no published model comes near: a crafted file must be refused before memory is asked for."""
@@ -12,6 +15,23 @@ class RegisteredConfig:
     """Comes before a configuration class of transformers among the bases of ours."""
 
     model_type: str
+
+    if TYPE_CHECKING:
+
+        @property
+        def input_specs(self) -> dict[str, InputSpec]:
+            """What the model takes: argument of `forward` to spec."""
+
+    @property
+    def pretraining_specs(self) -> dict[str, InputSpec]:
+        """What the pretraining collator takes of a clip, by name; by default what the model takes."""
+        return self.input_specs
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse a configuration that does not declare what its model takes."""
+        super().__init_subclass__(**kwargs)
+        if not isinstance(inspect.getattr_static(cls, "input_specs", None), property):
+            raise TypeError(f"{cls.__name__} must define the property `input_specs`, see `InputSpec`")
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Check the number of labels, and register the models with the Auto classes, whose lookups start here.

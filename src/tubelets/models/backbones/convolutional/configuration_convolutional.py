@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from tubelets.models.backbones.video_vit.configuration_video_vit import IMAGENET_MEAN, IMAGENET_STD
+from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
 from tubelets.models.common.configuration import RegisteredConfig
 
 
@@ -34,6 +34,12 @@ class ConvolutionalConfig(RegisteredConfig, PreTrainedConfig):
     head_dropout: float | int = 0.0
     image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
     image_std: list[float] | tuple[float, ...] = IMAGENET_STD
+
+    @property
+    def input_specs(self) -> dict[str, InputSpec]:
+        """Frames."""
+        statistics = tuple(self.image_mean), tuple(self.image_std)
+        return {"pixel_values": VideoSpec(self.num_frames, self.image_height_width, self.num_channels, *statistics)}
 
     @property
     def image_height_width(self) -> tuple[int, int]:

@@ -5,11 +5,9 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
+from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
 from tubelets.masking import build_mask_generator
 from tubelets.models.common.configuration import RegisteredConfig
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 POSITIVE = (
     "num_frames", "tubelet_size", "num_channels", "hidden_size", "num_hidden_layers", "num_attention_heads",
@@ -80,6 +78,12 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         from tubelets.models.common.auto import MODELS
 
         return {*MODELS, cls.model_type, VideoMAEConfig.model_type}
+
+    @property
+    def input_specs(self) -> dict[str, InputSpec]:
+        """Frames."""
+        statistics = tuple(self.image_mean), tuple(self.image_std)
+        return {"pixel_values": VideoSpec(self.num_frames, self.image_height_width, self.num_channels, *statistics)}
 
     @property
     def grid(self) -> tuple[int, int, int]:

@@ -1,9 +1,11 @@
 """Configuration of SMILE (CVPR 2025, arXiv 2504.00527); the defaults are the first stage with ViT-B on Kinetics-400."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
+from tubelets.data.modalities.specs import InputSpec, VideoSpec
 from tubelets.masking import TRAJECTORY_TYPES, TrajectoryMaskGenerator
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.motion import MotionSettings
@@ -93,9 +95,10 @@ class SmileConfig(TubeletsVideoMAEConfig):
         return self.teacher_hidden_size if self.uses_teacher else self.pixels_per_tube
 
     @property
-    def num_source_frames(self) -> int:
-        """Frames of a video that a clip is made from: only one where it is repeated or not seen at all."""
-        return self.num_frames if self.background == "video" else 1
+    def pretraining_specs(self) -> dict[str, InputSpec]:
+        """Frames that are decoded: only one where it is repeated over the clip or not seen at all."""
+        clip = VideoSpec(self.num_frames, self.image_height_width, self.num_channels)
+        return {"pixel_values": clip if self.background == "video" else replace(clip, num_frames=1)}
 
     @property
     def motion(self) -> MotionSettings | None:

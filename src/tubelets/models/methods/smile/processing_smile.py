@@ -50,7 +50,7 @@ class SmileCollator:
 
         Args:
             items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)` with
-                `config.num_source_frames` frames, and `seed`, an integer.
+                as many frames as `config.pretraining_specs` asks for, and `seed`, an integer.
 
         Returns:
             `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, K, tokens)` with

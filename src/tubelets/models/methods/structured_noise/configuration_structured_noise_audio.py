@@ -5,11 +5,10 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec
 from tubelets.masking import NoiseMaskGenerator
 from tubelets.models.backbones.video_vit.configuration_video_vit import MAX_DEPTH, MAX_VALUES
 from tubelets.models.common.configuration import RegisteredConfig
-
-FRAME_SECONDS, HOP_SECONDS = 0.025, 0.010
 
 POSITIVE = (
     "sampling_rate", "num_mel_bins", "max_length", "patch_size", "hidden_size", "num_hidden_layers",
@@ -157,9 +156,14 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
         return self.num_audio_tokens
 
     @property
-    def audio_seconds(self) -> float:
-        """Seconds of sound that fill a spectrogram."""
-        return (self.max_length - 1) * HOP_SECONDS + FRAME_SECONDS
+    def input_specs(self) -> dict[str, InputSpec]:
+        """Spectrograms."""
+        return {"input_values": SpectrogramSpec(self.sampling_rate, self.max_length, self.num_mel_bins)}
+
+    @property
+    def pretraining_specs(self) -> dict[str, InputSpec]:
+        """Waveforms: the collator augments them and makes the spectrograms."""
+        return {"waveform": SpectrogramSpec(self.sampling_rate, self.max_length, self.num_mel_bins).waveform}
 
     @property
     def values_per_patch(self) -> int:

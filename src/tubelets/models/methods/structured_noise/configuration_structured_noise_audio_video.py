@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
+from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
 from tubelets.masking import NoiseMaskGenerator
-from tubelets.models.backbones.video_vit.configuration_video_vit import IMAGENET_MEAN, IMAGENET_STD
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import (
     StructuredNoiseAudioConfig,
     build_noise_masks,
@@ -80,6 +80,22 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
         """Token grid of the frames, `(time, rows, columns)`."""
         side = self.image_size // self.patch_size
         return self.num_frames // self.tubelet_size, side, side
+
+    @property
+    def input_specs(self) -> dict[str, InputSpec]:
+        """Spectrograms, frames or both, as `modality` says."""
+        specs: dict[str, InputSpec] = {} if self.modality == "video" else dict(super().input_specs)
+        return specs if self.modality == "audio" else {**specs, "pixel_values": self._video_spec}
+
+    @property
+    def pretraining_specs(self) -> dict[str, InputSpec]:
+        """Waveforms and frames of the same videos."""
+        return {**super().pretraining_specs, "pixel_values": self._video_spec}
+
+    @property
+    def _video_spec(self) -> VideoSpec:
+        statistics = tuple(self.image_mean), tuple(self.image_std)
+        return VideoSpec(self.num_frames, self.image_height_width, self.num_channels, *statistics)
 
     @property
     def image_height_width(self) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from transformers import ASTFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import (
-    FRAME_SECONDS,
     HOP_SECONDS,
+    WINDOW_SECONDS,
     StructuredNoiseAudioConfig,
 )
 
@@ -34,7 +34,7 @@ def _filters(sampling_rate: int, num_mel_bins: int, fft_length: int) -> tuple[Te
         mel_scale="kaldi",
         triangularize_in_mel_space=True,
     )
-    window = torch.hann_window(round(FRAME_SECONDS * sampling_rate), periodic=False)
+    window = torch.hann_window(round(WINDOW_SECONDS * sampling_rate), periodic=False)
     return torch.from_numpy(filters).float(), window
 
 
@@ -61,7 +61,7 @@ def log_mel_filterbank(waveform: Tensor, sampling_rate: int = 16000, num_mel_bin
         raise ValueError(
             f"waveform must be float (samples,), one channel, got {waveform.dtype} {tuple(waveform.shape)}"
         )
-    length, hop = round(FRAME_SECONDS * sampling_rate), round(HOP_SECONDS * sampling_rate)
+    length, hop = round(WINDOW_SECONDS * sampling_rate), round(HOP_SECONDS * sampling_rate)
     fft_length = 2 ** (length - 1).bit_length()
     filters, window = _filters(sampling_rate, num_mel_bins, fft_length)
     waveform = waveform.float() - waveform.float().mean()

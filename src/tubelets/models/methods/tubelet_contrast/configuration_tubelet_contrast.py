@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
+from tubelets.data.modalities.specs import InputSpec, VideoSpec
 from tubelets.models.backbones.convolutional.configuration_convolutional import ConvolutionalConfig
 from tubelets.models.backbones.i3d.configuration_i3d import I3DConfig
 from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DConfig
@@ -138,9 +139,11 @@ class TubeletContrastConfig(ConvolutionalConfig):
         )
 
     @property
-    def clips_per_sample(self) -> int:
-        """Clips that are cut from a video for one pair."""
-        return 2 if self.contrast == "temporal" else 1
+    def pretraining_specs(self) -> dict[str, InputSpec]:
+        """Frames; two clips of each video where they are contrasted with each other."""
+        size = self.image_height_width
+        views = 2 if self.contrast == "temporal" else 1
+        return {"pixel_values": VideoSpec(self.num_frames, size, self.num_channels, clips_per_sample=views)}
 
     def validate_contrast(self) -> None:
         """Refuse numbers out of range."""

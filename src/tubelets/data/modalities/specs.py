@@ -1,0 +1,216 @@
+"""Input specs: what a model declares it takes, one spec for each argument of its `forward`.
+
+A configuration states its inputs once, as `input_specs`. Columns to read, decoding, transforms, collation, inference
+processors and example inputs are derived from these specs. A new modality is a subclass of `InputSpec`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+# Windows of 25 ms, 10 ms apart: the filter banks of AudioMAE, CAV-MAE and the Audio Spectrogram Transformer.
+HOP_SECONDS = 0.01
+WINDOW_SECONDS = 0.025
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class InputSpec(ABC):
+    """What one argument of a model holds, for one clip.
+
+    Attributes:
+        modality: "video", "audio", "text", "skeleton", or the name of a new modality.
+    """
+
+    modality: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor of one clip, without the batch dimension."""
+
+    def example(self, batch_size: int = 1, generator: Any = None) -> Any:
+        """A batch of random values that the model accepts, for tests, exports and cards.
+
+        Args:
+            batch_size: clips.
+            generator: a `torch.Generator`; None draws from the global one.
+
+        Returns:
+            float32 `(batch_size, *shape)`, standard normal.
+        """
+        # Configurations import this module; torch is only needed once a tensor is made.
+        import torch
+
+        return torch.randn(batch_size, *self.shape, generator=generator)
+
+
+@dataclass(frozen=True)
+class VideoSpec(InputSpec):
+    """Frames of a clip: `pixel_values` of shape `(frames, channels, height, width)`.
+
+    Attributes:
+        num_frames: frames of a clip.
+        size: height and width in pixels.
+        num_channels: 3 for RGB and colour-mapped depth, 2 for optical flow.
+        mean: mean of each channel on the scale [0, 1].
+        std: standard deviation of each channel on the scale [0, 1].
+        media: the medium of the sample that is decoded: "video", "flow" or "depth".
+        clips_per_sample: clips of one video that the model compares; they are neighbours in a batch.
+
+    Example:
+        >>> VideoSpec(16, (224, 224)).shape
+        (16, 3, 224, 224)
+    """
+
+    modality: ClassVar[str] = "video"
+
+    num_frames: int
+    size: tuple[int, int]
+    num_channels: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    media: str = "video"
+    clips_per_sample: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(frames, channels, height, width)`."""
+        return (self.num_frames, self.num_channels, *self.size)
+
+
+@dataclass(frozen=True)
+class WaveformSpec(InputSpec):
+    """A stretch of mono sound: `waveform` of shape `(samples,)`, from a sound file or from the sound of a video.
+
+    Attributes:
+        sampling_rate: samples in a second.
+        seconds: length of the stretch; shorter sounds are not padded.
+
+    Example:
+        >>> WaveformSpec(16000, 2.0).shape
+        (32000,)
+    """
+
+    modality: ClassVar[str] = "audio"
+
+    sampling_rate: int
+    seconds: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(samples,)`."""
+        return (round(self.seconds * self.sampling_rate),)
+
+
+@dataclass(frozen=True)
+class SpectrogramSpec(InputSpec):
+    """A log-mel spectrogram: `input_values` of shape `(time frames, mel bands)`.
+
+    Attributes:
+        sampling_rate: samples in a second of the waveform it is made from.
+        max_length: time frames.
+        num_mel_bins: mel bands.
+
+    Example:
+        >>> spec = SpectrogramSpec(16000, 1024, 128)
+        >>> spec.shape, spec.waveform.shape
+        ((1024, 128), (164080,))
+    """
+
+    modality: ClassVar[str] = "audio"
+
+    sampling_rate: int
+    max_length: int
+    num_mel_bins: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(time frames, mel bands)`."""
+        return (self.max_length, self.num_mel_bins)
+
+    @property
+    def waveform(self) -> WaveformSpec:
+        """The stretch of sound that fills the spectrogram."""
+        return WaveformSpec(self.sampling_rate, (self.max_length - 1) * HOP_SECONDS + WINDOW_SECONDS)
+
+
+@dataclass(frozen=True)
+class TextSpec(InputSpec):
+    """Token ids of a text: `input_ids` of shape `(tokens,)`.
+
+    Attributes:
+        max_length: tokens; longer texts are cut off, shorter ones padded.
+        vocab_size: ids lie in [0, vocab_size).
+        media: the annotation that holds the text.
+
+    Example:
+        >>> TextSpec(8, vocab_size=100).example(2).shape
+        torch.Size([2, 8])
+    """
+
+    modality: ClassVar[str] = "text"
+
+    max_length: int
+    vocab_size: int
+    media: str = "caption"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(tokens,)`."""
+        return (self.max_length,)
+
+    def example(self, batch_size: int = 1, generator: Any = None) -> Any:
+        """Random ids, int64 `(batch_size, max_length)`; see `InputSpec.example`."""
+        import torch
+
+        return torch.randint(self.vocab_size, (batch_size, self.max_length), generator=generator)
+
+
+@dataclass(frozen=True)
+class SkeletonSpec(InputSpec):
+    """Joints of bodies over time: `skeletons` of shape `(bodies, frames, joints, coordinates)`.
+
+    Attributes:
+        layout: name of the joints and their order, such as "kinect-25" or "coco-17".
+        num_frames: frames.
+        num_joints: joints of a body.
+        num_bodies: bodies; missing ones are zero.
+        num_coordinates: 2 or 3, and one more with confidence.
+        media: the medium of the sample that is read.
+
+    Example:
+        >>> SkeletonSpec("kinect-25", 64, 25, num_bodies=2).shape
+        (2, 64, 25, 3)
+    """
+
+    modality: ClassVar[str] = "skeleton"
+
+    layout: str
+    num_frames: int
+    num_joints: int
+    num_bodies: int = 1
+    num_coordinates: int = 3
+    media: str = "skeleton"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(bodies, frames, joints, coordinates)`."""
+        return (self.num_bodies, self.num_frames, self.num_joints, self.num_coordinates)
+
+
+def specs_of(specs: Mapping[str, InputSpec], kind: type) -> list[Any]:
+    """The specs of one kind, in the order of the arguments.
+
+    Args:
+        specs: argument of `forward` to spec.
+        kind: a class of specs.
+
+    Example:
+        >>> specs_of({"pixel_values": VideoSpec(8, (32, 32))}, WaveformSpec)
+        []
+    """
+    return [spec for spec in specs.values() if isinstance(spec, kind)]
