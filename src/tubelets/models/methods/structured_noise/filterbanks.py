@@ -10,9 +10,8 @@ from torch import Tensor
 from transformers import ASTFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
+from tubelets.data.modalities.specs import HOP_SECONDS, WINDOW_SECONDS
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import (
-    HOP_SECONDS,
-    WINDOW_SECONDS,
     StructuredNoiseAudioConfig,
 )
 
