@@ -134,7 +134,7 @@ def test_backgrounds() -> None:
 def test_one_frame_is_enough_where_it_is_repeated(background: str) -> None:
     short = [{**item, "pixel_values": item["pixel_values"][:1]} for item in items()]
     config = SmileConfig(**SIZES, background=background)
-    assert config.num_source_frames == 1
+    assert config.pretraining_specs["pixel_values"].num_frames == 1
     assert torch.equal(SmileCollator(config)(short)["pixel_values"], SmileCollator(config)(items())["pixel_values"])
 
 
@@ -159,7 +159,7 @@ def make_shards(folder: Path) -> Path:
 def batches(shards: Any, config: SmileConfig, num_workers: int) -> list[dict[str, Any]]:
     stream = ClipStream(
         open_source(shards),
-        ClipSpec(config.num_source_frames, 1),
+        ClipSpec(config.pretraining_specs["pixel_values"].num_frames, 1),
         MultiScaleCrop(64),
         split="samples",
         batch_size=2,
