@@ -32,7 +32,6 @@ from tubelets.motion import (
     render,
     sample_motion,
 )
-from tubelets.motion.exact import render_exactly
 from tubelets.motion.geometry import paste_order, place
 
 NUM_FRAMES = 16
@@ -91,7 +90,7 @@ def timed(function: Callable[[], object], clips: int) -> float:
     return 1000 * (time.perf_counter() - start) / clips
 
 
-def smile_round(objects: ObjectSet, clips: int, seed: int, exact: bool) -> dict[str, Callable[[], object]]:
+def smile_round(objects: ObjectSet, clips: int, seed: int) -> dict[str, Callable[[], object]]:
     """Two objects on each clip of 224 x 224 pixels: what is timed, by name."""
     settings, generator = MotionSettings.smile(), torch.Generator().manual_seed(seed)
     frames = torch.randint(256, (clips, NUM_FRAMES, 3, 224, 224), generator=generator, dtype=torch.uint8)
@@ -99,15 +98,12 @@ def smile_round(objects: ObjectSet, clips: int, seed: int, exact: bool) -> dict[
     images = draw_objects(objects, motion, generator)
     patches = object_patches(images, motion, weighted=True)
     pasted, same = frames.clone(), pillow_patches(patches)
-    parts: dict[str, Callable[[], object]] = {
+    return {
         "draw": lambda: sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator),
         "patches": lambda: object_patches(images, motion, weighted=True),
         "paste": lambda: render(pasted, motion, patches, inplace=True),
         "pillow paste": lambda: paste_with_pillow(frames, motion, same),
     }
-    if exact:
-        parts["step by step"] = lambda: render_exactly(frames, motion, patches)
-    return parts
 
 
 def tubelet_round(clips: int, seed: int) -> dict[str, Callable[[], object]]:
@@ -163,14 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=16, help="clips at once (default: 16)")
     parser.add_argument("--rounds", type=int, default=9, help="batches of each (default: 9)")
     parser.add_argument("--threads", type=int, default=1, help="processor cores (default: 1)")
-    parser.add_argument("--exact", action="store_true", help="also time the step-by-step version")
     parser.add_argument("--json", type=Path, help="also write the numbers into this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     objects = ShapeObjects(size=256) if options.objects is None else open_objects(options.objects)
     clips, rounds = options.batch_size, options.rounds
     results = {
-        "SMILE, 16 x 224 x 224": measure(lambda seed: smile_round(objects, clips, seed, options.exact), clips, rounds),
+        "SMILE, 16 x 224 x 224": measure(lambda seed: smile_round(objects, clips, seed), clips, rounds),
         "Tubelet-Contrast, 2 x 16 x 112 x 112": measure(lambda seed: tubelet_round(clips, seed), clips, rounds),
     }
     for name, numbers in results.items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tubelets.motion import Motion, MotionRecord
+from tubelets.motion import ALPHA_SHAPES, MODES, Motion, MotionRecord
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -44,7 +44,30 @@ def motion_of(
     opacities: Sequence[Sequence[float]] | None = None,
 ) -> Motion:
     """`record_of` as a batch of one clip."""
-    return Motion.from_records([record_of(boxes, frame_size, angles, opacities)])
+    return batch_of([record_of(boxes, frame_size, angles, opacities)])
+
+
+def batch_of(records: Sequence[MotionRecord]) -> Motion:
+    """The motions that records of clips of equal sizes, frames and numbers of objects were made from."""
+    first, most = records[0], max(len(record.key_frames) for record in records)
+    missing = [most - len(record.key_frames) for record in records]
+    settings = {record.settings for record in records}
+    return Motion(
+        frame_size=first.frame_size,
+        boxes=torch.tensor([r.boxes for r in records]),
+        angles=torch.tensor([r.angles for r in records]),
+        shears=torch.tensor([r.shears for r in records], dtype=torch.float32),
+        opacities=torch.tensor([r.opacities for r in records], dtype=torch.float32),
+        source_frames=torch.tensor([r.source_frames for r in records]),
+        alpha_shapes=torch.tensor([[ALPHA_SHAPES.index(shape) for shape in r.alpha_shapes] for r in records]),
+        alpha_edges=torch.tensor([r.alpha_edges for r in records], dtype=torch.float32),
+        key_frames=torch.tensor([r.key_frames + r.key_frames[-1:] * n for r, n in zip(records, missing, strict=True)]),
+        modes=torch.tensor(
+            [[MODES.index(mode) for mode in r.modes] + [0] * n for r, n in zip(records, missing, strict=True)]
+        ),
+        shift_clipped=first.shift_clipped,
+        settings=settings.pop() if len(settings) == 1 else None,
+    )
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

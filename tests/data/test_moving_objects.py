@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from motion_by_hand import batch_of
 from tubelets.benchmarks.camera_motion import SourceVideo
 from tubelets.benchmarks.moving_objects import (
     OBJECT_MOTIONS,
@@ -13,7 +14,7 @@ from tubelets.benchmarks.moving_objects import (
 from tubelets.data.assets.objects import ShapeObjects
 from tubelets.data.modalities.video import encode_video, open_video
 from tubelets.data.sources.shards import open_source
-from tubelets.motion import Motion, object_masks, object_patches
+from tubelets.motion import object_masks, object_patches
 
 SIZE, FRAMES = 64, 8
 
@@ -115,7 +116,7 @@ def test_stored_records_give_the_masks_of_the_objects(tmp_path, sources):
     overlaps = []
     for sample in samples:
         record = records[sample.clip_id]
-        motion = Motion.from_records([record])
+        motion = batch_of([record])
         patch = objects[list(objects.names).index(record.objects[0])]
         drawn = object_masks(motion, object_patches([[patch]], motion))
         mask = drawn.reshape(-1, 8, 64, 64)[0].float() > 0.5

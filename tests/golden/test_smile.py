@@ -9,6 +9,7 @@ from torch import Tensor
 
 import smile_networks as networks
 from cases_io import assert_close, case_paths, load_case
+from exact_motion import paste, render_exactly, resize_rgba, warp
 from tubelets.data.modalities.frame_sampling import (
     dense_clip,
     dense_test_clips,
@@ -20,7 +21,6 @@ from tubelets.data.modalities.frame_sampling import (
 from tubelets.data.transforms.spatial import multi_scale_crop_candidates
 from tubelets.masking.trajectory import TrajectoryMaskGenerator, balance, hide_trajectories, trajectory_tokens
 from tubelets.motion import MODES, Motion, object_patches, render
-from tubelets.motion.exact import paste, render_exactly, resize_rgba, warp
 from tubelets.motion.geometry import paste_order, place, warp_steps
 from tubelets.motion.key_frames import interpolate, place_key_frames, tick_table
 from tubelets.motion.paths import (

@@ -10,10 +10,10 @@ from torch import Tensor
 
 import convolutional_networks as networks
 from cases_io import assert_close, case_paths, load_case
+from exact_motion import alpha_steps, paste, render_exactly, resize_bilinear, warp
 from tubelet_draws import OfficialDraws
 from tubelets.motion import MODES, alpha_masks, crop_patches, render
 from tubelets.motion.colours import change_brightness, change_contrast, change_hue_saturation
-from tubelets.motion.exact import paste, render_exactly, resize_bilinear, warp
 from tubelets.motion.geometry import place, warp_steps
 from tubelets.motion.key_frames import interpolate
 from tubelets.motion.paths import centred_boxes, grown_sizes, piecewise_paths, rounded_boxes, smooth_paths
@@ -122,7 +122,7 @@ def pasted(tensors: Tensors, clip: str, angles: Tensor, shears: Tensor) -> Tenso
             alpha = tensors[f"alpha_{index}_{frame}"][None, None]
             now, turn, shear = slice(frame, frame + 1), angles[index, frame][None], shears[index, frame][None]
             size = torch.tensor([[patch.shape[3], patch.shape[2]]])
-            steps = zip(warp_steps(size, turn, shear), warp_steps(size, turn, shear, mirror_rows=True), strict=True)
+            steps = zip(warp_steps(size, turn, shear), alpha_steps(size, turn, shear), strict=True)
             alpha_size = size
             for step, alpha_step in steps:
                 patch, alpha = warp(patch, size, step), warp(alpha, alpha_size, alpha_step)

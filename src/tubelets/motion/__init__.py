@@ -5,15 +5,15 @@ One engine with three parameterisations (`MotionSettings.smile`, `.tubelet_contr
     motion = sample_motion(settings, clips, frames, (height, width), generator)   # what is random
     patches = object_patches(objects, motion)                                     # or crop_patches(frames, motion)
     frames = render(frames, motion, patches)                                      # uint8 in, uint8 out
-    motion.records()                                                              # plain, JSON-able, can be replayed
+    motion.records()                                                              # plain numbers for JSON and captions
 """
 
 from tubelets.motion.colours import recolour, sample_colour_change
+from tubelets.motion.drawing import sample_motion
 from tubelets.motion.key_frames import MODES
 from tubelets.motion.patches import Patches, alpha_masks, crop_patches, object_patches, weighted_by_alpha
 from tubelets.motion.records import Motion, MotionRecord
-from tubelets.motion.rendering import object_masks, render, visible_masks
-from tubelets.motion.sampling import sample_motion
+from tubelets.motion.rendering import object_masks, render
 from tubelets.motion.settings import ALPHA_SHAPES, MotionSettings
 
 __all__ = [
@@ -31,6 +31,5 @@ __all__ = [
     "render",
     "sample_colour_change",
     "sample_motion",
-    "visible_masks",
     "weighted_by_alpha",
 ]

@@ -78,14 +78,13 @@ class Warp:
     inverse: Tensor
 
 
-def warp_steps(sizes: Tensor, angles: Tensor, shears: Tensor, mirror_rows: bool = False) -> list[Warp]:
+def warp_steps(sizes: Tensor, angles: Tensor, shears: Tensor) -> list[Warp]:
     """The steps that patches go through: shear along x, shear along y, rotation.
 
     Args:
         sizes: int64 `(..., 2)` width and height of the patches.
         angles: degrees `(...)`, clockwise.
         shears: `(..., 2)` factors along x and y.
-        mirror_rows: shear along x as Tubelet-Contrast's code does with alpha masks, up to a pixel aside of the colours.
 
     Returns:
         Three warps, each over the canvas of the one before.
@@ -95,7 +94,7 @@ def warp_steps(sizes: Tensor, angles: Tensor, shears: Tensor, mirror_rows: bool 
         >>> [step.sizes.tolist() for step in steps]
         [[12, 4], [12, 4], [12, 4]]
     """
-    along_x = _shear_along_x(sizes, shears[..., 0].double(), mirror_rows)
+    along_x = _shear_along_x(sizes, shears[..., 0].double())
     along_y = _shear_along_y(along_x.sizes, shears[..., 1].double())
     return [along_x, along_y, _turn(along_y.sizes, angles.double())]
 
@@ -134,13 +133,12 @@ def _smallest(sizes: Tensor) -> list[int]:
     return flat[flat.amin(dim=1).argmin()].tolist()
 
 
-def _shear_along_x(sizes: Tensor, factor: Tensor, mirror_rows: bool = False) -> Warp:
+def _shear_along_x(sizes: Tensor, factor: Tensor) -> Warp:
     width, height = sizes.double().unbind(-1)
     wide = (width + factor.abs() * height).floor()
     one, zero = torch.ones_like(width), torch.zeros_like(width)
     # A negative factor is a positive one seen in a mirror: the canvas then grows to the other side.
-    growth = factor * (height - 1) if mirror_rows else width - wide
-    offset = torch.where(factor < 0, growth, zero)
+    offset = torch.where(factor < 0, width - wide, zero)
     inverse = torch.stack((one, -factor, offset, zero, one, zero), dim=-1).unflatten(-1, (2, 3))
     return Warp(torch.stack((wide, height), dim=-1).long(), inverse)
 

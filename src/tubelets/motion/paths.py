@@ -1,6 +1,6 @@
 """Paths, sizes and boxes of moving patches as functions of what was drawn (smile.md 4.2-4.5, tubelet_contrast.md 5).
 
-Nothing here is random: `tubelets.motion.sampling` draws. Coordinates are pixels, x to the right, y down; frame sizes
+Nothing here is random: `tubelets.motion.drawing` draws. Coordinates are pixels, x to the right, y down; frame sizes
 are `(height, width)`, sizes and points `(width, height)` and `(x, y)`, boxes `(x1, y1, x2, y2)`.
 """
 

@@ -18,8 +18,8 @@ _VERSION = 1
 class MotionRecord:
     """The motion of one clip in plain numbers, which JSON can hold.
 
-    Everything that is needed to draw it again over the same footage with the same objects: see `Motion.from_records`.
-    Lists over objects come first, lists over frames second.
+    It states where every object is in every frame, so that captions and trajectory masks need no pixels. Lists over
+    objects come first, lists over frames second.
 
     Attributes:
         frame_size: height and width in pixels.
@@ -257,45 +257,6 @@ class Motion:
                 )
             )
         return records
-
-    @classmethod
-    def from_records(cls, records: Sequence[MotionRecord]) -> "Motion":
-        """A batch from records of clips with equal sizes, frames and numbers of objects.
-
-        Args:
-            records: at least one.
-
-        Returns:
-            The batch.
-
-        Raises:
-            ValueError: if there is none, or they differ in shape.
-        """
-        shapes = {(r.frame_size, len(r.boxes), len(r.boxes[0]), r.shift_clipped) for r in records}
-        if len(shapes) != 1:
-            raise ValueError(
-                "records of one batch must agree in frame size, objects, frames and shift_clipped, got "
-                f"{sorted(shapes) or 'no record'}"
-            )
-        most = max(len(record.key_frames) for record in records)
-        keys = [r.key_frames + r.key_frames[-1:] * (most - len(r.key_frames)) for r in records]
-        modes = [[MODES.index(mode) for mode in r.modes] + [0] * (most - len(r.key_frames)) for r in records]
-        shapes_of = [[ALPHA_SHAPES.index(shape) for shape in r.alpha_shapes] for r in records]
-        settings = {record.settings for record in records}
-        return cls(
-            frame_size=records[0].frame_size,
-            boxes=torch.tensor([r.boxes for r in records]),
-            angles=torch.tensor([r.angles for r in records]),
-            shears=torch.tensor([r.shears for r in records], dtype=torch.float32),
-            opacities=torch.tensor([r.opacities for r in records], dtype=torch.float32),
-            source_frames=torch.tensor([r.source_frames for r in records]),
-            alpha_shapes=torch.tensor(shapes_of),
-            alpha_edges=torch.tensor([r.alpha_edges for r in records], dtype=torch.float32),
-            key_frames=torch.tensor(keys),
-            modes=torch.tensor(modes),
-            shift_clipped=records[0].shift_clipped,
-            settings=settings.pop() if len(settings) == 1 else None,
-        )
 
     def _map(self, function: Any) -> "Motion":
         changes = {

@@ -1,10 +1,9 @@
 """Pasting moving patches into clips: one look-up for each pixel that a patch can touch, and no other work.
 
-Resizing, shearing and rotating a patch are affine maps, so that each pixel of the frame knows which point of the patch
-it shows. Rows of pixels inside the transformed patches of all clips, frames and objects are collected, sorted by length
+Resizing, shearing and rotating a patch are affine maps, so each pixel of the frame shows one point of the patch. Rows of pixels inside the transformed patches of all clips, frames and objects are collected, sorted by length
 and sampled in blocks that fit into a processor's cache; frames are read and written eight pixels at a time. The patch
-is read once, bilinearly; `tubelets.motion.exact` goes through the same steps one after the other, as the papers' code
-does, and differs by a few grey levels.
+is read once, bilinearly. The papers' code resizes, warps and pastes in separate steps that each round to whole grey
+levels; results differ by a few levels.
 """
 
 from collections.abc import Iterator
@@ -79,8 +78,8 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
         patches: the patches that move.
 
     Returns:
-        Uint8 `(B, N, T, H, W)`: opacity of each object in each pixel, 0 to 255. What a later object hides is not taken
-        away; see `visible_masks`.
+        Uint8 `(B, N, T, H, W)`: opacity of each object in each pixel, 0 to 255. Pixels
+        that a later object covers are not removed.
 
     Example:
         >>> from tubelets.motion import MotionSettings, object_patches, sample_motion
@@ -97,32 +96,6 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
     for places, values in _blocks(motion.to(masks.device), patches, targets, words.itemsize):
         words.scatter_(0, places, (255 * values[3] + 0.5).to(torch.uint8).view(words.dtype))
     return masks
-
-
-def visible_masks(motion: Motion, patches: Patches, threshold: float = 0.5) -> Tensor:
-    """Which object each pixel shows.
-
-    Args:
-        motion: the motions.
-        patches: the patches that move.
-        threshold: opacity from which an object counts as seen, in (0, 1].
-
-    Returns:
-        Bool `(B, N, T, H, W)`; at most one object is True in a pixel, the one pasted last.
-
-    Example:
-        >>> from tubelets.motion import MotionSettings, object_patches, sample_motion
-        >>> motion = sample_motion(MotionSettings.smile(), 1, 4, (64, 64), torch.Generator().manual_seed(0))
-        >>> white = torch.full((4, 8, 8), 255, dtype=torch.uint8)
-        >>> visible_masks(motion, object_patches([[white, white]], motion)).sum(dim=1).amax().item()
-        1
-    """
-    seen = object_masks(motion, patches) >= max(1, round(255 * threshold))
-    order = paste_order(motion.boxes).to(seen.device)
-    pick = order[:, :, None, None, None].expand_as(seen)
-    by_rank = seen.gather(1, pick)
-    above = by_rank.flip(1).cumsum(dim=1).flip(1) - by_rank.long()
-    return torch.zeros_like(seen).scatter_(1, pick, by_rank & (above == 0))
 
 
 def _words(images: Tensor) -> Tensor:

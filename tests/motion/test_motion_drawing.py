@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from motion_by_hand import motion_of, record_of, seeded
+from motion_by_hand import batch_of, motion_of, record_of, seeded
 from tubelets.motion import MODES, Motion, MotionRecord, MotionSettings, alpha_masks, sample_motion
 from tubelets.motion.key_frames import interpolate, place_key_frames, sample_key_frames
 from tubelets.motion.patches import source_boxes
@@ -116,7 +116,7 @@ def test_records_go_through_json_and_back(name: str) -> None:
     records = motion.records(names, names)
     again = [MotionRecord.from_dict(json.loads(json.dumps(record.to_dict()))) for record in records]
     assert again == records
-    restored = Motion.from_records(again)
+    restored = batch_of(again)
     for field in dataclasses.fields(Motion):
         if field.name not in ("key_frames", "modes"):
             before, after = getattr(motion, field.name), getattr(restored, field.name)
@@ -222,9 +222,4 @@ def test_records_that_are_not_whole_are_refused() -> None:
         dataclasses.replace(record, source_frames=[])
     with pytest.raises(ValueError, match="got \\['jump'\\]"):
         dataclasses.replace(record, modes=["jump"])
-    other = record_of([[[1, 2, 9, 9]] * 3], frame_size=(32, 64))
-    with pytest.raises(ValueError, match="must agree in frame size"):
-        Motion.from_records([record, other])
-    with pytest.raises(ValueError, match="no record"):
-        Motion.from_records([])
     assert motion_of([[[1, 2, 9, 9]] * 3]).records() == [record]

@@ -1,7 +1,7 @@
 """The steps of the papers' code one after the other: resize, shear, rotate, paste, each rounded to whole grey levels.
 
-Batched, but many times slower than `tubelets.motion.rendering`, which does all of it in one look-up. Use it to check
-the other, or to repeat published data to the grey level. Resizing follows Pillow's arithmetic (bicubic, colours
+The reference for `tubelets.motion.rendering`, which does all of it in one look-up and differs by a few grey levels.
+Resizing follows Pillow's arithmetic (bicubic, colours
 weighted by alpha), warping the fixed-point arithmetic of OpenCV's `warpAffine` (bilinear, positions in 1/32 pixel).
 """
 
@@ -14,24 +14,13 @@ from tubelets.motion.patches import Patches, check_frames
 from tubelets.motion.records import Motion
 
 _WEIGHT_BITS = 22  # of Pillow's filter weights
-_STEPS = 32  # positions between two pixels that OpenCV tells apart
+_STEPS = 32  # positions between two pixels that OpenCV distinguishes
 
 
 def resize_rgba(images: Tensor, sizes: Tensor, new_sizes: Tensor) -> Tensor:
     """Resize RGBA images of different sizes, as Pillow does for `Image.resize` with its default filter.
 
-    Args:
-        images: uint8 `(n, 4, rows, columns)`; each image fills the top left of its slot.
-        sizes: int64 `(n, 2)` width and height of each.
-        new_sizes: int64 `(n, 2)` what they become.
-
-    Returns:
-        Uint8 `(n, 4, most rows, most columns)`, zero beyond each new size.
-
-    Example:
-        >>> image = torch.randint(256, (1, 4, 6, 8), dtype=torch.uint8)
-        >>> resize_rgba(image, torch.tensor([[8, 6]]), torch.tensor([[8, 6]])).equal(image)
-        True
+    Images are uint8 `(n, 4, rows, columns)` and fill the top left of their slots; sizes are `(n, 2)`, width and height.
     """
     whole = images.to(torch.int64)
     weighted = torch.cat((_times_over_255(whole[:, :3], whole[:, 3:]), whole[:, 3:]), dim=1).double()
@@ -102,21 +91,7 @@ def _shifted(sums: Tensor) -> Tensor:
 
 
 def resize_bilinear(images: Tensor, sizes: Tensor, new_sizes: Tensor) -> Tensor:
-    """Resize images of different sizes bilinearly without smoothing (OpenCV's default; pixel areas onto pixel areas).
-
-    Args:
-        images: float `(n, C, rows, columns)`; each image fills the top left of its slot.
-        sizes: int64 `(n, 2)` width and height of each.
-        new_sizes: int64 `(n, 2)` what they become.
-
-    Returns:
-        `(n, C, most rows, most columns)`, dtype of the images, zero beyond each new size.
-
-    Example:
-        >>> ramp = torch.tensor([[[[0.0, 4.0]]]])
-        >>> resize_bilinear(ramp, torch.tensor([[2, 1]]), torch.tensor([[4, 1]])).tolist()
-        [[[[0.0, 1.0, 3.0, 4.0]]]]
-    """
+    """Resize floats bilinearly without smoothing (OpenCV's default); arguments as for `resize_rgba`."""
     down, across = (_bilinear_weights(sizes[:, i], new_sizes[:, i], images.shape[3 - i], images) for i in (1, 0))
     return (down[:, None] @ images) @ across[:, None].mT
 
@@ -129,22 +104,7 @@ def _bilinear_weights(old: Tensor, new: Tensor, length: int, like: Tensor) -> Te
 
 
 def warp(images: Tensor, sizes: Tensor, step: Warp) -> Tensor:
-    """Shear or rotate images of different sizes; what lies outside an image is zero.
-
-    Args:
-        images: uint8 or float32 `(n, C, rows, columns)`; each fills the top left of its slot.
-        sizes: int64 `(n, 2)` width and height of each.
-        step: one of the steps of `tubelets.motion.geometry.warp_steps` for these sizes.
-
-    Returns:
-        `(n, C, most rows, most columns)` of the new canvases, dtype of the images, zero beyond each canvas.
-
-    Example:
-        >>> image, size = torch.arange(6, dtype=torch.uint8).view(1, 1, 2, 3), torch.tensor([[3, 2]])
-        >>> still = warp_steps(size, torch.tensor([0]), torch.zeros(1, 2))[0]
-        >>> warp(image, size, still).equal(image)
-        True
-    """
+    """Shear or rotate uint8 or float32 images of different sizes; what lies outside an image is zero."""
     columns = torch.arange(int(step.sizes[:, 0].max()), device=images.device)
     rows = torch.arange(int(step.sizes[:, 1].max()), device=images.device)
     # Two summands, each rounded to 1/1024 pixel; half a step is added before the lower bits are dropped.
@@ -173,24 +133,24 @@ def warp(images: Tensor, sizes: Tensor, step: Warp) -> Tensor:
     return (values * inside[:, None]).to(images.dtype)
 
 
+def alpha_steps(sizes: Tensor, angles: Tensor, shears: Tensor) -> list[Warp]:
+    """The steps of alpha masks in Tubelet-Contrast's code.
+
+    For a negative factor it mirrors the rows of a mask instead of its columns before a shear along x, which puts the
+    mask up to a pixel beside the colours.
+    """
+    first, *rest = warp_steps(sizes, angles, shears)
+    factor = shears[..., 0].double()
+    inverse = first.inverse.clone()
+    inverse[..., 0, 2] = torch.where(factor < 0, factor * (sizes[..., 1] - 1), 0.0)
+    return [Warp(first.sizes, inverse), *rest]
+
+
 def paste(frames: Tensor, colours: Tensor, alphas: Tensor, sizes: Tensor, origins: Tensor) -> Tensor:
     """Blend a patch into each frame; what sticks out is cut off.
 
-    Args:
-        frames: uint8 `(n, 3, H, W)`.
-        colours: uint8 `(n, 3, rows, columns)`.
-        alphas: floats `(n, rows, columns)` in [0, 1]; their precision is that of the blending.
-        sizes: int64 `(n, 2)` width and height of each patch.
-        origins: int64 `(n, 2)` column and row of its top-left pixel.
-
-    Returns:
-        Uint8 `(n, 3, H, W)`, truncated to whole grey levels.
-
-    Example:
-        >>> frame, white = torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
-        >>> corner = torch.tensor([[3, 3]])
-        >>> paste(frame, white, torch.ones(1, 2, 2), torch.tensor([[2, 2]]), corner).sum().item()
-        765
+    Frames `(n, 3, H, W)` and colours are uint8, alphas floats `(n, rows, columns)` in [0, 1] whose precision is that of
+    the blending. Results are truncated to whole grey levels.
     """
     height, width = frames.shape[2:]
     x = origins[:, :1] + torch.arange(colours.shape[3], device=frames.device)
@@ -209,26 +169,8 @@ def paste(frames: Tensor, colours: Tensor, alphas: Tensor, sizes: Tensor, origin
 def render_exactly(frames: Tensor, motion: Motion, patches: Patches, smooth: bool = True) -> Tensor:
     """Paste moving patches into clips step by step.
 
-    Args:
-        frames: uint8 `(B, T, 3, H, W)`.
-        motion: the motions.
-        patches: what moves.
-        smooth: resize patches with their alphas as SMILE does (bicubic); otherwise colours and alphas each on their own
-            and bilinearly, as Tubelet-Contrast does.
-
-    Returns:
-        Uint8 `(B, T, 3, H, W)`.
-
-    Raises:
-        ValueError: if frames and motion do not fit together.
-
-    Example:
-        >>> from tubelets.motion import MotionSettings, crop_patches, sample_motion
-        >>> frames = torch.full((1, 8, 3, 64, 64), 7, dtype=torch.uint8)
-        >>> settings = MotionSettings.tubelet_contrast(rotation_velocity=0.0, opacity=(1.0, 1.0))
-        >>> motion = sample_motion(settings, 1, 8, (64, 64), torch.Generator().manual_seed(0))
-        >>> render_exactly(frames, motion, crop_patches(frames, motion), smooth=False).unique().tolist()[-1]
-        7
+    With `smooth`, patches are resized with their alphas as SMILE does (bicubic); otherwise colours and alphas are
+    resized separately and bilinearly, as Tubelet-Contrast does.
     """
     check_frames(frames, motion)
     clips, objects, _, _ = motion.boxes.shape
@@ -240,7 +182,8 @@ def render_exactly(frames: Tensor, motion: Motion, patches: Patches, smooth: boo
         boxes, angles, shears = motion.boxes[chosen], motion.angles[chosen], motion.shears[chosen]
         colours, alphas, sizes = _resized(patches, chosen, boxes, smooth)
         turns = (angles.flatten(), shears.flatten(0, 1))
-        steps = zip(warp_steps(sizes, *turns), warp_steps(sizes, *turns, mirror_rows=not smooth), strict=True)
+        colour_steps = warp_steps(sizes, *turns)
+        steps = zip(colour_steps, colour_steps if smooth else alpha_steps(sizes, *turns), strict=True)
         for step, alpha_step in steps:
             colours, alphas = warp(colours, sizes, step), warp(alphas, sizes, alpha_step)
             sizes = step.sizes
