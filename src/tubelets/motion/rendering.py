@@ -1,9 +1,10 @@
 """Pasting moving patches into clips: one look-up for each pixel that a patch can touch, and no other work.
 
-Resizing, shearing and rotating a patch are affine maps, so each pixel of the frame shows one point of the patch. Rows of pixels inside the transformed patches of all clips, frames and objects are collected, sorted by length
-and sampled in blocks that fit into a processor's cache; frames are read and written eight pixels at a time. The patch
-is read once, bilinearly. The papers' code resizes, warps and pastes in separate steps that each round to whole grey
-levels; results differ by a few levels.
+Resizing, shearing and rotating a patch are affine maps, so each pixel of the frame shows one point of the patch. Rows
+of pixels inside the transformed patches of all clips, frames and objects are collected, sorted by length and sampled in
+blocks that fit into a processor's cache; frames are read and written eight pixels at a time. The patch is read once,
+bilinearly. The papers' code resizes, warps and pastes in separate steps that each round to whole grey levels; results
+differ by a few levels.
 """
 
 from collections.abc import Iterator
