@@ -1,0 +1,1 @@
+"""Building shards from files; nothing that reads shards imports this."""
