@@ -107,8 +107,8 @@ def test_shell_scripts_parse(script: Path) -> None:
 
 def test_links_lead_somewhere() -> None:
     for page in [
-        ROOT / "README.md",
         *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "src").rglob("README.md"),
         *(ROOT / "training").rglob("README.md"),
     ]:
