@@ -203,7 +203,7 @@ def test_bad_settings_are_refused(arguments, message):
 def test_bad_noise_is_refused():
     with pytest.raises(ValueError, match="color must be"):
         color_noise(torch.zeros(4, 4), "pink", 1.0)
-    with pytest.raises(ValueError, match="takes a sigma_high"):
+    with pytest.raises(ValueError, match="needs a sigma_high"):
         color_noise(torch.zeros(4, 4), "green", 1.0)
     with pytest.raises(ValueError, match="sigma must be positive"):
         gaussian_response((4, 4), (1.0, -1.0))

@@ -27,5 +27,5 @@ def test_many_classes_are_drawn_without_names(tmp_path: Path) -> None:
 def test_bad_matrices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="square"):
         save_confusion_matrix(torch.zeros(2, 3), ["a", "b"], tmp_path / "x.png")
-    with pytest.raises(ValueError, match="2 classes need as many names, got 1"):
+    with pytest.raises(ValueError, match="2 classes need 2 names, got 1"):
         save_confusion_matrix(torch.eye(2), ["a"], tmp_path / "x.png")

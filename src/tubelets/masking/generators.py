@@ -33,12 +33,12 @@ def _draw(batch_size: int, population: int, chosen: int, generator: torch.Genera
 
 
 def _check(grid: tuple[int, int, int], mask_ratio: float, dims: tuple[int, ...]) -> None:
-    """Refuse a grid that is none, and a ratio that hides everything of the drawn dimensions `dims`."""
+    """Refuse an invalid grid, and a ratio that leaves nothing visible along the drawn dimensions `dims`."""
     if len(grid) != 3 or any(not isinstance(side, int) or side < 1 for side in grid):
         raise ValueError(f"grid must be three positive integers (time, rows, columns), got {grid!r}")
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
-    positions = math.prod([grid[dim] for dim in dims])  # a list: dynamo traces no generator here
+    positions = math.prod([grid[dim] for dim in dims])  # a list: dynamo cannot trace a generator here
     if int(mask_ratio * positions) >= positions:
         raise ValueError(f"mask_ratio {mask_ratio} leaves no visible token among {positions}; choose a smaller ratio")
 

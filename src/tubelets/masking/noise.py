@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# How many standard deviations a colour takes: one low-pass filter, or the difference of two.
+# Standard deviations a colour needs: one low-pass filter, or the difference of two.
 COLORS = {"red": 1, "blue": 1, "green": 2, "purple": 2}
 
 
@@ -22,7 +22,7 @@ def gaussian_response(shape: Sequence[int], sigma: float | Sequence[float]) -> T
         float32 of that shape, in the order of `torch.fft.fftn`; 1 at frequency 0.
 
     Raises:
-        ValueError: if there are not as many deviations as axes, or one is not positive.
+        ValueError: if the number of deviations differs from that of the axes, or one is not positive.
 
     Example:
         >>> gaussian_response((4,), 0.0001).round(decimals=3)
@@ -46,19 +46,19 @@ def color_noise(
     """Filter white noise and standardise it over the grid.
 
     Red keeps low frequencies (large blobs), blue the high ones (fine, spread out), green a band between (mid-sized
-    blobs) and purple everything else.
+    blobs) and purple the rest.
 
     Args:
         white: floating point `(*grid)`, or `(B, *grid)` with `sigma_low` for each axis of the grid.
         color: a name in `COLORS`.
         sigma_low: standard deviation of the (first) Gaussian in grid cells, for all axes or one for each.
-        sigma_high: of the second, wider Gaussian; for green and purple only.
+        sigma_high: of the second, wider Gaussian; green and purple only.
 
     Returns:
         float32 of the same shape, with mean 0 and standard deviation 1 over the grid.
 
     Raises:
-        ValueError: if the colour is unknown, or has another number of deviations.
+        ValueError: if the colour is unknown, or needs another number of deviations.
 
     Example:
         >>> noise = color_noise(torch.randn(8, 14, 14), "green", 0.5, 2.0)
@@ -70,8 +70,8 @@ def color_noise(
     if color not in COLORS:
         raise ValueError(f"color must be one of {', '.join(COLORS)}, got {color!r}")
     if (sigma_high is not None) != (COLORS[color] == 2):
-        needed = "a sigma_high" if COLORS[color] == 2 else "no sigma_high"
-        raise ValueError(f"{color} noise takes {needed}, got {sigma_high!r}")
+        needed = "needs a sigma_high" if COLORS[color] == 2 else "has no sigma_high"
+        raise ValueError(f"{color} noise {needed}, got {sigma_high!r}")
     axes = white.ndim if isinstance(sigma_low, (int, float)) else len(sigma_low)
     dims = tuple(range(white.ndim - axes, white.ndim))
     shape = white.shape[-axes:]
@@ -91,7 +91,7 @@ def threshold_noise(noise: Tensor, num_visible: int) -> Tensor:
 
     Args:
         noise: floating point `(..., L)`.
-        num_visible: values of each row that stay visible, in [0, L]; the first of equal ones.
+        num_visible: values of each row that stay visible, in [0, L]; among equal values the first.
 
     Returns:
         bool `(..., L)`, True = masked.
@@ -109,12 +109,12 @@ def threshold_noise(noise: Tensor, num_visible: int) -> Tensor:
     if not 0 <= num_visible <= length:
         raise ValueError(f"num_visible must lie in [0, {length}], got {num_visible}")
     if 0 < num_visible < length and noise.device.type == "cpu" and noise.dtype == torch.float32:
-        # Finding one value of each row takes a tenth of the time of sorting it.
+        # Partitioning a row costs a tenth of sorting it.
         values = noise.detach().numpy()
         least = np.partition(values, length - num_visible, axis=-1)[..., length - num_visible, None]
         masked = torch.from_numpy(values < least)
         if bool((masked.sum(dim=-1) == length - num_visible).all()):
             return masked
-    # Some values are equal: the order of their places decides.
+    # Ties: the order of the positions decides.
     strongest = noise.argsort(dim=-1, descending=True, stable=True)[..., :num_visible]
     return torch.ones_like(noise, dtype=torch.bool).scatter_(-1, strongest, False)

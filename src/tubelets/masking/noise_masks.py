@@ -1,4 +1,4 @@
-"""Masks from coloured noise with exact counts, drawn for a whole batch at once out of a bank made from a seed."""
+"""Masks from coloured noise with exact counts, drawn for a whole batch at once from a bank made from a seed."""
 
 import dataclasses
 import functools
@@ -20,10 +20,10 @@ CountRule = Literal["masked_floor", "kept_floor"]
 NOISE_TYPES = ("red2d", "blue2d", "green2d", "red3d", "blue3d", "green3d", "regularized_blue")
 """Kinds of noise; those that end in 2d repeat one pattern over time."""
 
-# Where a kind has no deviation of its own (structured_noise_masking.md, section 3.3; choices of this package).
+# Defaults where no deviation is given (structured_noise_masking.md, section 3.3; choices of this package).
 _SIGMA_LOW: dict[str, Sigma] = {"red": 1.5, "blue": 1.0, "green": (0.5, 1.0)}
 _SIGMA_HIGH: dict[str, Sigma] = {"green": (1.5, 3.0)}
-_LEAST_RATIO = 1.5  # of the green band's two deviations
+_LEAST_RATIO = 1.5  # of the two deviations of green noise
 
 
 def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floor") -> int:
@@ -59,20 +59,20 @@ def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floo
 class NoiseMaskGenerator:
     """Masks whose visible tokens are the peaks of coloured noise.
 
-    The bank of noise volumes (or, for `regularized_blue`, of masks) is made from `seed` when first used. A draw takes
+    The bank of noise volumes (or, for `regularized_blue`, of masks) is made from `seed` when first used. A draw is
     a random crop of a random volume, wrapped around its borders and flipped at random; it costs a gather and a sort.
 
     Args:
         kind: a name in `NOISE_TYPES`, or "random" or "tube".
         grid: token grid `(time, rows, columns)`; `(time, frequency)` for `regularized_blue`.
         mask_ratio: share of tokens that is masked, in [0, 1).
-        sigma_low: deviation of the (first) Gaussian in tokens, or (low, high) to draw it anew for each volume. None
-            takes a default for the colour.
+        sigma_low: deviation of the (first) Gaussian in tokens, or (low, high) to draw it for each volume. None is a
+            default for the colour.
         sigma_high: of the second Gaussian of green noise, likewise; at least 1.5 times the first.
-        per_slot: the same number of visible tokens at each time step; False leaves the strongest of the clip visible,
-            as many in all. Patterns that repeat over time have the same number anyway.
+        per_slot: the same number of visible tokens at each time step; False keeps the strongest of the whole clip, the
+            same number in total. Patterns that repeat over time always have the same number.
         count_rule: see `count_visible`.
-        bank_size: volumes, or masks of `regularized_blue`; None takes 16 or 2048.
+        bank_size: volumes, or masks of `regularized_blue`; None is 16 or 2048.
         volume_shape: sides of a volume, at least those of the grid.
         flips: flip crops at random along each axis, time included.
         weights: see `clustering_score`, for `regularized_blue`.
@@ -110,7 +110,7 @@ class NoiseMaskGenerator:
         if len(self.grid) != sides or min(self.grid) < 1:
             raise ValueError(f"grid must be {sides} positive integers for {self.kind}, got {self.grid!r}")
         if self.bank_size is None:
-            # A frozen dataclass is set like this; the field then states what is used.
+            # The field of a frozen dataclass can only be set this way; it then states what is used.
             object.__setattr__(self, "bank_size", 2048 if sides == 2 else 16)
         if not isinstance(self.bank_size, int) or self.bank_size < 1:
             raise ValueError(f"bank_size must be at least 1, got {self.bank_size}")
@@ -122,7 +122,7 @@ class NoiseMaskGenerator:
 
     @property
     def _num_slots(self) -> int:
-        """Time steps that all have the same share of visible tokens."""
+        """Time steps with the same number of visible tokens."""
         return self.grid[0] if len(self.grid) == 3 and self.kind != "random" else 1
 
     @property
@@ -166,10 +166,10 @@ class NoiseMaskGenerator:
         return torch.stack(volumes)
 
     def with_bank(self, bank: Tensor) -> "NoiseMaskGenerator":
-        """The same generator with a bank that was made before.
+        """The same generator with an existing bank.
 
         Args:
-            bank: what `bank` of an equal generator is.
+            bank: the `bank` of an equal generator.
 
         Returns:
             A copy.
@@ -188,7 +188,7 @@ class NoiseMaskGenerator:
                 f"a bank of {self.kind} must be {kind} of shape {shape}, got {bank.dtype} {tuple(bank.shape)}"
             )
         copy = dataclasses.replace(self)
-        # Where `functools.cached_property` would keep it.
+        # `functools.cached_property` reads it from here.
         copy.__dict__["bank"] = bank
         return copy
 
@@ -206,8 +206,8 @@ class NoiseMaskGenerator:
 
         Args:
             batch_size: masks to draw.
-            generator: what is drawn from, on the CPU; None takes torch's global one.
-            device: where the masks go.
+            generator: on the CPU; None is torch's global one.
+            device: device of the masks.
         """
         if self.kind in ("random", "tube"):
             return self._plain(batch_size, generator).to(device)
@@ -235,7 +235,7 @@ class NoiseMaskGenerator:
         item = torch.randint(shape[0], (batch_size,), generator=generator)
         index = item.view(-1, *[1] * len(sides))
         for axis, (side, want) in enumerate(zip(sides, wanted, strict=True)):
-            # A whole mask of a small grid is not shifted: its borders matter.
+            # Masks of `regularized_blue` are whole grids; shifting them would move their borders inside.
             origin = torch.randint(side, (batch_size,), generator=generator)
             places = torch.arange(want).expand(batch_size, -1)
             if self.kind != "regularized_blue":

@@ -1,4 +1,4 @@
-"""Regularised blue-noise masks: visible patches keep apart, and cover rows and columns evenly."""
+"""Regularised blue-noise masks: visible patches keep their distance and cover rows and columns evenly."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _MAX_SWAPS = 2000
 
 
 def _kernel(weights: Sequence[float]) -> Tensor:
-    """Weights of the neighbours on both sides along rows, columns and the two diagonals; the middle counts nothing."""
+    """Weights of the neighbours along rows, columns and the two diagonals; 0 for the cell itself."""
     reach = len(weights)
     kernel = torch.zeros(2 * reach + 1, 2 * reach + 1)
     for distance, weight in enumerate(weights, start=1):
@@ -23,17 +23,17 @@ def _kernel(weights: Sequence[float]) -> Tensor:
 
 
 def clustering_score(visible: Tensor, weights: Sequence[float] = (1.0, 0.5)) -> Tensor:
-    """How many visible cells lie near each cell, weighted by their distance along eight directions.
+    """Number of visible cells near each cell, weighted by their distance along eight directions.
 
     Args:
-        visible: bool or numeric `(B, rows, columns)`, 1 = visible; outside of the grid nothing is.
+        visible: bool or numeric `(B, rows, columns)`, 1 = visible; nothing is visible outside the grid.
         weights: weight of a visible cell at distance 1, 2, ...
 
     Returns:
         float32 `(B, rows, columns)`; the cell itself is not counted.
 
     Raises:
-        ValueError: if the shape does not fit or there is no weight.
+        ValueError: if the shape is wrong or there are no weights.
 
     Example:
         >>> clustering_score(torch.tensor([[[1, 0, 1]]]))
@@ -107,8 +107,8 @@ def regularized_blue_masks(
         grid: rows and columns, e.g. time and frequency.
         num_visible: cells that stay visible in each.
         sigma: standard deviation of the blue-noise filter in cells.
-        weights: as for `clustering_score`; the paper's are unknown, these are a choice of this package.
-        generator: what is drawn from.
+        weights: as for `clustering_score`; ours, the paper's are unknown.
+        generator: source of randomness.
 
     Returns:
         bool `(num_masks, rows, columns)`, True = masked.

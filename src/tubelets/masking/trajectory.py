@@ -1,4 +1,4 @@
-"""Masks that follow moving objects: tokens on their paths are masked harder than the rest (smile.md, section 5)."""
+"""Masks that follow moving objects: tokens on their paths are masked more often (smile.md, section 5)."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ def trajectory_tokens(boxes: Tensor, grid: tuple[int, int, int], patch_size: int
     """Tokens that objects touch.
 
     Boxes of the frames of a time step are united. As in the official code, one more row and column at the bottom and
-    the right count as touched; rotation is not looked at.
+    the right count as touched, and rotation is ignored.
 
     Args:
-        boxes: int64 `(B, N, T, 4)` as `(x1, y1, x2, y2)` in pixels; they may stick out of the frame.
+        boxes: int64 `(B, N, T, 4)` as `(x1, y1, x2, y2)` in pixels; they may extend beyond the frame.
         grid: token grid `(time, rows, columns)`; T must be a multiple of its first side.
         patch_size: pixels of a token's side.
 
@@ -52,12 +52,12 @@ def _between(first: Tensor, last: Tensor, count: int) -> Tensor:
 
 
 def hide_trajectories(tube_mask: Tensor, trajectory: Tensor, visible: Tensor) -> Tensor:
-    """Mask before it is balanced: the tube mask, and everything on the trajectory except what was chosen to be seen.
+    """Mask before balancing: the tube mask off the trajectory, and all trajectory tokens but the chosen ones.
 
     Args:
         tube_mask: bool `(B, tokens)`.
         trajectory: bool `(B, tokens)`.
-        visible: bool `(B, tokens)`, chosen trajectory tokens.
+        visible: bool `(B, tokens)`, trajectory tokens to keep visible.
 
     Returns:
         Bool `(B, tokens)`, True = masked.
@@ -74,13 +74,13 @@ def hide_trajectories(tube_mask: Tensor, trajectory: Tensor, visible: Tensor) ->
 def balance(mask: Tensor, trajectory: Tensor, num_masked: int, generator: torch.Generator) -> Tensor:
     """Mask or unmask random tokens until every clip has the same number of masked ones.
 
-    Tokens off the trajectory are used up first; only if they do not suffice, tokens on it change.
+    Tokens on the trajectory change only if those off the trajectory do not suffice.
 
     Args:
         mask: bool `(B, tokens)`.
         trajectory: bool `(B, tokens)`.
         num_masked: how many tokens to mask in each clip.
-        generator: what is drawn from, on the device of the mask.
+        generator: on the device of the mask.
 
     Returns:
         Bool `(B, tokens)` with `num_masked` True in each row.
@@ -95,12 +95,12 @@ def balance(mask: Tensor, trajectory: Tensor, num_masked: int, generator: torch.
     """
     if not 0 <= num_masked <= mask.shape[1]:
         raise ValueError(f"num_masked must lie between 0 and {mask.shape[1]} tokens, got {num_masked}")
-    # Tokens in the order in which they would be masked: masked ones stay first, and of both kinds those on the
-    # trajectory are kept longest; ties are drawn.
+    # Priority of being masked: masked tokens first; among masked ones those on the trajectory first, among visible
+    # ones last. Noise breaks ties.
     kept = torch.where(trajectory, 3.0, 2.0)
     added = torch.where(trajectory, 0.0, 1.0)
     priority = torch.where(mask, kept, added)
-    # Half of a step at most, so that no rounding lifts a token into the next kind.
+    # Below half a step, so that rounding cannot lift a token into the next class.
     noise = torch.rand(mask.shape, generator=generator, device=mask.device) / 2
     order = (priority + noise).argsort(dim=1, descending=True)
     result = torch.zeros_like(mask)
@@ -116,9 +116,8 @@ class TrajectoryMaskGenerator:
         mask_ratio: share of the positions that the tube mask hides, in [0, 1).
         patch_size: pixels of a token's side.
         visible_ratio: share of the trajectory tokens that stays visible, in [0, 1]; for "tube+traj_mask".
-        kind: "tube+traj_mask" hides trajectory tokens but for a random share; "tube" hides them all except in one
-            random time step, which keeps the tube mask; "tube+picked_frame_visible" shows those of that time step
-            instead.
+        kind: "tube+traj_mask" hides all trajectory tokens except a random share; "tube" hides them except at one
+            random time step, which keeps the tube mask; "tube+picked_frame_visible" shows those of that step instead.
 
     Raises:
         ValueError: if a value is out of range.
@@ -156,7 +155,7 @@ class TrajectoryMaskGenerator:
 
         Args:
             boxes: int64 `(B, N, T, 4)`, see `trajectory_tokens`.
-            generator: what is drawn from, on the device of the boxes.
+            generator: on the device of the boxes.
 
         Returns:
             Bool `(B, time * rows * columns)`, `True` = masked.
@@ -182,6 +181,6 @@ class TrajectoryMaskGenerator:
         """A random share of the trajectory tokens of each clip, rounded down."""
         noise = torch.rand(trajectory.shape, generator=generator, device=trajectory.device)
         ranks = noise.masked_fill(~trajectory, 2.0).argsort(dim=1).argsort(dim=1)
-        # Whole numbers of tokens: in float32 a share such as 0.1 of 10 tokens could come out below 1.
+        # float64: in float32 a share such as 0.1 of 10 tokens could be below 1.
         counts = (self.visible_ratio * trajectory.sum(dim=1, keepdim=True).double()).floor()
         return trajectory & (ranks < counts)

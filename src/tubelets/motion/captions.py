@@ -1,7 +1,7 @@
-"""What a motion looks like in words: descriptors of its phases, and a plain sentence (locomotion.md 2.3 and 6.1).
+"""Describe a motion in words: descriptors of its phases, and a sentence (locomotion.md 2.3 and 6.1).
 
 Descriptors come from the realised boxes and angles, not from what was drawn: a path that the frame's border stopped is
-described as it is seen. Speeds count steps of a timeline of 16, whatever the number of frames.
+described as it appears. Speeds are per step of a timeline of 16, for any number of frames.
 """
 
 import math
@@ -50,7 +50,7 @@ class Phase:
         speed: "slow", "medium" or "fast"; "none" without a direction.
         acceleration: "accelerate", "decelerate" or "none".
         rotation: "clockwise", "anticlockwise" or "none".
-        spins: whether it turns by more than 60 degrees.
+        spins: whether it rotates by more than 60 degrees.
         scale: "growing", "shrinking" or "none".
 
     Example:
@@ -161,14 +161,14 @@ def caption(record: MotionRecord, nouns: Sequence[str] | None = None, generator:
     Args:
         record: the motion.
         nouns: what the objects are called; by default the record's own names, or "patch".
-        generator: draws how phases are joined, and leaves half of the words on acceleration out; without one they are
-            joined with "then" and nothing is left out.
+        generator: draws how phases are joined, and omits half of the words on acceleration; without one they are
+            joined with "then" and nothing is omitted.
 
     Returns:
         One sentence (two if a join makes it so); several objects are joined with "while".
 
     Raises:
-        ValueError: if there is not one noun for each object.
+        ValueError: if the number of nouns is not that of the objects.
 
     Example:
         >>> from tubelets.motion import MotionSettings, sample_motion

@@ -11,7 +11,7 @@ _HUES = 180
 
 @dataclass(frozen=True)
 class ColourChange:
-    """One change for each clip of a batch; float32 `(B,)` each, made of neutral values where nothing changes.
+    """One change for each clip of a batch; float32 `(B,)` each, neutral values where nothing changes.
 
     Attributes:
         brightness: grey levels that are added, 0 for none.
@@ -69,7 +69,7 @@ def sample_colour_change(
         The changes.
 
     Raises:
-        ValueError: if the probability is none.
+        ValueError: if the probability is out of range.
 
     Example:
         >>> change = sample_colour_change(2, torch.Generator().manual_seed(0), probability=0.0)
@@ -94,11 +94,11 @@ def change_colours(frames: Tensor, change: ColourChange) -> Tensor:
         change: one change for each clip.
 
     Returns:
-        Float32 `(B, T, 3, H, W)` from 0 to 255. Where hue or saturation change, colours were rounded to whole numbers
-        on the way, as the 8-bit arithmetic of the official code does.
+        Float32 `(B, T, 3, H, W)` from 0 to 255. Where hue or saturation change, colours are rounded to whole numbers
+        in between, as in the 8-bit arithmetic of the official code.
 
     Raises:
-        ValueError: if frames are no colour clips.
+        ValueError: if frames are not colour clips.
 
     Example:
         >>> frames = torch.full((1, 2, 3, 4, 4), 100, dtype=torch.uint8)
@@ -129,7 +129,7 @@ def recolour(frames: Tensor, change: ColourChange) -> Tensor:
         >>> recolour(frames, change).amax(dim=(1, 2, 3, 4)).tolist()
         [100, 110]
     """
-    for hues in (False, True):  # hues take ten times as long as the rest
+    for hues in (False, True):  # hues cost ten times as much as the rest
         chosen = (change.changes & (change.changes_hues == hues)).nonzero().flatten().to(frames.device)
         if not len(chosen):
             continue
@@ -164,7 +164,7 @@ def change_contrast(frames: Tensor, factor: Tensor) -> Tensor:
 
 
 def change_hue_saturation(frames: Tensor, hue: Tensor, saturation: Tensor) -> Tensor:
-    """Shift hues and scale saturations; clips with neutral values pass unchanged.
+    """Shift hues and scale saturations; clips with neutral values stay unchanged.
 
     Args:
         frames: float32 `(B, T, 3, H, W)` from 0 to 255.

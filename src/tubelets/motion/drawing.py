@@ -1,4 +1,4 @@
-"""Drawing motions: everything random about them, for a whole batch at once."""
+"""Draw motions: everything random about them, for a whole batch at once."""
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def sample_motion(
         num_frames: frames of each, at least 2.
         frame_size: height and width of the frames in pixels, at least 16.
         generator: what is drawn from; its device is that of the result.
-        aspect_ratios: width over height of the objects `(clips, objects)`, for settings that keep them; 1 if not given.
+        aspect_ratios: width over height of the objects `(clips, objects)`, for settings that keep them; default 1.
 
     Returns:
         The motions.
@@ -75,7 +75,7 @@ def sample_motion(
 
 
 class _Draw:
-    """Draws of one batch; tracks over frames come out as `(clips, objects, frames, ...)`."""
+    """Draws of one batch; tracks over frames have the shape `(clips, objects, frames, ...)`."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class _Draw:
         grown = self.sizes_over_time(sizes, keys, modes)
         if settings.path == "smooth":
             centres = self.smooth_centres(sizes)
-            # A smooth path has no phases of its own; thirds of the clip stand in for them.
+            # A smooth path has no phases; thirds of the clip serve as phases.
             thirds = torch.linspace(0, self.num_frames - 1, 4, device=keys.device).round().long()
             keys, modes = thirds.expand(self.clips, 4), torch.zeros_like(keys[:, :1]).expand(self.clips, 3)
         else:
@@ -163,7 +163,7 @@ class _Draw:
         low = 1 + sizes[..., None, :] / 2
         points = low + (self.extent - 2 * low) * self.uniform(*shape, settings.num_points, 2)
         first, last = (round(span * self.scale) for span in settings.path_span)
-        # A span as long as the frame would leave no place for the shift.
+        # A span as long as the frame would leave no room for the shift.
         last = min(last, min(self.frame_size))
         span = min(first, last - 1) + self.integers(max(1, last - first), *shape)
         shift = (self.uniform(*shape, 2) * (self.extent - span[..., None])).floor()
@@ -195,7 +195,7 @@ class _Draw:
         """Float32 `(clips, objects, frames, 2)`; each clip shears along x, along y or along both."""
         settings = self.settings
         tracks = []
-        for _ in range(2):  # the two factors have key frames of their own
+        for _ in range(2):  # each factor has its own key frames
             keys, modes = self.key_frames()
             steps = settings.shear_velocity * gaps(keys)[..., None]
             steps = steps * self.spread(self.clips, keys.shape[1] - 1, settings.num_objects)
@@ -209,7 +209,7 @@ class _Draw:
         settings = self.settings
         low, high = settings.opacity
         per_object = self.clips * settings.num_objects
-        # Each object has key frames of its own here, so objects are treated as clips.
+        # Opacities have key frames for each object, so objects are treated as clips.
         keys = sample_key_frames(per_object, self.num_frames, self.generator, settings.key_frame_probabilities)
         values = low + (high - low) * self.uniform(*keys.shape)
         # Repeated key frames are one frame: it must have one value.

@@ -1,7 +1,7 @@
 """Where a transformed patch lies in the frame, and which point of the patch each pixel of it shows.
 
 Coordinates are pixels, x to the right, y down; integer coordinates are pixel centres. A patch of `width x height` is
-sheared, then turned about its centre onto a canvas just large enough for it; the canvas is centred on the patch's box.
+sheared, then rotated about its centre onto a canvas just large enough for it; the canvas is centred on the patch's box.
 """
 
 from dataclasses import dataclass
@@ -33,9 +33,8 @@ def place(boxes: Tensor, angles: Tensor, shears: Tensor, frame_size: tuple[int, 
         angles: degrees `(...)`, clockwise.
         shears: `(..., 2)` factors, first along x (columns move by x-factor times row), then along y.
         frame_size: height and width of the frame.
-        shift_clipped: what happens to a canvas that sticks out at the top or the left. `False` cuts it at the border;
-            `True` moves it to the border, so that the top-left part of the same size shows (what Tubelet-Contrast's
-            code does).
+        shift_clipped: what happens to a canvas that extends beyond the top or the left border. `False` cuts it there;
+            `True` moves it to the border, so that its top-left part of the same size shows (Tubelet-Contrast's code).
 
     Returns:
         The canvases.
@@ -137,7 +136,7 @@ def _shear_along_x(sizes: Tensor, factor: Tensor) -> Warp:
     width, height = sizes.double().unbind(-1)
     wide = (width + factor.abs() * height).floor()
     one, zero = torch.ones_like(width), torch.zeros_like(width)
-    # A negative factor is a positive one seen in a mirror: the canvas then grows to the other side.
+    # A negative factor mirrors a positive one: the canvas grows to the other side.
     offset = torch.where(factor < 0, width - wide, zero)
     inverse = torch.stack((one, -factor, offset, zero, one, zero), dim=-1).unflatten(-1, (2, 3))
     return Warp(torch.stack((wide, height), dim=-1).long(), inverse)

@@ -1,8 +1,8 @@
 """Key frames, and the values between them (smile.md 4.3, tubelet_contrast.md 5.2).
 
 The key frames of a batch of clips are one tensor: ascending, from 0 to the last frame, and clips with fewer of them
-repeat the last one. The intervals between repeated key frames have length 0, so that whatever grows with the length of
-an interval does not change in them.
+repeat the last one. The intervals between repeated key frames have length 0, so values that change in
+proportion to the length of an interval stay constant in them.
 """
 
 from collections.abc import Sequence

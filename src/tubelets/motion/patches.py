@@ -1,4 +1,4 @@
-"""What is moved: segmented objects, crops of the clip itself or drawn shapes, as patches with an alpha channel."""
+"""Moving patches with an alpha channel: segmented objects, crops of the clip itself or drawn shapes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from tubelets.motion.records import Motion
 class Patches:
     """The patches of a batch of clips, each in the size of its box in its source frame.
 
-    They lie below each other in one image, so that a renderer can read all of them at once, and each has a transparent
-    border of a pixel.
+    They are stacked in one image, so that a renderer can sample all of them at once; each has a transparent border of a
+    pixel.
 
     Attributes:
         atlas: float32 `(4, rows, columns)`: red, green, blue from 0 to 255, and alpha from 0 to 1.
@@ -37,7 +37,7 @@ class Patches:
         """Transparent patches of the sizes `(B, N, 2)`."""
         heights = sizes[..., 1].flatten() + 2
         ends = heights.cumsum(0)
-        # The four values of a pixel lie together in memory, so that a renderer fetches them at once.
+        # The four values of a pixel are adjacent in memory: a sample is one fetch.
         atlas = torch.zeros(int(ends[-1]), int(sizes[..., 0].max()) + 2, 4, device=sizes.device).permute(2, 0, 1)
         return cls(atlas, (ends - heights + 1).view(sizes.shape[:2]), sizes)
 
@@ -96,13 +96,13 @@ def source_boxes(motion: Motion) -> Tensor:
 
 
 def weighted_by_alpha(image: Tensor) -> Tensor:
-    """Multiply the colours of an object by its alpha, which has to be done only once for each object.
+    """Premultiply the colours of an object by its alpha, once for each object.
 
     Args:
         image: uint8 RGBA `(4, rows, columns)`.
 
     Returns:
-        Uint8 of the same shape; the four values of a pixel lie together in memory, which resizing is fastest with.
+        Uint8 of the same shape in channels-last memory, with which resizing is fastest.
 
     Raises:
         ValueError: if the image is not uint8 RGBA.
@@ -122,13 +122,13 @@ def weighted_by_alpha(image: Tensor) -> Tensor:
 def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion, weighted: bool = False) -> Patches:
     """Patches from segmented objects, stretched to their boxes.
 
-    Colours are averaged with their alphas as weights, so that what lies under transparent pixels does not shine
-    through. Bicubic, with smoothing where an object gets smaller.
+    Colours are averaged with their alphas as weights, so that colours under transparent pixels do not bleed in.
+    Bicubic, with antialiasing where an object shrinks.
 
     Args:
         objects: for each clip and object a uint8 RGBA image `(4, rows, columns)`; sizes may differ.
         motion: the motions; gives the sizes.
-        weighted: the images went through `weighted_by_alpha` before.
+        weighted: the images are already premultiplied by `weighted_by_alpha`.
 
     Returns:
         The patches, on the device of the motion.
@@ -153,7 +153,7 @@ def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion, weighted
         for index, image in enumerate(images):
             target = patches.image(clip, index)
             source = (image if weighted else weighted_by_alpha(image)).to(target.device)
-            # Only processors resize whole numbers, several times faster than floats.
+            # CPUs resize uint8 several times faster than floats; CUDA only resizes floats.
             source = source.float() if source.is_cuda else source
             resized = F.interpolate(source[None], target.shape[1:], mode="bicubic", antialias=True)[0]
             resized = resized.to(torch.float32, memory_format=torch.contiguous_format).round_().clamp_(0, 255)
@@ -231,7 +231,7 @@ def alpha_masks(shapes: Tensor, edges: Tensor, sizes: Tensor) -> Tensor:
     """
     y, x, inside = _cells(sizes)
     width, height = sizes[..., 0, None, None], sizes[..., 1, None, None]
-    # The centre is a whole pixel: even sizes are a little lopsided, as in the official code.
+    # The centre is a whole pixel: even sizes are slightly asymmetric, as in the official code.
     dx, dy = (x - (width - 1) // 2).abs() / width, (y - (height - 1) // 2).abs() / height
     kind = shapes[..., None, None]
     distance = torch.where(kind == 0, torch.maximum(dx, dy), torch.where(kind == 1, (dx**2 + dy**2).sqrt(), dx + dy))

@@ -1,4 +1,4 @@
-"""Paths, sizes and boxes of moving patches as functions of what was drawn (smile.md 4.2-4.5, tubelet_contrast.md 5).
+"""Paths, sizes and boxes of moving patches as functions of the draws (smile.md 4.2-4.5, tubelet_contrast.md 5).
 
 Nothing here is random: `tubelets.motion.drawing` draws. Coordinates are pixels, x to the right, y down; frame sizes
 are `(height, width)`, sizes and points `(width, height)` and `(x, y)`, boxes `(x1, y1, x2, y2)`.
@@ -36,7 +36,7 @@ def jittered_sizes(anchors: Tensor, index: Tensor, log_jitter: Tensor, frame_siz
 
     Args:
         anchors: `(A, 2)` candidate sizes.
-        index: int64 `(...)`, which candidate each object takes.
+        index: int64 `(...)`, the candidate of each object.
         log_jitter: `(..., 2)` logarithms of the factors on width and height.
         frame_size: height and width of the frame.
 
@@ -54,7 +54,7 @@ def jittered_sizes(anchors: Tensor, index: Tensor, log_jitter: Tensor, frame_siz
 def smoothing_matrix(num_points: int, sigma: float) -> Tensor:
     """Matrix of a Gaussian filter over a row of points whose ends are mirrored (d c b a | a b c d | d c b a).
 
-    The kernel is cut off at 4 sigma and normalised.
+    The kernel is truncated at 4 sigma and normalised.
 
     Args:
         num_points: length of the row.
@@ -84,7 +84,7 @@ def smooth_paths(
     Args:
         points: `(..., points, 2)` as drawn.
         span: `(...)` extent of each path in pixels, the same in x and y.
-        shift: `(..., 2)` where its smallest x and y come to lie.
+        shift: `(..., 2)` its smallest x and y.
         frame_size: height and width of the frame; paths are kept inside.
         num_frames: how many of the points are taken, evenly spaced.
         sigma: strength of the filter in points.
@@ -103,7 +103,7 @@ def smooth_paths(
     low, high = smooth.amin(dim=-2, keepdim=True), smooth.amax(dim=-2, keepdim=True)
     placed = (smooth - low) / (high - low) * span[..., None, None] + shift[..., None, :]
     inside = torch.minimum(placed.clamp_min(0), _extent(frame_size, placed) - 1)
-    # The last point is set apart: a step of (count - 1) / (frames - 1) need not reach it exactly.
+    # Set the last point explicitly: the steps of (count - 1) / (frames - 1) may miss it by rounding.
     picks = (torch.arange(num_frames, dtype=torch.float64) * ((count - 1) / (num_frames - 1))).round().long()
     picks[-1] = count - 1
     return inside.index_select(-2, picks.to(points.device)).long()
@@ -186,7 +186,7 @@ def centred_boxes(centres: Tensor, sizes: Tensor, clip_to: tuple[int, int] | Non
     Args:
         centres: `(..., 2)`.
         sizes: `(..., 2)`.
-        clip_to: height and width of a frame that boxes are cut at; `None` lets them stick out.
+        clip_to: height and width of a frame to clip boxes to; `None` lets them extend beyond it.
 
     Returns:
         Float64 `(..., 4)`.
@@ -212,11 +212,11 @@ def rounded_boxes(boxes: Tensor) -> Tensor:
 
 
 def with_area(boxes: Tensor, frame_size: tuple[int, int] | None = None) -> Tensor:
-    """Widen boxes that rounding or the frame's border left without a pixel.
+    """Widen boxes that rounding or clipping left without a pixel.
 
     Args:
         boxes: int64 `(..., 4)`.
-        frame_size: height and width of a frame that they have to stay in, if they were cut at it.
+        frame_size: height and width of the frame that they were clipped to, if any.
 
     Returns:
         Int64 `(..., 4)`, each box at least 1 x 1.

@@ -1,4 +1,4 @@
-"""What was sampled: a batch of motions as tensors, and the motion of one clip as a plain record."""
+"""Motions: a batch as tensors, and the motion of one clip as a plain record."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ class MotionRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "MotionRecord":
-        """Read what `to_dict` gave, also after a round trip through JSON.
+        """Read the output of `to_dict`, also after a round trip through JSON.
 
         Args:
             values: the mapping.
@@ -95,7 +95,7 @@ class MotionRecord:
             The record.
 
         Raises:
-            ValueError: if the version is another, a field is missing or unknown, or lengths disagree.
+            ValueError: if the version differs, a field is missing or unknown, or lengths disagree.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if values.get("version") != _VERSION or set(values) != names | {"version"}:
@@ -161,7 +161,7 @@ class Motion:
 
     @classmethod
     def concatenate(cls, motions: Sequence["Motion"]) -> "Motion":
-        """Put batches drawn from the same settings behind each other.
+        """Concatenate batches drawn from the same settings.
 
         Args:
             motions: at least one; they agree in frame size, objects, frames and settings.
@@ -191,7 +191,7 @@ class Motion:
         return dataclasses.replace(motions[0], **joined)
 
     def at(self, frames: Sequence[int]) -> "Motion":
-        """The motion as a model sees it that takes only some of the frames.
+        """The motion over some of the frames.
 
         Args:
             frames: ascending indices; the objects' own frames and the key frames become the nearest of them.
@@ -241,7 +241,7 @@ class Motion:
         records = []
         for clip in range(len(self)):
             keys = self.key_frames[clip].unique_consecutive()
-            # A repeated key frame has an interval without frames, which is no phase.
+            # A repeated key frame bounds an empty interval, which is not a phase.
             real = self.key_frames[clip].diff() > 0
             records.append(
                 MotionRecord(

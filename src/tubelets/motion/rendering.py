@@ -1,4 +1,4 @@
-"""Pasting moving patches into clips: one look-up for each pixel that a patch can touch, and no other work.
+"""Paste moving patches into clips: one look-up for each pixel that a patch can touch.
 
 Resizing, shearing and rotating a patch are affine maps, so each pixel of the frame shows one point of the patch. Rows
 of pixels inside the transformed patches of all clips, frames and objects are collected, sorted by length and sampled in
@@ -32,7 +32,7 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
     Args:
         frames: uint8 `(B, T, 3, H, W)`.
         motion: the motions of the B clips.
-        patches: what moves.
+        patches: the patches that move.
         inplace: write into `frames`, which saves a copy.
 
     Returns:
@@ -52,7 +52,7 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
     """
     height, width = check_frames(frames, motion)
     if inplace and not frames.is_contiguous():
-        raise ValueError("frames to write into must be contiguous; call .contiguous() on them, or leave inplace out")
+        raise ValueError("frames to write into must be contiguous; call .contiguous() on them, or omit inplace")
     result = frames if inplace else frames.clone(memory_format=torch.contiguous_format)
     clips, objects, length, _ = motion.boxes.shape
     images = torch.arange(clips * length, device=frames.device).view(clips, 1, length) * 3
@@ -65,14 +65,14 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
         under = torch.stack([colours.gather(0, places) for colours in planes]).view(torch.uint8).float()
         # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
         under.addcmul_(values[:3].round_().sub_(under), values[3])
-        # Floats become bytes twice as fast by way of larger whole numbers.
+        # Converting floats to bytes through int32 is twice as fast.
         for colours, blended in zip(planes, under.int().to(torch.uint8).view(words.dtype), strict=True):
             colours.scatter_(0, places, blended)
     return result
 
 
 def object_masks(motion: Motion, patches: Patches) -> Tensor:
-    """Where the objects are: exact masks from a motion, without any frame.
+    """Exact masks of the objects of a motion, without any frame.
 
     Args:
         motion: the motions.
@@ -100,9 +100,9 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
 
 
 def _words(images: Tensor) -> Tensor:
-    """All pixels of contiguous uint8 images `(..., W)` in one row, as many at once as divide W and fit into an integer.
+    """Contiguous uint8 images `(..., W)` as one row of integers of 8, 4, 2 or 1 pixels, whichever divides W.
 
-    Reading and writing several neighbours at a time is what makes pasting fast: pixels come from all over the memory.
+    Access is scattered over the memory, so reading and writing several neighbours at once is what makes pasting fast.
     """
     for dtype in (torch.int64, torch.int32, torch.int16):
         if images.shape[-1] % dtype.itemsize == 0 and images.storage_offset() % dtype.itemsize == 0:
@@ -113,15 +113,9 @@ def _words(images: Tensor) -> Tensor:
 def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Sample all pixels that patches can touch, in the order of pasting.
 
-    Args:
-        motion: the motions.
-        patches: the patches, on the same device.
-        targets: int64 `(B, N, T)`, the number of the plane in a result into which each object goes in each frame.
-        word: pixels that are written at once, a divisor of the width.
-
-    Yields:
-        Int64 `(words,)` places in the flat result, counted in words, none twice in a block; and float32
-        `(4, words * word)` red, green, blue (0 to 255) and alpha (0 to 1; 0 where a word sticks out of a patch).
+    `targets` `(B, N, T)` is the index of the plane of the result for each object and frame, `word` the pixels of an
+    integer, see `_words`. Yields int64 `(words,)` places in the flat result, none twice in a block, and float32
+    `(4, words * word)` red, green, blue (0 to 255) and alpha (0 to 1; 0 where a word extends beyond a patch).
     """
     clips, objects, _, _ = motion.boxes.shape
     if tuple(patches.sizes.shape[:2]) != (clips, objects):
@@ -129,7 +123,7 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Ite
             f"there must be patches for {clips} clips of {objects} objects, got {tuple(patches.sizes.shape[:2])}"
         )
     order, bounds = paste_order(motion.boxes), patches.bounds()
-    # The four values of a pixel lie together, so that a sample fetches them at once.
+    # The four values of a pixel are adjacent in memory: a sample is one fetch.
     atlas = patches.atlas[None].contiguous(memory_format=torch.channels_last)
     for rank in range(objects):
         yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank], word).sampled(atlas)
@@ -137,7 +131,7 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Ite
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of words that show something of a patch, the longest first; R over all clips and frames.
+    """Rows of words that show part of a patch, the longest first; R over all clips and frames.
 
     Attributes:
         start: float32 `(2, R)` point of the atlas that the first pixel shows, from -1 to 1 over the whole atlas.
@@ -173,18 +167,18 @@ class _Rows:
         box, y = (length > 0).nonzero(as_tuple=True)
         begin, length = begin[box, y], length[box, y]
 
-        # Whole words, which begin at a multiple of their length in the frame.
+        # Words begin at a multiple of their length in the frame.
         column, row = origins.index_select(0, box).unbind(1)
         lead = (column + begin) & (word - 1)
         words = (lead + length + word - 1) // word
         # Row i of the triangle has ones from column i on.
         triangle = torch.ones(word + 1, word, device=lead.device).triu()
         place_of = (targets[chosen].view(-1).index_select(0, box) * height + row + y) * width + column + begin - lead
-        # One row of a table for each box is read several times faster than its entries one by one.
+        # Gathering one row of a table for each box is several times faster than gathering its entries.
         step, down, base = _atlas_maps(inverse, patches, chosen).flatten(0, 1).index_select(0, box).unbind(1)
         start = base + down * y[:, None] + step * (begin - lead)[:, None]
 
-        # Rows of the same length stay in the order in which they lie in memory.
+        # A stable sort keeps rows of equal length in memory order.
         order = words.argsort(descending=True, stable=True)
         return cls(
             start=start.float().index_select(0, order).t().contiguous(),
@@ -211,7 +205,7 @@ class _Rows:
                 points = grid[:, part.start * word : part.stop * word].view(2, -1, length * word)
                 torch.mul(self.step[:, rows, None], column, out=points).add_(self.start[:, rows, None])
             values = F.grid_sample(atlas, grid.t()[None, None], align_corners=False)[0, :, 0]
-            # Of 255 steps, so that what is opaque stays so in spite of rounded positions.
+            # Rounded to 255 steps, so that opaque pixels stay opaque despite rounded positions.
             values[3].mul_(255).round_().div_(255)
             for rows, part, length in pieces:
                 alphas = values[3].view(-1, word)[part].view(-1, length, word)
@@ -243,11 +237,11 @@ class _Rows:
 def _placed(motion: Motion, patches: Patches, chosen: tuple[Tensor, Tensor]) -> tuple[Placement, Tensor]:
     """Canvases of one patch of each clip in each frame, and float64 `(B, T, 2, 3)`, their pixels to points of patches.
 
-    The inverse maps of a placement lead to a patch in the size of its box; these lead to the patch as it is stored.
+    The inverse maps of a placement refer to a patch in the size of its box; these refer to the patch as stored.
     """
     boxes = motion.boxes[chosen]
     placed = place(boxes, motion.angles[chosen], motion.shears[chosen], motion.frame_size, motion.shift_clipped)
-    # Areas of pixels onto areas of pixels, so that borders fall onto borders.
+    # Pixel areas map onto pixel areas, so that borders coincide.
     ratio = patches.sizes[chosen][:, None] / (boxes[..., 2:] - boxes[..., :2]).double()
     inverse = placed.inverse * ratio[..., None]
     inverse[..., 2] += 0.5 * ratio - 0.5
@@ -255,15 +249,9 @@ def _placed(motion: Motion, patches: Patches, chosen: tuple[Tensor, Tensor]) -> 
 
 
 def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]) -> Tensor:
-    """Maps from pixels of canvases to points of the atlas, which run from -1 to 1 as grid_sample counts them.
+    """Maps from canvas pixels to points of the atlas in grid_sample's coordinates, from -1 to 1.
 
-    Args:
-        inverse: float64 `(B, T, 2, 3)`, pixel `(X, Y, 1)` of a canvas to point `(x, y)` of its patch.
-        patches: the patches.
-        chosen: which patch each clip takes, indices of clips and objects.
-
-    Returns:
-        Float64 `(B, T, 3, 2)`: what one pixel to the right, one pixel down and the first pixel contribute.
+    Float64 `(B, T, 3, 2)`: the contributions of one pixel to the right, one pixel down, and the first pixel.
     """
     sides = torch.tensor([patches.atlas.shape[2], patches.atlas.shape[1]], device=inverse.device)
     maps = inverse.mT.contiguous()
@@ -275,23 +263,16 @@ def _atlas_maps(inverse: Tensor, patches: Patches, chosen: tuple[Tensor, Tensor]
 
 
 def _spans(inverse: Tensor, bounds: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """First column and number of columns, for each row of a canvas, that can show something of a patch.
+    """First column and number of columns, for each row of a canvas, that can show part of a patch.
 
-    A pixel shows the points that are less than 1 away along x and along y, so x + y and x - y are less than 2 away.
-
-    Args:
-        inverse: float64 `(P, 2, 3)`, pixel `(X, Y, 1)` of a canvas to point `(x, y)` of its patch.
-        bounds: float64 `(P, 4, 2)`, see `Patches.bounds`.
-        first: int64 `(P, 2)` first column and row of each canvas to look at.
-        last: int64 `(P, 2)` the column and row after the last ones.
-
-    Returns:
-        Int64 `(P, most rows)` each; the number may be negative.
+    A pixel shows points less than 1 away along x and along y, so x + y and x - y are less than 2 away. `first` and
+    `last` `(P, 2)` limit the columns and rows, the last ones excluded. Int64 `(P, most rows)` each; the number may be
+    negative.
     """
     corners = torch.tensor([[1, 0, 1, 1], [0, 1, 1, -1]], device=inverse.device, dtype=inverse.dtype)
     reach = corners.abs().sum(dim=0)
     slope, lean, base = (inverse.mT @ corners).unbind(1)
-    # A row along which a coordinate hardly changes meets that limit far away, with the right sign.
+    # Along a row where a coordinate is almost constant, the limit is far away with the right sign.
     slope = torch.where(slope.abs() < 1e-9, 1e-9, slope)
     one, other = (bounds[..., 0] - reach - base) / slope, (bounds[..., 1] + reach - base) / slope
     y = torch.arange(max(1, int(last[:, 1].max())), device=inverse.device)

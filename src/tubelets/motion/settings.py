@@ -24,11 +24,11 @@ class MotionSettings:
         scales: square roots of the areas that first boxes are drawn from.
         ratios: their ratios of width to height.
         scale_jitter: width and height are multiplied by exp(U(-jitter, jitter)).
-        long_side: when given, the longer side is uniform between these shares of the frame's shorter side instead,
-            and objects keep their own ratio.
+        long_side: if given, the longer side is uniform between these shares of the frame's shorter side instead, and
+            objects keep their own ratio.
         key_frame_probabilities: of 0, 1, 2 ... inner key frames.
         mode_probabilities: of uniform, accelerated and decelerated intervals.
-        shared_key_frames: position, size and angle change at the same key frames, which makes phases one can tell.
+        shared_key_frames: position, size and angle change at the same key frames, so that phases are visible.
         num_points: random points of a smooth path.
         smoothness: standard deviation of its filter, in points.
         path_span: extent of a smooth path in pixels, at least the first and less than the second.
@@ -44,7 +44,7 @@ class MotionSettings:
         draw_probability: that an object is drawn in a frame; it always is in the first one and in its own.
         soft_edge_probability: that a patch cut from the clip has a soft edge.
         alpha_shape_probabilities: of the outlines in `ALPHA_SHAPES` for patches cut from the clip.
-        clip_boxes: boxes end at the frame's border, so that patches are squeezed there; else they stick out.
+        clip_boxes: clip boxes to the frame, which squeezes patches at the border; otherwise they extend beyond it.
         shift_clipped: see `tubelets.motion.geometry.place`.
 
     Raises:
@@ -113,12 +113,12 @@ class MotionSettings:
 
     @classmethod
     def smile(cls, **changes: Any) -> "MotionSettings":
-        """SMILE: segmented objects on smooth paths that turn and change size (smile.md, section 4)."""
+        """SMILE: segmented objects that follow smooth paths, rotate and change size (smile.md, section 4)."""
         return dataclasses.replace(cls(), **changes)
 
     @classmethod
     def tubelet_contrast(cls, **changes: Any) -> "MotionSettings":
-        """Tubelet-Contrast: patches of the clip itself on smooth paths that turn (tubelet_contrast.md, section 5).
+        """Tubelet-Contrast: patches of the clip that follow smooth paths and rotate (tubelet_contrast.md, section 5).
 
         Its linear motion is `path="piecewise", location_velocity=10.0`; its shear `rotation_velocity=0.0,
         shear_velocity=0.066`; its scale transformation `size_velocity=0.025`.
@@ -130,7 +130,7 @@ class MotionSettings:
 
     @classmethod
     def locomotion(cls, **changes: Any) -> "MotionSettings":
-        """LocoMotion: one object whose motion has phases that a caption can tell (locomotion.md, section 2.2)."""
+        """LocoMotion: one object whose motion has phases that a caption can describe (locomotion.md, section 2.2)."""
         preset = cls(
             num_objects=1,
             path="piecewise",
@@ -148,7 +148,7 @@ class MotionSettings:
         """Settings from a mapping, for example one that was JSON.
 
         Args:
-            values: fields and their values; lists stand for tuples.
+            values: fields and their values; lists become tuples.
 
         Returns:
             The settings.

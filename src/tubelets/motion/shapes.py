@@ -1,4 +1,4 @@
-"""Objects without any file: coloured shapes with smooth edges."""
+"""Objects without files: coloured shapes with smooth edges."""
 
 import math
 
@@ -41,8 +41,8 @@ def draw_shapes(shapes: list[str], colours: list[str], size: int = 128) -> Tenso
     unknown = sorted(set(shapes) - set(SHAPES)) + sorted(set(colours) - set(COLOURS))
     if unknown or len(shapes) != len(colours) or size < 8:
         raise ValueError(
-            f"shapes must be among {', '.join(SHAPES)}, each with a colour among {', '.join(COLOURS)}, and size at "
-            f"least 8; got {shapes} and {colours} at {size}"
+            f"got shapes {shapes}, colours {colours} and size {size}; shapes must be among {', '.join(SHAPES)}, each "
+            f"with a colour among {', '.join(COLOURS)}, and size at least 8"
         )
     unit = (torch.arange(size) + 0.5) * (2 / size) - 1
     y, x = torch.meshgrid(unit, unit, indexing="ij")

@@ -1,4 +1,4 @@
-"""Pictures for people: training curves, masks, prototype assignments, scores, confusion matrices, synthetic motion."""
+"""Figures: training curves, masks, prototype assignments, scores, confusion matrices, synthetic motion."""
 
 from tubelets.visualization.confusion import save_confusion_matrix
 from tubelets.visualization.evaluation import save_curves, save_scores

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from tubelets.visualization.figures import finish_figure, import_pyplot
 
-# Beyond that many classes their names would not be readable.
+# With more classes their names would not be readable.
 MAX_NAMED_CLASSES = 60
 
 
 def save_confusion_matrix(matrix: Tensor, class_names: Sequence[str], path: str | Path, title: str = "") -> Path:
-    """Draw which share of each class is taken for which class.
+    """Draw which share of each class is predicted as which class.
 
     Args:
         matrix: `(C, C)` counts, rows true classes and columns predicted ones; rows without a video stay empty.
@@ -24,13 +24,13 @@ def save_confusion_matrix(matrix: Tensor, class_names: Sequence[str], path: str 
         The path.
 
     Raises:
-        ValueError: if the matrix is not square or the names are not as many.
+        ValueError: if the matrix is not square or the number of names differs.
         ImportError: if matplotlib is not installed.
     """
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
-        raise ValueError(f"a confusion matrix is square, got shape {tuple(matrix.shape)}")
+        raise ValueError(f"a confusion matrix must be square, got shape {tuple(matrix.shape)}")
     if len(class_names) != len(matrix):
-        raise ValueError(f"{len(matrix)} classes need as many names, got {len(class_names)}")
+        raise ValueError(f"{len(matrix)} classes need {len(matrix)} names, got {len(class_names)}")
     pyplot = import_pyplot()
     counts = matrix.double()
     shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)

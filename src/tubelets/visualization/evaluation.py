@@ -1,4 +1,4 @@
-"""Pictures of what evaluations found."""
+"""Figures of evaluation results."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from tubelets.visualization.figures import finish_figure, import_pyplot
 def save_scores(
     scores: Mapping[str, Mapping[str, float | tuple[float, float]]], chance: float, path: str | Path, title: str = ""
 ) -> Path:
-    """Draw groups of bars, one group a measure and one colour a model, with a line at chance.
+    """Draw bars grouped by measure, one colour a model, with a line at chance.
 
     Args:
         scores: by model, then by measure: a fraction, or its mean and deviation (drawn as an error bar).
-        chance: what guessing reaches, a fraction.
+        chance: accuracy of guessing, a fraction.
         path: PNG file to write.
         title: heading.
 
@@ -25,7 +25,7 @@ def save_scores(
     """
     measures: list[str] = list(dict.fromkeys(name for values in scores.values() for name in values))
     if not measures:
-        raise ValueError("there is no score to draw")
+        raise ValueError("there is no score to draw; give at least one model with one measure")
     pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(max(6.0, 1.3 * len(measures) + 2), 3.6))
     width = 0.8 / len(scores)
@@ -54,7 +54,7 @@ def save_curves(
     labels: tuple[str, str],
     title: str = "",
 ) -> Path:
-    """Draw several lines into one picture; on a logarithmic scale where they span more than a factor of ten.
+    """Draw several lines into one figure, on a logarithmic scale if they span more than a factor of ten.
 
     Args:
         curves: by name, one or more lines of points (x, y), such as one for each seed; lines of a name share a colour.
@@ -70,7 +70,7 @@ def save_curves(
     """
     heights = [y for lines in curves.values() for points in lines for _, y in points]
     if not heights:
-        raise ValueError("there is no curve to draw")
+        raise ValueError("there is no curve to draw; give at least one line with one point")
     pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(7, 3.6))
     for number, (name, lines) in enumerate(curves.items()):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Names in a training log that are no result of the model.
+# Names in a training log that are not results of the model.
 BOOKKEEPING = ("step", "epoch", "learning_rate", "clips_per_second", "skipped_videos")
 
 
@@ -32,7 +32,7 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
     """Draw every number of a training log over the steps.
 
     Args:
-        lines: lines of the log, as `tubelets.training.run_log.read_log` gives them.
+        lines: lines of the log, from `tubelets.training.run_log.read_log`.
         path: PNG file to write.
         title: heading.
 
@@ -64,7 +64,7 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
 def save_masks(
     clip: Tensor, masks: Mapping[str, Tensor], grid: tuple[int, int, int], path: str | Path, title: str = ""
 ) -> Path:
-    """Draw what is left of a clip under several masks, one row a mask.
+    """Draw the visible part of a clip under several masks, one row a mask.
 
     Args:
         clip: uint8 `(frames, 3, height, width)`.
@@ -135,10 +135,10 @@ def _upsample(values: Tensor, frames: Tensor) -> Tensor:
 
 
 def save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
-    """Draw rows of frames below each other.
+    """Draw rows of frames.
 
     Args:
-        strips: names to uint8 `(frames, 3, height, width)`; all have as many frames.
+        strips: names to uint8 `(frames, 3, height, width)`, all with the same number of frames.
         path: PNG file to write.
         title: heading.
 
@@ -151,7 +151,7 @@ def save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str = "")
     """
     if len({len(strip) for strip in strips.values()}) != 1:
         lengths = {name: len(strip) for name, strip in strips.items()}
-        raise ValueError(f"rows must have equally many frames, and there must be one, got {lengths}")
+        raise ValueError(f"there must be at least one row, and all must have the same number of frames, got {lengths}")
     pyplot = import_pyplot()
     count = len(next(iter(strips.values())))
     figure, axes = pyplot.subplots(len(strips), count, figsize=(1.6 * count, 1.75 * len(strips)), squeeze=False)
@@ -164,11 +164,11 @@ def save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str = "")
 
 
 def finish_figure(figure: Any, path: str | Path, title: str) -> Path:
-    """Give a figure its heading, write it and free its memory.
+    """Set the heading of a figure, write it and free its memory.
 
     Args:
         figure: a figure of matplotlib.
-        path: PNG file to write; its folder is made.
+        path: PNG file to write; its folder is created.
         title: heading.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What masks of video and sound look like: over a spectrogram, their spectra, and how alike their time steps are."""
+"""Figures of masks of video and sound: over a spectrogram, their spectra, their correlation over time."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from tubelets.visualization.figures import finish_figure, import_pyplot
 
-_LONGEST_LAG = 16  # of a sound's many time steps, that is drawn
+_LONGEST_LAG = 16  # sounds have many time steps; longer lags are not drawn
 
 
 def spatial_spectrum(masks: Tensor) -> Tensor:
-    """Mean power of masks over frequency, the mean of each time step taken away.
+    """Mean power of masks over frequency, without the mean of each time step.
 
     Args:
         masks: bool `(B, time, rows, columns)`.
 
     Returns:
-        Float32 `(rows, columns)`, zero frequency in the middle; white noise of the same count gives 1 everywhere else.
+        Float32 `(rows, columns)`, zero frequency in the middle; for white noise 1 everywhere else.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -34,7 +34,7 @@ def spatial_spectrum(masks: Tensor) -> Tensor:
 
 
 def temporal_correlation(masks: Tensor) -> Tensor:
-    """Correlation of a mask with itself some time steps later, at the same places.
+    """Autocorrelation of masks over time.
 
     Args:
         masks: bool `(B, time, rows, columns)`.
@@ -78,7 +78,7 @@ def save_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, title: s
 
 
 def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
-    """The same for masks of spectrograms: time runs to the right, frequency upwards.
+    """The figure of `save_mask_statistics` for masks of spectrograms: time to the right, frequency upwards.
 
     Args:
         masks: names to bool `(B, time, bands)`, True = masked; a few hundred draws give smooth pictures.
@@ -94,7 +94,7 @@ def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, ti
     figure, columns = _statistics_figure(masks, 5.0)
     for (example, spectrum, alike), drawn in zip(columns, masks.values(), strict=True):
         example.imshow(drawn[0].T.float(), cmap="gray_r", vmin=0, vmax=1, origin="lower", aspect="auto")
-        # Both axes reach from -1/2 to 1/2 cycles a patch, however many patches there are.
+        # Both axes span -1/2 to 1/2 cycles a patch, for any number of patches.
         power = spatial_spectrum(drawn[:, None]).T
         spectrum.imshow(power, cmap="magma", vmin=0, origin="lower", aspect="auto")
         _plot_correlation(alike, temporal_correlation(drawn[..., None])[: _LONGEST_LAG + 1])
@@ -102,7 +102,7 @@ def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, ti
 
 
 def save_sound_masks(spectrogram: Tensor, masks: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
-    """Draw what is left of a spectrogram under several masks, one row a mask, beneath the whole.
+    """Draw a spectrogram and its visible part under several masks, one row a mask.
 
     Args:
         spectrogram: float `(frames, bands)`; time is drawn to the right, frequency upwards.
@@ -130,7 +130,7 @@ def save_sound_masks(spectrogram: Tensor, masks: Mapping[str, Tensor], path: str
 
 
 def _hide(spectrogram: Tensor, mask: Tensor) -> Tensor:
-    """A spectrogram `(frames, bands)` without numbers where the mask `(time, bands)` of its patches is True."""
+    """A spectrogram `(frames, bands)` with NaN where the mask `(time, bands)` of its patches is True."""
     (frames, bands), (time, rows) = spectrogram.shape, mask.shape
     if frames % time or bands % rows:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Pictures of synthetic motion: boxes and paths, what a mask leaves of a clip, animations."""
+"""Figures of synthetic motion: boxes and paths, masked clips, animations."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-# Of the first, second ... object; further ones begin again.
+# Of the first, second ... object; they repeat for further ones.
 BOX_COLOURS = ((255, 220, 0), (0, 220, 255), (255, 80, 200), (120, 255, 60))
 MASK_GREY = 40
 _GAP, _HEADING = 4, 14
@@ -19,15 +19,15 @@ def draw_boxes(frames: Tensor, boxes: Tensor, line: int = 2) -> Tensor:
 
     Args:
         frames: uint8 `(T, 3, H, W)`.
-        boxes: int64 `(N, T, 4)` as `(x1, y1, x2, y2)` in pixels, the last column and row not included; they may stick
-            out of the frame.
+        boxes: int64 `(N, T, 4)` as `(x1, y1, x2, y2)` in pixels, the last column and row excluded; they may extend
+            beyond the frame.
         line: thickness in pixels.
 
     Returns:
-        Uint8 `(T, 3, H, W)`; the frames themselves stay as they are.
+        Uint8 `(T, 3, H, W)`; the input is not changed.
 
     Raises:
-        ValueError: if there is not a box for each frame.
+        ValueError: if the number of boxes differs from that of the frames.
 
     Example:
         >>> black = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
@@ -63,7 +63,7 @@ def hide_tokens(frames: Tensor, mask: Tensor, grid: tuple[int, int, int]) -> Ten
         Uint8 `(T, 3, H, W)`.
 
     Raises:
-        ValueError: if frames, mask and grid do not fit together.
+        ValueError: if frames, mask and grid disagree.
 
     Example:
         >>> white = torch.full((2, 3, 4, 4), 255, dtype=torch.uint8)
@@ -85,11 +85,11 @@ def hide_tokens(frames: Tensor, mask: Tensor, grid: tuple[int, int, int]) -> Ten
 
 
 def save_gif(panels: Mapping[str, Tensor], path: str | Path, frames_per_second: float = 8.0) -> Path:
-    """Write an animation of clips side by side, each under its name.
+    """Write an animation of clips side by side, with their names.
 
     Args:
         panels: names to uint8 `(T, 3, H, W)`, all of one shape.
-        path: GIF file to write; its folder is made.
+        path: GIF file to write; its folder is created.
         frames_per_second: speed, above 0 and up to 50.
 
     Returns:
