@@ -1,9 +1,9 @@
-"""Time drawing masks of coloured noise against the usual loop over clips, and beside a training step.
+"""Time masks of coloured noise against a loop over clips, and against a training step.
 
-Ours draws the masks of a batch at once, or, as the collators do for reproducible clips, one for each clip's own seed.
-The loop crops and flips a volume of the same bank with NumPy for each clip and ranks it by sorting twice, as masks are
-usually made of noise. Rounds alternate between them, so that a busy machine disturbs them alike; times are medians. The
-share of a training step is that of the collator's draws in an optimiser step of VideoMAE under green noise.
+Ours draws the masks of a batch at once or, as the collators do for reproducibility, one from each clip's own seed. The
+loop is the usual implementation: crop and flip a volume of the same bank with NumPy for each clip, rank it by sorting
+twice. Rounds alternate, so that a busy machine affects both equally; times are medians. The share of a training step is
+that of the collator's draws in an optimiser step of VideoMAE under green noise.
 
 Examples:
   python scripts/benchmark_masks.py
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tubelets import StructuredNoiseVideoConfig, StructuredNoiseVideoForPreTraining
+from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
 from tubelets.masking import NoiseMaskGenerator
 
 CASES = {
@@ -69,19 +69,19 @@ def draw_for_each_clip(generator: NoiseMaskGenerator, clips: int, seed: int) -> 
 
 
 def milliseconds(function: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """Duration of a call."""
     start = time.perf_counter()
     function()
     return 1000 * (time.perf_counter() - start)
 
 
 def measure_drawing(generator: NoiseMaskGenerator, clips: int, rounds: int) -> dict[str, float]:
-    """Medians of drawing a batch each way, in milliseconds, and how much longer the loop takes than either of ours.
+    """Medians of drawing a batch each way, in milliseconds, and the ratios of the loop to ours.
 
     Args:
-        generator: what draws; its bank is made before.
+        generator: the mask generator; its bank is made before.
         clips: masks of a batch.
-        rounds: how many count; one more warms up.
+        rounds: timed rounds, after one warm-up.
     """
     bank = generator.bank.numpy()
     visible = (generator.grid[0] * generator.grid[1] * generator.grid[2] - generator.num_masked) // generator.grid[0]
@@ -109,11 +109,11 @@ def measure_step(size: str, clips: int, rounds: int) -> dict[str, float]:
     Args:
         size: key of `SIZES`.
         clips: clips of the step.
-        rounds: how many count; one more warms up.
+        rounds: timed rounds, after one warm-up.
     """
     torch.manual_seed(0)
-    config = StructuredNoiseVideoConfig(**SIZES[size])
-    model = StructuredNoiseVideoForPreTraining(config).train()
+    config = TubeletsVideoMAEConfig(**SIZES[size], mask_type="green3d")
+    model = TubeletsVideoMAEForPreTraining(config).train()
     optimizer = torch.optim.AdamW(model.parameters())
     generator = config.build_mask_generator()
     _ = generator.bank
@@ -145,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=15, help="batches of each (default: 15)")
     parser.add_argument("--size", choices=sorted(SIZES), default="small", help="ViT of the step (default: small)")
     parser.add_argument("--step-clips", type=int, default=4, help="clips of the step (default: 4)")
-    parser.add_argument("--steps", type=int, default=3, help="steps that count (default: 3)")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps (default: 3)")
     parser.add_argument("--threads", type=int, default=1, help="processor cores (default: 1)")
     parser.add_argument("--json", type=Path, help="also write the numbers into this file")
     options = parser.parse_args(arguments)
@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, found in results.items():
         print(
             f"{name}: {options.batch_size} masks in {found['batch']:.1f} ms at once, {found['each clip']:.1f} ms one "
-            f"by one; the loop takes {found['loop']:.1f} ms, {found['ratio, batch']:.1f} x and "
+            f"by one; loop {found['loop']:.1f} ms, {found['ratio, batch']:.1f} x and "
             f"{found['ratio, each clip']:.1f} x as long"
         )
     step = measure_step(options.size, options.step_clips, options.steps)

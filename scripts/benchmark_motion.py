@@ -1,9 +1,9 @@
-"""Time the motion engine against a plain per-frame version with Pillow.
+"""Time the motion engine against frame-by-frame pasting with Pillow.
 
 Two settings: SMILE's (two objects on one clip of 16 frames of 224 x 224 pixels) and Tubelet-Contrast's (two patches on
 both of two clips of 112 x 112). Ours draws motions, prepares patches and pastes them for a batch at once, in place; the
-Pillow version gets the same motions and resizes, rotates and pastes each object in each frame. Rounds alternate between
-both, so that a busy machine disturbs them alike; times are medians in milliseconds a clip.
+Pillow version resizes, rotates and pastes each object of the same motions in each frame. Rounds alternate, so that a
+busy machine affects both equally; times are medians in milliseconds a clip.
 
 Examples:
   python scripts/benchmark_motion.py
@@ -38,14 +38,14 @@ NUM_FRAMES = 16
 
 
 def draw_objects(objects: ObjectSet, motion: Motion, generator: torch.Generator) -> list[list[Tensor]]:
-    """Objects for every place of a motion, as an object set keeps them in memory."""
+    """An object for every patch of a motion, premultiplied."""
     clips, count = motion.source_frames.shape
     picks = torch.randint(len(objects), (clips, count), generator=generator).tolist()
     return [[objects.weighted(pick) for pick in row] for row in picks]
 
 
 def paste_with_pillow(frames: Tensor, motion: Motion, patches: Sequence[Sequence[Image.Image]]) -> Tensor:
-    """What is usually written by hand: a loop over clips, frames and objects.
+    """The usual implementation: a loop over clips, frames and objects.
 
     Args:
         frames: uint8 `(B, T, 3, H, W)`.
@@ -91,7 +91,7 @@ def timed(function: Callable[[], object], clips: int) -> float:
 
 
 def smile_round(objects: ObjectSet, clips: int, seed: int) -> dict[str, Callable[[], object]]:
-    """Two objects on each clip of 224 x 224 pixels: what is timed, by name."""
+    """Two objects on each clip of 224 x 224 pixels: the timed parts by name."""
     settings, generator = MotionSettings.smile(), torch.Generator().manual_seed(seed)
     frames = torch.randint(256, (clips, NUM_FRAMES, 3, 224, 224), generator=generator, dtype=torch.uint8)
     motion = sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator)
@@ -107,7 +107,7 @@ def smile_round(objects: ObjectSet, clips: int, seed: int) -> dict[str, Callable
 
 
 def tubelet_round(clips: int, seed: int) -> dict[str, Callable[[], object]]:
-    """Two patches of the first on both of two clips of 112 x 112 pixels: what is timed, by name, for a pair."""
+    """Two patches of the first clip on both of two clips of 112 x 112 pixels: the timed parts by name, for a pair."""
     settings, generator = MotionSettings.tubelet_contrast(), torch.Generator().manual_seed(seed)
     shape = (2, clips, NUM_FRAMES, 3, 112, 112)
     pair = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -126,9 +126,9 @@ def measure(make: Callable[[int], dict[str, Callable[[], object]]], clips: int, 
     """Time the parts of several rounds.
 
     Args:
-        make: gives the parts of a round for its number.
+        make: function from the number of a round to its parts.
         clips: clips of a round.
-        rounds: how many count; one more warms up.
+        rounds: timed rounds, after one warm-up.
 
     Returns:
         Medians in milliseconds a clip, our sum, and the ratio of the pasting.
@@ -171,9 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, numbers in results.items():
         parts = ", ".join(f"{part} {value:.2f}" for part, value in numbers.items() if not part.startswith("ratio"))
         print(f"{name} (ms a clip): {parts}")
-        print(
-            f"  Pillow takes {numbers['ratio']:.1f} x as long ({numbers['ratio low']:.1f}-{numbers['ratio high']:.1f})"
-        )
+        print(f"  Pillow: {numbers['ratio']:.1f} x as long ({numbers['ratio low']:.1f}-{numbers['ratio high']:.1f})")
     if options.json is not None:
         settings = {"batch_size": clips, "threads": options.threads, "rounds": rounds}
         options.json.write_text(json.dumps({**settings, "results": results}, indent=2) + "\n", encoding="utf-8")

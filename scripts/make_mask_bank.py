@@ -1,7 +1,7 @@
-"""Make a bank of coloured noise, from which masks are cut, and publish it if asked.
+"""Make a bank of coloured noise, from which masks are cropped, and optionally publish it.
 
-A bank takes seconds to make and tens of megabytes to keep. A run that names it (`--model.config.mask_bank`) need not
-make its own, and two runs that name the same one draw from the same noise.
+A bank takes seconds to make and tens of megabytes to store. Runs that name it (`--model.config.mask_bank`) do not make
+their own, and draw from the same noise.
 
 Examples:
   python scripts/make_mask_bank.py green3d banks/green3d
@@ -27,14 +27,14 @@ tags: [tubelets, masked-video-modelling]
 
 # A bank of {kind} noise
 
-Masks for masked video or audio modelling are cut out of it by
+Masks for masked video or audio modelling are cropped from it by
 `tubelets.models.common.mask_banks.load_mask_bank("{repository}", grid, mask_ratio)`.
 Made by `scripts/make_mask_bank.py` with seed {seed}: {bank_size} patterns.
 """
 
 
 def push(file: Path, generator: NoiseMaskGenerator, repository: str, private: bool) -> str:
-    """Send the bank and its card to a data set of the Hub in one commit; the address."""
+    """Upload the bank and its card to a data set of the Hub in one commit; return its address."""
     card = CARD.format(kind=generator.kind, repository=repository, seed=generator.seed, bank_size=generator.bank_size)
     (file.parent / "README.md").write_text(card, encoding="utf-8")
     api = HfApi()
@@ -55,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bank-size", type=int, help="patterns or volumes")
     parser.add_argument("--volume-shape", type=int, nargs=3, default=[32, 128, 128], help="for video noise")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--push-to", metavar="OWNER/NAME", help="also send it to this data set of the Hub")
-    parser.add_argument("--private", action="store_true", help="the data set is created as a private one")
+    parser.add_argument("--push-to", metavar="OWNER/NAME", help="also upload it to this data set of the Hub")
+    parser.add_argument("--private", action="store_true", help="create the data set as private")
     options = parser.parse_args(arguments)
     try:
         generator = NoiseMaskGenerator(

@@ -1,8 +1,8 @@
-"""Draw every kind of mask: over real frames and a real spectrogram, with its spectrum and its correlation over time.
+"""Draw every kind of mask over real frames and a real spectrogram, with its spectrum and its correlation over time.
 
-OUTPUT gets `masks.png` (what is left of a clip under each mask), `statistics.png` (a mask, the mean spectrum of many,
-and how alike their time steps are), and the same of a spectrogram, `sound_masks.png` and `sound_statistics.png`.
-Without files the package's own footage and recordings are used; the sound is that of the video, if one is given.
+Writes to OUTPUT `masks.png` (the visible part of a clip under each mask), `statistics.png` (a mask, the mean spectrum
+of many, and their correlation over time), and for a spectrogram `sound_masks.png` and `sound_statistics.png`.
+Without files, the package's own footage and recordings are used; with a video, its sound.
 
 Examples:
   python scripts/visualize_masks.py runs/masks
@@ -34,7 +34,7 @@ NUM_FRAMES, SIZE, PATCH = 16, 224, 16
 GRID = (NUM_FRAMES // 2, SIZE // PATCH, SIZE // PATCH)
 SAMPLING_RATE = 16000
 SOUND_KINDS = ("random", "red2d", "blue2d", "green2d", "regularized_blue")
-# Spectrogram frames, 10 ms each: what the audio models take of long recordings and of single words.
+# Spectrogram frames, 10 ms each: the lengths of the audio models for long recordings and for single words.
 LONGEST, SHORTEST = 1024, 128
 
 
@@ -48,10 +48,10 @@ def read_frames(video: Path | None, stride: int) -> torch.Tensor:
 
 
 def read_sound(audio: Path | None, video: Path | None) -> torch.Tensor | None:
-    """The sound of a file, else of the video, else recordings of the package one after the other.
+    """The sound of a file, or of the video, or else recordings of the package one after the other.
 
     Returns:
-        float32 `(samples,)` at 16 kHz; None for a video whose sound cannot be read, which is said on stderr.
+        float32 `(samples,)` at 16 kHz; None, with a message on stderr, for a video whose sound cannot be read.
     """
     if audio is not None:
         return decode_audio(audio, SAMPLING_RATE)
@@ -61,7 +61,7 @@ def read_sound(audio: Path | None, video: Path | None) -> torch.Tensor | None:
     try:
         return decode_audio(video, SAMPLING_RATE)
     except BadAudioError as error:
-        print(f"visualize_masks: no masks of sound are drawn: {error}; name a file with --audio", file=sys.stderr)
+        print(f"visualize_masks: skipped masks of sound: {error}; name a sound file with --audio", file=sys.stderr)
         return None
 
 
@@ -82,13 +82,13 @@ def draw_video(frames: torch.Tensor, options: argparse.Namespace) -> list[Path]:
 
 
 def draw_sound(waveform: torch.Tensor, options: argparse.Namespace) -> list[Path]:
-    """Write the pictures of masks of sound, over as much of it as the audio models take."""
+    """Write the pictures of masks of sound, over the length of the audio models."""
     hops, patch = int(len(waveform) / SAMPLING_RATE / HOP_SECONDS), StructuredNoiseAudioConfig().patch_size
     sizes: dict[str, Any] = {
         "sampling_rate": SAMPLING_RATE,
         "max_length": min(max(hops // patch * patch, SHORTEST), LONGEST),
         "mask_ratio": options.audio_mask_ratio,
-        "decoder_type": "plain",  # which takes grids of any length
+        "decoder_type": "plain",  # works on grids of any length
     }
     generators: dict[str, MaskGenerator] = {}
     for kind in options.audio_kinds:

@@ -1,7 +1,7 @@
-"""Show synthetic motion: what is pasted, its boxes and paths, and the masks that follow them.
+"""Show synthetic motion: moving objects, their boxes and paths, and the masks that follow them.
 
-For each clip, a GIF and a PNG with the clip, the moving objects, their boxes and what a trajectory-guided mask leaves;
-`motions.json` keeps the motion records, from which a clip can be drawn again, and a caption for each.
+For each clip, a GIF and a PNG with the clip, the moving objects, their boxes and the visible part under a trajectory
+mask; `motions.json` keeps the motion records and a caption for each.
 
 Examples:
   python scripts/visualize_motion.py --out runs/motion
@@ -62,7 +62,7 @@ def read_frames(options: argparse.Namespace, generator: torch.Generator) -> Tens
 def make_patches(
     frames: Tensor, motion: Motion, objects: ObjectSet | None, generator: torch.Generator
 ) -> tuple[Patches, list[list[str]]]:
-    """What moves, and what it is called: objects of a set, or without one patches of the clips themselves."""
+    """The moving patches and their names: objects of a set or, without one, patches of the clips themselves."""
     clips, count = motion.source_frames.shape
     if objects is None:
         return crop_patches(frames, motion), [["patch"] * count] * clips
@@ -79,7 +79,7 @@ def panels_of(
         "clip": frames,
         "with motion": moved,
         "boxes and paths": draw_boxes(moved, boxes),
-        "what a trajectory mask leaves": draw_boxes(hide_tokens(moved, mask, grid), boxes, line=1),
+        "under a trajectory mask": draw_boxes(hide_tokens(moved, mask, grid), boxes, line=1),
     }
 
 
@@ -97,7 +97,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-frames", type=int, default=16, help="frames of a clip (default: 16)")
     parser.add_argument("--stride", type=int, default=4, help="distance of frames in the video (default: 4)")
     parser.add_argument("--size", type=int, default=224, help="side of the frames in pixels (default: 224)")
-    parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default: 0)")
     options = parser.parse_args(arguments)
     if options.clips < 1 or options.num_frames % TUBELET_SIZE or options.size % PATCH_SIZE:
         parser.error(

@@ -65,7 +65,7 @@ def check_severe_layout(case: Case, tensors: Tensors) -> None:
         model.classifier.bias.copy_(fill("fc.bias", shape[:1], case["salt"]))
         video = frames_first(tensors["clip"])
         if find_layout({name.removeprefix("module."): value for name, value in checkpoint.items()}) == "sequential":
-            # The original takes blue first, ours red.
+            # The original expects blue first, ours red.
             video = video.flip(2)
         encoded = model.eval().backbone(video, output_hidden_states=True)
         logits = model(video).logits

@@ -45,4 +45,4 @@ def build_mask_generator(
     try:
         return MASK_TYPES[mask_type](grid, mask_ratio, **options)
     except TypeError as error:
-        raise ValueError(f"mask_type={mask_type!r} has no such options as {options}: {error}") from error
+        raise ValueError(f"mask_type={mask_type!r} does not accept the options {options}: {error}") from error

@@ -99,7 +99,7 @@ def phases(record: MotionRecord, index: int = 0) -> list[Phase]:
         The phases, at least one.
 
     Raises:
-        IndexError: if there is no such object.
+        IndexError: if the index is out of range.
 
     Example:
         >>> from tubelets.motion import MotionSettings, sample_motion
