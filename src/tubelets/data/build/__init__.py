@@ -1,1 +1,1 @@
-"""Building shards from files; nothing that reads shards imports this."""
+"""Builds shards from files: checked, re-encoded where asked, resumable."""
