@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from finetuning import DEMO, final_metrics, make_class_folders, run, words
 from huggingface_hub import ModelCard, RepoUrl
 
-from tubelets.hub.finetuning_card import render_finetuning_card
+from tubelets import SigmaConfig
+from tubelets.hub.cards import render_finetuning_card
 from tubelets.training.checkpointing import CheckpointError
 from tubelets.training.finetuning import classification_loss, find_checkpoint
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
@@ -105,6 +106,6 @@ def test_the_last_push_has_the_measured_card(videos: Path, tmp_path: Path, monke
 
 def test_a_card_without_a_test_claims_nothing(tmp_path: Path) -> None:
     arguments = run_arguments(*parse_finetuning_arguments(words(tmp_path, tmp_path, DEMO)))
-    text = render_finetuning_card("tiny", arguments, {"steps": 8}, {}, {"torch": "2"}, 8, 3, "sigma")
+    text = render_finetuning_card("tiny", arguments, {"steps": 8}, {}, {"torch": "2"}, SigmaConfig(num_labels=3))
     assert "No test has been run." in text
     assert ModelCard(text).data.eval_results is None
