@@ -55,7 +55,7 @@ def test_a_card_without_a_test_claims_nothing() -> None:
     assert "| learning rate of the head | 0.1 |" in text
     assert "| clips per step | 8 |" in text
     assert "AutoModelForAudioClassification" in text
-    assert "video" not in text.lower()
+    assert "video" not in text.partition("## Citation")[0].lower()
 
 
 def test_measured_numbers_are_rounded_and_the_primary_metric_comes_first() -> None:

@@ -20,7 +20,7 @@ from tubelets.models.common.inputs import model_inputs
 CONFIGS: dict[str, Any] = {
     "video": lambda: tubelets.SigmaConfig(image_size=32, patch_size=16, num_frames=4),
     "feature map": lambda: tubelets.ResNet3DConfig(image_size=32, num_frames=4),
-    "audio": lambda: tubelets.StructuredNoiseAudioConfig(max_length=32, num_mel_bins=32),
+    "audio": lambda: tubelets.StructuredNoiseAudioConfig(max_length=32, num_mel_bins=32, patch_size=8),
     "both": lambda: tubelets.StructuredNoiseAudioVideoConfig(max_length=32, num_mel_bins=32, image_size=32),
     "frames alone": lambda: tubelets.StructuredNoiseAudioVideoConfig(modality="video", image_size=32),
 }

@@ -158,10 +158,14 @@ def _require_onnx() -> None:
 
 
 def _output_names(model: PreTrainedModel) -> tuple[str, ...]:
-    """The outputs to export, by the Auto class that a model's type registers its class with."""
-    entry = MODELS.get(model.config.model_type)
-    registered = {} if entry is None else entry.models
-    names = {auto for auto, reference in registered.items() if reference.endswith(f":{type(model).__name__}")}
+    """The outputs to export, by the Auto classes that a model's class is registered with."""
+    # A classifier's inner encoder may be of a class that another model type registers.
+    names = {
+        auto
+        for entry in MODELS.values()
+        for auto, reference in entry.models.items()
+        if reference.endswith(f":{type(model).__name__}")
+    }
     if any(name.endswith("Classification") for name in names):
         return OUTPUTS["classifier"]
     if "AutoModel" in names:
