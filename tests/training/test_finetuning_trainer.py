@@ -99,7 +99,7 @@ def test_the_last_push_has_the_measured_card(videos: Path, tmp_path: Path, monke
     assert "training_args.bin" not in last["names"]
     assert "secret" not in (tmp_path / "run.yaml").read_text()
     card = ModelCard(last["card"])
-    (result,) = card.data.eval_results
+    result = card.data.eval_results[0]
     assert result.metric_value == pytest.approx(final_metrics(tmp_path)["test_top_1"], abs=1e-4)
     assert 'from_pretrained("someone/sigma-tiny")' in last["card"]
 
