@@ -9,17 +9,18 @@ from tubelets.hub.descriptions import encoder_rows, input_rows, modalities_of, o
 from tubelets.hub.media import usage_snippet
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
 from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
-from tubelets.models.common.auto import MODELS, AutoEntry
+from tubelets.models.common.auto import MODELS
 
 
-def _checkpoints_of(entry: AutoEntry) -> list[PublishedCheckpoint]:
+def _checkpoints_of(model_type: str) -> list[PublishedCheckpoint]:
+    entry = MODELS[model_type]
     return [] if entry.published is None else entry.load(entry.published)
 
 
 @cache
 def author_checkpoints() -> dict[str, PublishedCheckpoint]:
     """The authors' checkpoints of all methods by name, from which `hub_configs/` and `model_cards/` are generated."""
-    return {checkpoint.name: checkpoint for entry in MODELS.values() for checkpoint in _checkpoints_of(entry)}
+    return {checkpoint.name: checkpoint for model_type in MODELS for checkpoint in _checkpoints_of(model_type)}
 
 
 def render_author_card(checkpoint: PublishedCheckpoint) -> str:
@@ -162,7 +163,7 @@ def citation_of(model_type: str) -> str:
     if entry.paper is not None:
         paper: Paper = entry.load(entry.paper)
         return paper.reference
-    checkpoints = _checkpoints_of(entry)
+    checkpoints = _checkpoints_of(model_type)
     return checkpoints[0].paper.reference if checkpoints else "See the method's README in the package."
 
 
@@ -182,5 +183,5 @@ def objective_of(model_type: str) -> list[str]:
     entry = MODELS.get(model_type)
     if entry is None or "AutoModelForPreTraining" not in entry.models:
         return []
-    checkpoints = _checkpoints_of(entry)
+    checkpoints = _checkpoints_of(model_type)
     return [checkpoints[0].objective if checkpoints else "self-supervised-learning"]

@@ -164,7 +164,7 @@ def _output_names(model: PreTrainedModel) -> tuple[str, ...]:
         auto
         for entry in MODELS.values()
         for auto, reference in entry.models.items()
-        if reference.endswith(f":{type(model).__name__}")
+        if str(reference).endswith(f":{type(model).__name__}") or reference is type(model)
     }
     if any(name.endswith("Classification") for name in names):
         return OUTPUTS["classifier"]
