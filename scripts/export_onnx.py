@@ -1,6 +1,6 @@
-"""Export a classifier or an encoder of this package as an ONNX file that is compared with torch before it is kept.
+"""Export a classifier or an encoder of this package as an ONNX file, checked against torch before it is kept.
 
-Needs `pip install 'tubelets[onnx]'`. By default the file takes raw uint8 frames (batch, frames, 3, height, width) of
+Needs `pip install 'tubelets[onnx]'`. By default the file accepts raw uint8 frames (batch, frames, 3, height, width) of
 the model's size and normalises them itself.
 
 Examples:
@@ -12,34 +12,38 @@ import argparse
 import json
 import sys
 
-from transformers import AutoConfig, AutoModel, AutoModelForVideoClassification
+import transformers
+from transformers import AutoConfig
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
-from tubelets.hub.onnx_export import OnnxExportError, export_onnx
+from tubelets.hub.card_tasks import task_of
+from tubelets.hub.onnx_export import OLDEST_OPSET, OnnxExportError, export_onnx
 from tubelets.models.common.safe_loading import load_auto
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub id")
     parser.add_argument("output", help="the .onnx file to write")
     parser.add_argument("--revision", default="main", help="branch, tag or commit of a checkpoint on the Hub")
-    parser.add_argument("--features", action="store_true", help="export the encoder, also of a classifier")
-    parser.add_argument("--input", choices=["uint8", "float32"], default="uint8", help="raw or normalised frames")
-    parser.add_argument("--opset", type=int, default=18, help="version of the ONNX operators")
+    parser.add_argument("--features", action="store_true", help="export the encoder of a classifier")
+    parser.add_argument(
+        "--input", choices=["uint8", "float32"], default="uint8", help="raw (uint8) or normalised (float32) frames"
+    )
+    parser.add_argument("--opset", type=int, default=OLDEST_OPSET, help="version of the ONNX operators")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative difference from torch")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Export what the command line names; return its exit code."""
+    """Run the command line; return the exit code."""
     options = parse_arguments(arguments)
     try:
         config = load_auto(AutoConfig, options.checkpoint, revision=options.revision)
-        classifier = str((config.architectures or [""])[0]).endswith("ForVideoClassification")
-        auto = AutoModelForVideoClassification if classifier and not options.features else AutoModel
-        model = load_auto(auto, options.checkpoint, revision=options.revision, dtype="float32")
+        task = None if options.features else task_of(config)
+        auto_class = getattr(transformers, "AutoModel" if task is None else task.auto_class)
+        model = load_auto(auto_class, options.checkpoint, revision=options.revision, dtype="float32")
         report = export_onnx(model, options.output, options.input, options.opset, options.tolerance)
     except (ImportError, OnnxExportError, OSError, ValueError) as error:
         print(f"export_onnx: {error}", file=sys.stderr)

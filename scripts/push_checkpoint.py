@@ -1,17 +1,17 @@
 """Publish a finished run on the Hub: weights, configuration, processor, recipe, log, metrics and a complete card.
 
-The folder is built and tried out here first and then sent in one commit: a broken connection leaves the repository as
-it was. The access token is the one of `hf auth login` or the variable HF_TOKEN.
+The folder is built and checked locally, then sent in one commit: a broken connection leaves the repository unchanged.
+The access token is that of `hf auth login` or of the variable HF_TOKEN.
 
 Examples:
   python scripts/push_checkpoint.py runs/k400 user/sigma-k400 --license cc-by-nc-4.0 --dataset kinetics400
   python scripts/push_checkpoint.py runs/ucf user/sigma-ucf --license cc-by-4.0 --results severe.json --tag v1
   python scripts/push_checkpoint.py runs/ucf user/sigma-ucf --license cc-by-4.0 --dry-run --output to_publish
 
-A file of --results is a list of objects such as
+A --results file is a list of objects like
   {"dataset": "ucf101", "split": "test", "metric": "accuracy", "metric_name": "top-1 accuracy", "value": 0.91,
    "protocol": "5 clips x 3 crops", "source": "https://arxiv.org/abs/..."}
-of which dataset, metric and value are needed; without a source the number counts as measured by this run.
+dataset, metric and value are required; a number without a source counts as measured by this run.
 """
 
 import argparse
@@ -20,14 +20,14 @@ import tempfile
 from pathlib import Path
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
+from tubelets.hub.cards import CardDetails
 from tubelets.hub.finished_runs import PublishingError, RunFolder
-from tubelets.hub.publication_card import CardDetails
 from tubelets.hub.publishing import Publication, build_publication, publish
 from tubelets.hub.results import ResultsError, read_results
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="output folder of a training script, or the folder of a model")
     parser.add_argument("repository", help="Hub id, user/name")
@@ -35,11 +35,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     card = parser.add_argument_group("card")
     card.add_argument("--results", type=Path, nargs="+", default=[], help="JSON files of evaluation results")
     card.add_argument("--dataset", dest="datasets", nargs="+", default=[], help="training data, ids on the Hub")
-    card.add_argument("--data", help="what the training data are, in a sentence or two")
+    card.add_argument("--data", help="the training data in a sentence or two")
     card.add_argument("--base-model", help="Hub id of the model that training started from")
     card.add_argument("--hardware", help="what it was trained on, e.g. '8 x A100, 31 hours'")
-    card.add_argument("--limits", help="what the model cannot do, in a sentence or two")
-    card.add_argument("--class-names", type=Path, help="file with one class name a line, if the model has none")
+    card.add_argument("--limits", help="known limits of the model, in a sentence or two")
+    card.add_argument(
+        "--class-names", type=Path, help="file with one class name per line, if the model does not have them"
+    )
     hub = parser.add_argument_group("Hub")
     hub.add_argument("--private", action="store_true", default=None, help="make a new repository private")
     hub.add_argument("--revision", help="branch to commit to, created if needed")
@@ -47,13 +49,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     hub.add_argument("--tag", help="tag the commit, e.g. v1.0")
     hub.add_argument("--message", help="commit message")
     parser.add_argument("--max-shard-size", default="5GB", help="larger weights are split into files of this size")
-    parser.add_argument("--dry-run", action="store_true", help="build and check the folder, send nothing")
+    parser.add_argument("--dry-run", action="store_true", help="build and check the folder without sending it")
     parser.add_argument("--output", type=Path, help="keep the published folder here")
     return parser.parse_args(arguments)
 
 
 def build(options: argparse.Namespace, folder: Path) -> Publication:
-    """Build what the command line describes."""
+    """Build the publication that the command line describes."""
     details = CardDetails(
         license=options.license,
         datasets=options.datasets,

@@ -30,8 +30,8 @@ import tubelets  # noqa: F401  (registers the package's models with the Auto cla
 from tubelets.data.sources.shards import VideoSource
 from tubelets.evaluation.metrics import average_precision, confusion_matrix, per_class_accuracy
 from tubelets.evaluation.views import VideoScores, score_batches
-from tubelets.hub.audio_cards import audio_card, classifier_auto_class
-from tubelets.hub.finetuning_card import render_finetuning_card
+from tubelets.hub.card_tasks import classification_task
+from tubelets.hub.cards import render_finetuning_card
 from tubelets.info import package_versions
 from tubelets.training.classifiers import audio_processor, build_classifier
 from tubelets.training.finetuning import ClassificationTrainer, StopOnSignal, find_checkpoint
@@ -105,11 +105,11 @@ def main() -> None:
         processing_class=processor,
         callbacks=[stop],
     )
-    card_parts = audio_card(model.config, args.hub_model_id or output_dir.name, classifier_auto_class(model.config))
     arguments = run_arguments(model_args, data_args, args)
     if trainer.is_world_process_zero():
         output_dir.mkdir(parents=True, exist_ok=True)
-        content = {"task": card_parts.pipeline_tag, "arguments": arguments, "versions": package_versions()}
+        task = classification_task(model.config).name
+        content = {"task": task, "arguments": arguments, "versions": package_versions()}
         (output_dir / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     summary: dict[str, float] = {}
     if batches is not None:
@@ -173,10 +173,7 @@ def main() -> None:
         summary,
         test_metrics,
         package_versions(),
-        None,
-        len(class_names),
-        model.config.model_type,
-        card_parts,
+        model.config,
     )
     if args.push_to_hub:
         trainer.push_to_hub(text=card)

@@ -28,7 +28,7 @@ import tubelets  # noqa: F401  (registers the package's models with the Auto cla
 from tubelets.data.sources.shards import VideoSource
 from tubelets.evaluation.metrics import confusion_matrix, per_class_accuracy
 from tubelets.evaluation.views import VideoScores, score_videos
-from tubelets.hub.finetuning_card import render_finetuning_card
+from tubelets.hub.cards import render_finetuning_card
 from tubelets.info import package_versions
 from tubelets.training.classifiers import build_classifier, classification_processor, clip_shape
 from tubelets.training.finetuning import ClassificationTrainer, StopOnSignal, find_checkpoint
@@ -172,9 +172,7 @@ def main() -> None:
         summary,
         test_metrics,
         package_versions(),
-        shape.num_frames,
-        len(class_names),
-        model.config.model_type,
+        model.config,
     )
     if args.push_to_hub:
         trainer.push_to_hub(text=card)

@@ -1,4 +1,4 @@
-"""Publishing of networks that hear: the folder is complete, its card says the right snippet, metric and task."""
+"""Publish audio and audio-visual models: the folder is complete; snippet, metric and task of its card are right."""
 
 import json
 import re
@@ -8,16 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 import yaml
 from huggingface_hub import metadata_load
 from scipy.io import wavfile
 
 import tubelets
-from tubelets.hub.audio_cards import audio_card, classifier_auto_class
-from tubelets.hub.finetuning_card import protocol_of, render_finetuning_card
+from tubelets.hub.cards import CardDetails
 from tubelets.hub.finished_runs import PublishingError, RunFolder
-from tubelets.hub.publication_card import CardDetails
 from tubelets.hub.publishing import build_publication
 from tubelets.models.common.auto import inference_processor
 from videos import make_video
@@ -83,7 +80,7 @@ def test_an_audio_classifier_becomes_a_complete_folder(tmp_path: Path, monkeypat
     (result,) = metadata["model-index"][0]["results"]
     assert result["task"]["type"] == "audio-classification"
     assert (result["metrics"][0]["type"], result["metrics"][0]["value"]) == ("mean_average_precision", 0.471)
-    for text in ("An audio classifier with 3 classes", "training/run_audio_classification.py",
+    for text in ("An audio classifier with 3 classes", "all arguments are in `run.yaml`",
                  "| tester/sounds, eval, one clip from the middle | mean average precision | 0.471 |"):  # fmt: skip
         assert text in publication.card, text
     assert "video" not in publication.card
@@ -127,38 +124,5 @@ def test_a_feature_extractor_of_another_size_is_found_out(tmp_path: Path) -> Non
     save(tmp_path / "run", "StructuredNoiseAudioForAudioClassification", AUDIO, **LABELS)
     file = tmp_path / "run" / "preprocessor_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "max_length": 48}))
-    with pytest.raises(PublishingError, match="does not take what its processor makes"):
+    with pytest.raises(PublishingError, match="does not accept the output of its processor"):
         build_publication(RunFolder.find(tmp_path / "run"), tmp_path / "out", "tester/x", DETAILS)
-
-
-def test_the_card_of_a_stock_transformer() -> None:
-    config = transformers.ASTConfig(num_labels=3)
-    card = audio_card(config, "me/ast", classifier_auto_class(config))
-    assert card.pipeline_tag == "audio-classification"
-    assert "16000 Hz" in card.settings["sound"]
-    assert "AutoModelForAudioClassification" in card.use
-    assert classifier_auto_class(tubelets.SigmaConfig()) == "AutoModelForVideoClassification"
-
-
-def test_a_card_without_a_test_claims_nothing() -> None:
-    config = tubelets.StructuredNoiseAudioConfig(num_labels=3)
-    data = {"dataset_name": None, "validation_split": "validation", "test_split": None, "test_clips": 1}
-    training = {"videos_per_step": 8, "learning_rate": 1e-3, "head_factor": 100, "layer_decay": 0.75}
-    arguments = {
-        "model": {"model_name_or_path": None, "freeze_backbone": False},
-        "data": {**data, "stride": 1},
-        "training": {**training, "bf16": True, "fp16": False, "seed": 0},
-    }
-    card = audio_card(config, "ears", "AutoModelForAudioClassification")
-    text = render_finetuning_card(
-        "ears", arguments, {"steps": 8}, {}, {"torch": "2"}, None, 3, "structured_noise_audio", card
-    )
-    assert "No test has been run." in text
-    assert "model-index" not in text
-    assert "| learning rate of the head | 0.1 |" in text
-    assert "| sounds a step | 8 |" in text
-
-
-def test_protocols_in_words() -> None:
-    assert protocol_of({"test_clips": 5, "test_crops": 3}) == "5 clips x 3 crops"
-    assert protocol_of({"test_clips": 10}) == "10 clips"

@@ -170,7 +170,7 @@ def test_a_second_publication_removes_old_shards_and_takes_no_tag_twice(
         [*words, "--create-pr"],
     )
     assert [each["code"] for each in (first, refused, branch, proposed)] == [0, 2, 0, 0]
-    assert "has a tag 'v1' already" in refused["err"]
+    assert "already has a tag 'v1'" in refused["err"]
     repo = server.repos["models", "tester/sigma"]
     assert len(repo.commits) == 4
     assert {name for name in repo.files("next") if name.endswith(".safetensors")} == {"model.safetensors"}

@@ -1,4 +1,4 @@
-"""The folder that is published: complete, tried out, and nothing in it that does not belong to the public."""
+"""The folder that is published is complete and checked, and holds nothing private."""
 
 import json
 import re
@@ -12,8 +12,8 @@ import yaml
 from huggingface_hub import metadata_load
 from runs import NAMES, ROOT, finetuning_run, pretraining_run, save_model
 
+from tubelets.hub.cards import CardDetails
 from tubelets.hub.finished_runs import PublishingError, RunFolder, without_private_values
-from tubelets.hub.publication_card import CardDetails
 from tubelets.hub.publishing import build_publication, publish, verify_publication
 from tubelets.hub.results import EvaluationResult, ResultsError, read_results, results_table
 from videos import make_video
@@ -143,7 +143,7 @@ DAMAGE = {
         lambda folder: (folder / "video_preprocessor_config.json").write_text(
             (folder / "video_preprocessor_config.json").read_text().replace('"height": 32', '"height": 48')
         ),
-        "does not take what its processor makes",
+        "does not accept the output of its processor",
     ),
 }
 
@@ -182,7 +182,7 @@ def test_an_unfinished_run_and_a_used_folder_are_refused(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "no JSON"),
+        ("{", "not valid JSON"),
         ('{"dataset": "a"}', "list of results, got dict"),
         ('["a"]', "entry 0 must be an object"),
         ('[{"dataset": "a", "metric": "b"}]', r"lacks \['value'\]"),

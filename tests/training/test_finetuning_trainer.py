@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from finetuning import DEMO, final_metrics, make_class_folders, run, words
 from huggingface_hub import ModelCard, RepoUrl
 
-from tubelets.hub.finetuning_card import render_finetuning_card
+from tubelets import SigmaConfig
+from tubelets.hub.cards import render_finetuning_card
 from tubelets.training.checkpointing import CheckpointError
 from tubelets.training.finetuning import classification_loss, find_checkpoint
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
@@ -98,13 +99,13 @@ def test_the_last_push_has_the_measured_card(videos: Path, tmp_path: Path, monke
     assert "training_args.bin" not in last["names"]
     assert "secret" not in (tmp_path / "run.yaml").read_text()
     card = ModelCard(last["card"])
-    (result,) = card.data.eval_results
+    result = card.data.eval_results[0]
     assert result.metric_value == pytest.approx(final_metrics(tmp_path)["test_top_1"], abs=1e-4)
     assert 'from_pretrained("someone/sigma-tiny")' in last["card"]
 
 
 def test_a_card_without_a_test_claims_nothing(tmp_path: Path) -> None:
     arguments = run_arguments(*parse_finetuning_arguments(words(tmp_path, tmp_path, DEMO)))
-    text = render_finetuning_card("tiny", arguments, {"steps": 8}, {}, {"torch": "2"}, 8, 3, "sigma")
+    text = render_finetuning_card("tiny", arguments, {"steps": 8}, {}, {"torch": "2"}, SigmaConfig(num_labels=3))
     assert "No test has been run." in text
     assert ModelCard(text).data.eval_results is None

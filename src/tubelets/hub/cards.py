@@ -1,255 +1,276 @@
-"""Model cards from one template: for the checkpoints that can be published, and for runs of our own."""
+"""Cards of our own runs: the one that a run writes, and the complete one of a published checkpoint.
 
-from collections.abc import Mapping
-from importlib import resources
+What a card says about inputs comes from the configuration's input specs (`tubelets.hub.media`,
+`tubelets.hub.descriptions`), what it says about a task from the task (`tubelets.hub.card_tasks`).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCardData
+from transformers import PreTrainedConfig
 
-from tubelets.hub.audio_cards import AudioCard, audio_card, hears
-from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
+from tubelets.hub.author_cards import citation_of, objective_of
+from tubelets.hub.card_tasks import CardTask, classification_task, task_of
+from tubelets.hub.descriptions import (
+    adjective,
+    encoder_rows,
+    input_rows,
+    modalities_of,
+    outputs_of,
+    transfer_limit,
+    with_article,
+)
+from tubelets.hub.finished_runs import EXTRA_FILES, RunFolder, RunRecord
+from tubelets.hub.media import usage_snippet
+from tubelets.hub.results import EvaluationResult, measured_results, results_table
+from tubelets.hub.template import ENCODER_TAG, CardSections, render
+from tubelets.info import package_versions
 from tubelets.models.common.auto import MODELS
 
-
-def _render(data: ModelCardData, **fields: Any) -> str:
-    template = resources.files("tubelets.hub") / "templates" / "model_card.md"
-    # The card's own snippets are plain text; only our values are filled in.
-    card = ModelCard.from_template(data, template_str=template.read_text(encoding="utf-8"), **fields)
-    return str(card).rstrip() + "\n"
+TO_COMPLETE = (
+    "**To be completed by the author: the training data and their licence, the intended use, and a licence for the "
+    "weights.**"
+)
 
 
-def render_card(checkpoint: PublishedCheckpoint) -> str:
-    """The card of a checkpoint that can be published.
+@dataclass(frozen=True)
+class CardDetails:
+    """What only the author of a checkpoint can say.
 
-    Args:
-        checkpoint: a record of `tubelets.hub.checkpoints`.
-
-    Returns:
-        Markdown with YAML metadata; published numbers carry their source.
-
-    Example:
-        >>> from tubelets.hub.checkpoints import CHECKPOINTS
-        >>> "published by the authors" in render_card(CHECKPOINTS["sigma-dino-vit-base-k400-finetuned-k400"])
-        True
+    Attributes:
+        license: licence of the weights, as the Hub names it, e.g. `apache-2.0` or `cc-by-nc-4.0`.
+        datasets: ids of the training data on the Hub, or short names.
+        data: a description of the training data, one or more sentences.
+        base_model: Hub id of the model that training started from; by default read from the run.
+        hardware: what it was trained on; by default read from the run.
+        limits: known limits of the model, one or more sentences.
+        language: languages of captions, if the model was trained on any.
     """
-    config = checkpoint.config()
-    classifier = checkpoint.finetuning_data is not None
-    auto_class = "AutoModelForVideoClassification" if classifier else "AutoModel"
-    audio = audio_card(config, checkpoint.name, auto_class) if hears(config) else None
-    return _render(
-        _card_data(checkpoint, config, audio),
-        title=checkpoint.name,
-        status=(
-            "**This folder holds the configuration and the processor. The weights are the authors' and are not "
-            f"converted here yet:** download their checkpoint ({checkpoint.source}) and add its weights to this folder "
-            "as shown under Conversion. The licence of the weights is the authors'."
-        ),
-        conversion=checkpoint.converter,
-        not_in_file=checkpoint.not_in_file,
-        repository=checkpoint.name,
-        auto_class=auto_class,
-        use=audio and audio.use,
-        num_frames=getattr(config, "num_frames", None),
-        # Fine-tuning samples Kinetics with stride 4 and Something-Something in segments; 4 is the nearest fixed one.
-        stride=4 if classifier else checkpoint.stride,
-        outputs=(
-            f"`outputs.logits` has one score for each of the {config.num_labels} classes of "
-            f"{DATASETS[checkpoint.finetuning_data]}."
-            if checkpoint.finetuning_data is not None
-            else audio.outputs
-            if audio is not None
-            else _backbone_outputs(config)
-        ),
-        training=_training(checkpoint),
-        settings=audio.settings | dict(checkpoint.settings) if audio else _settings(checkpoint, config),
-        results=_results(checkpoint),
-        limits=(
-            "Nothing in this card was measured by this package. "
-            + _classifier_limits(checkpoint)
-            + "Features of a network trained on one data set can fail on others"
-            + ("." if audio else ": see the SEVERE benchmark.")
-        ),
-        citation="\n\n".join(paper.reference for paper in (checkpoint.paper, *checkpoint.further_papers)),
-    )
 
-
-def _backbone_outputs(config: Any) -> str:
-    if hasattr(config, "num_tokens"):
-        return f"`outputs.last_hidden_state` is `(1, {config.num_tokens}, {config.hidden_size})`."
-    return (
-        f"`outputs.last_hidden_state` is the feature map `(1, {config.feature_size}, time, rows, columns)`, "
-        f"`outputs.pooler_output` its mean `(1, {config.feature_size})`. "
-        "`AutoModelForVideoClassification.from_pretrained` puts a new classifier on it."
-    )
-
-
-def _classifier_limits(checkpoint: PublishedCheckpoint) -> str:
-    if checkpoint.finetuning_data is None:
-        return ""
-    text = (
-        "Names of classes follow the data set's label order; the order in the authors' label files was not checked "
-        "against it. The snippet looks at one clip, the published number is a mean over views. "
-    )
-    if checkpoint.finetuning_data == "ssv2":
-        text += "The network was tuned on 16 frames spread over the whole video; the snippet's dense clip is not that. "
-    return text
-
-
-def _card_data(checkpoint: PublishedCheckpoint, config: Any, audio: AudioCard | None) -> ModelCardData:
-    data = {name for name in (checkpoint.pretraining_data, checkpoint.finetuning_data) if name is not None}
-    results = None
-    if checkpoint.finetuning_data is not None:
-        results = [
-            EvalResult(
-                task_type="video-classification",
-                dataset_type=HUB_DATASETS[checkpoint.finetuning_data],
-                dataset_name=DATASETS[checkpoint.finetuning_data],
-                dataset_split="validation",
-                metric_type="accuracy",
-                metric_name="top-1 accuracy",
-                metric_value=checkpoint.top1,
-                source_name="published by the authors",
-                source_url=checkpoint.paper.url,
-            )
-        ]
-    return ModelCardData(
-        library_name="tubelets",
-        pipeline_tag=audio.pipeline_tag if audio else "video-classification",
-        license="apache-2.0",
-        tags=[
-            *(audio.tags if audio else ["video"]),
-            config.model_type,
-            checkpoint.objective,
-            *(f"arxiv:{paper.arxiv}" for paper in (checkpoint.paper, *checkpoint.further_papers)),
-        ],
-        datasets=sorted(HUB_DATASETS[name] for name in data),
-        base_model=checkpoint.pretrained_name,
-        model_name=checkpoint.name,
-        eval_results=results,
-    )
-
-
-def _training(checkpoint: PublishedCheckpoint) -> str:
-    if checkpoint.finetuning_data is None:
-        return checkpoint.training
-    return f"{checkpoint.training} Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."
-
-
-def _settings(checkpoint: PublishedCheckpoint, config: Any) -> dict[str, Any]:
-    size = "{} x {}".format(*config.image_height_width)
-    if hasattr(config, "num_tokens"):
-        encoder = {
-            "encoder": f"width {config.hidden_size}, {config.num_hidden_layers} layers, "
-            f"{config.num_attention_heads} heads",
-            "input": f"{config.num_frames} frames of {size}, tubes of 2 x 16 x 16",
-        }
-    else:
-        encoder = {"features": config.feature_size, "input": f"{config.num_frames} frames of {size}"}
-    return {
-        **encoder,
-        **checkpoint.settings,
-        "mean, std": f"{tuple(config.image_mean)}, {tuple(config.image_std)}",
-    }
-
-
-def _results(checkpoint: PublishedCheckpoint) -> str:
-    if checkpoint.after_finetuning:
-        rows = "".join(f"| {task} | {value} |\n" for task, value in checkpoint.after_finetuning.items())
-        return (
-            "A pretraining network has no accuracy of its own. Published after fine-tuning, "
-            f"{checkpoint.after_finetuning_source}; not measured by this package:\n\n| task | published |\n|---|---|\n"
-            + rows.rstrip()
-        )
-    if checkpoint.finetuning_data is None:
-        return "A pretraining network has no accuracy of its own; see the cards of its fine-tuned classifiers."
-    return (
-        "| data | metric | value | source |\n|---|---|---|---|\n"
-        f"| {DATASETS[checkpoint.finetuning_data]}, validation, {checkpoint.views} | top-1 accuracy | "
-        f"{checkpoint.top1} % | published by the authors, [paper]({checkpoint.paper.url}); not measured by this "
-        "package |"
-    )
-
-
-def pretraining_settings(
-    recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str]
-) -> dict[str, Any]:
-    """The table of settings of a pretraining run.
-
-    Args:
-        recipe: the resolved recipe, as plain containers.
-        summary: what the run did: steps, clips, seconds, device, last loss.
-        versions: versions of the software by name.
-
-    Returns:
-        Names to values, in the order of the table.
-    """
-    return {
-        "model type": recipe["model"]["model_type"],
-        "started from": recipe["model"]["init_from"] or "random weights",
-        **{key.replace("_", " "): value for key, value in summary.items()},
-        "precision": recipe["run"]["precision"],
-        "versions": ", ".join(f"{package} {version}" for package, version in versions.items()),
-    }
+    license: str
+    datasets: Sequence[str] = ()
+    data: str | None = None
+    base_model: str | None = None
+    hardware: str | None = None
+    limits: str | None = None
+    language: Sequence[str] = ()
 
 
 def render_run_card(
     name: str, recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str], config: Any
 ) -> str:
-    """The card stub of a pretraining run: what was trained on what, with what, and nothing that was not measured.
+    """The card that a pretraining run writes, to be completed by its author.
 
     Args:
         name: name of the model.
         recipe: the resolved recipe, as plain containers.
         summary: what the run did: steps, clips, seconds, device, last loss.
-        versions: versions of the software by name.
-        config: the model's configuration, which says what it takes.
+        versions: software versions by name.
+        config: the model's configuration.
 
     Returns:
         Markdown with YAML metadata.
     """
-    model_type = recipe["model"]["model_type"]
-    audio = audio_card(config, name, "AutoModel") if hears(config) else None
-    data = ModelCardData(
-        library_name="tubelets",
-        pipeline_tag=audio.pipeline_tag if audio is not None else "video-classification",
-        tags=[*audio.tags, model_type] if audio is not None else ["video", model_type, "masked-video-modelling"],
-        model_name=name,
-    )
-    return _render(
-        data,
-        title=name,
-        status=(
-            "A pretraining checkpoint written by `training/run_pretraining.py`. **To complete by its author: what the "
-            "data are and under which licence, what the model is good for, and a licence for the weights.**"
-        ),
-        repository=name,
-        auto_class="AutoModel",
-        use=audio and audio.use,
-        num_frames=getattr(config, "num_frames", None),
-        stride=recipe["data"]["stride"],
-        outputs=audio.outputs if audio else "`outputs.last_hidden_state` holds one vector for each token.",
-        training="The whole recipe is in `recipe.yaml`, the losses in `training_log.jsonl` of the run.",
-        settings=pretraining_settings(recipe, summary, versions),
-        results="No evaluation has been run.",
-        limits="Not evaluated. Short runs on little data, such as the demonstration recipe, give no useful features.",
-        citation=citation_of(model_type),
-    )
+    record = RunRecord(recipe=recipe, summary=summary, versions=versions)
+    return _run_card(name, config, record, None, "No evaluation has been run.", ())
 
 
-def citation_of(model_type: str) -> str:
-    """The paper of a method, as the cards of its authors' checkpoints cite it.
+def render_finetuning_card(
+    name: str,
+    arguments: Mapping[str, Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    versions: Mapping[str, str],
+    config: PreTrainedConfig,
+    task: CardTask | None = None,
+) -> str:
+    """The card that a fine-tuning run writes, with its measured results, to be completed by its author.
 
     Args:
-        model_type: type of a model.
+        name: name of the model, or its Hub id.
+        arguments: groups `model`, `data` and `training` of the run's arguments.
+        summary: what the run did: steps, epochs, seconds.
+        metrics: metrics of the final test without a prefix, as fractions; empty if there was no test.
+        versions: software versions by name.
+        config: the model's configuration.
+        task: the task of the run; by default classification of what the model takes.
 
     Returns:
-        Authors, title, venue and address, or where to look.
+        Markdown with YAML metadata; results of a test are in `model-index`.
     """
-    entry = MODELS.get(model_type)
-    if entry is not None and entry.paper is not None:
-        paper: Paper = entry.load(entry.paper)
-    elif entry is not None and entry.published is not None:
-        paper = entry.load(entry.published)[0].paper
-    else:
-        return "See the method's README in the package."
-    return paper.reference
+    task = task or classification_task(config)
+    results = measured_results(metrics, arguments["data"], task)
+    text = "No test has been run."
+    if results:
+        counts = f"{int(metrics['num_videos'])} clips; {int(metrics.get('skipped_videos', 0))} could not be read"
+        text = f"Measured on {counts}.\n\n{results_table(results)}"
+    record = RunRecord(arguments=arguments, summary=summary, versions=versions)
+    return _run_card(name, config, record, task, text, results)
+
+
+def render_publication_card(
+    repository: str,
+    config: PreTrainedConfig,
+    run: RunFolder,
+    details: CardDetails,
+    results: Sequence[EvaluationResult] = (),
+    revision: str | None = None,
+) -> str:
+    """The complete card of a checkpoint that is published: from the run's files and what its author adds.
+
+    Args:
+        repository: Hub id that the snippet loads.
+        config: the model's configuration.
+        run: the run, whose recipe, summary and log are used if it has them.
+        details: what the author adds.
+        results: all results, of the run and of others.
+        revision: branch that is published to, named in the snippet; None for the main branch.
+
+    Returns:
+        Markdown with YAML metadata; results are in `model-index`.
+    """
+    text = results_table(results) if results else "No evaluation has been run."
+    return _run_card(repository, config, run.record(), task_of(config), text, results, details, revision)
+
+
+def _run_card(
+    repository: str,
+    config: PreTrainedConfig,
+    record: RunRecord,
+    task: CardTask | None,
+    results_text: str,
+    results: Sequence[EvaluationResult],
+    details: CardDetails | None = None,
+    revision: str | None = None,
+) -> str:
+    name = repository.rpartition("/")[2]
+    adds = details or CardDetails(license="")
+    metadata = ModelCardData(
+        library_name="tubelets" if config.model_type in MODELS else "transformers",
+        pipeline_tag=ENCODER_TAG if task is None else task.name,
+        license=adds.license or None,
+        tags=[
+            *modalities_of(config),
+            config.model_type,
+            "tubelets",
+            *([] if task else objective_of(config.model_type)),
+        ],
+        datasets=list(adds.datasets) or None,
+        base_model=adds.base_model or _hub_id(record.started_from),
+        language=list(adds.language) or None,
+        model_name=name,
+        eval_results=[result.for_hub() for result in results] or None,
+    )
+    auto_class = "AutoModel" if task is None else task.auto_class
+    card = CardSections(
+        title=name,
+        status=_status(config, record, task, complete=details is not None),
+        use=usage_snippet(config, auto_class, repository, record.stride, revision),
+        outputs=outputs_of(config, task),
+        trained_on=_data(record, adds),
+        training=_training(record),
+        settings=_settings(config, record, adds),
+        files={file: EXTRA_FILES[file] for file in record.files},
+        results=results_text,
+        limits=_limits(config, adds, results, task),
+        citation=citation_of(config.model_type),
+    )
+    return render(metadata, card)
+
+
+def _hub_id(started_from: str | None) -> str | None:
+    """What training started from, if it is on the Hub."""
+    local = started_from is None or Path(started_from).exists()
+    return None if local or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(started_from)) else started_from
+
+
+def _status(config: PreTrainedConfig, record: RunRecord, task: CardTask | None, complete: bool) -> str:
+    kind = adjective(modalities_of(config))
+    what = (
+        f"A pretrained {kind} encoder"
+        if task is None
+        else f"{with_article(f'{kind} classifier')} with {config.num_labels} classes"
+    )
+    text = f"{what} of type `{config.model_type}`, made with the `tubelets` package."
+    if not complete:
+        return f"{text} {TO_COMPLETE}"
+    return text if record.files else f"{text} **Its author gave no record of how it was trained.**"
+
+
+def _data(record: RunRecord, details: CardDetails) -> str:
+    if details.data:
+        return details.data
+    if details.datasets:
+        return f"Trained on {', '.join(details.datasets)}."
+    found = record.recipe.get("data", {}).get("path") or record.arguments.get("data", {}).get("dataset_name")
+    return f"Trained on `{found}`, as the run names it." if found else "The training data were not stated."
+
+
+def _training(record: RunRecord) -> str:
+    if record.recipe:
+        return "Self-supervised pretraining with `tubelets`; the complete recipe is in `recipe.yaml`."
+    if record.arguments:
+        kind = "Full fine-tuning"
+        if record.arguments.get("model", {}).get("freeze_backbone"):
+            kind = "A linear probe (only the head was trained)"
+        elif record.started_from is None:
+            kind = "Trained from random weights"
+        return f"{kind} with `tubelets`; all arguments are in `run.yaml`."
+    return "No recipe was published with this checkpoint."
+
+
+def _settings(config: PreTrainedConfig, record: RunRecord, details: CardDetails) -> dict[str, Any]:
+    known = record.recipe or record.arguments
+    rows: dict[str, Any] = {
+        "hardware": details.hardware or record.summary.get("device") or "not recorded",
+        "model type": config.model_type,
+        "started from": record.started_from or ("random weights" if known else "not recorded"),
+        **encoder_rows(config),
+        **input_rows(config),
+        **{key.replace("_", " "): value for key, value in record.summary.items() if key != "device"},
+        **_training_rows(record),
+    }
+    versions = record.versions or package_versions()
+    rows["versions" if record.versions else "versions when published"] = ", ".join(
+        f"{package} {number}" for package, number in versions.items()
+    )
+    return rows
+
+
+def _training_rows(record: RunRecord) -> dict[str, Any]:
+    if record.recipe:
+        return {"precision": record.recipe.get("run", {}).get("precision", "not recorded")}
+    training = dict(record.arguments.get("training", {}))
+    if not training:
+        return {}
+    if training.get("max_steps", -1) > 0:
+        training.pop("num_train_epochs", None)  # the number of steps replaces it
+    names = {
+        "num_train_epochs": "train epochs",
+        "max_steps": "max steps",
+        "learning_rate": "learning rate",
+        "videos_per_step": "clips per step",
+        "layer_decay": "layer decay",
+        "weight_decay": "weight decay",
+    }
+    rows = {title: training[key] for key, title in names.items() if training.get(key) not in (None, -1)}
+    if "head_factor" in training:
+        rows["learning rate of the head"] = float(training["learning_rate"] * training["head_factor"])
+    rows["precision"] = next((each for each in ("bf16", "fp16") if training.get(each)), "fp32")
+    rows["seed"] = training.get("seed", "not recorded")
+    return rows
+
+
+def _limits(
+    config: PreTrainedConfig, details: CardDetails, results: Sequence[EvaluationResult], task: CardTask | None
+) -> str:
+    sentences = [details.limits] if details.limits else []
+    if not any(result.measured_here for result in results):
+        sentences.append("Accuracy was not measured by this run.")
+    if task is not None:
+        sentences.append("The snippet classifies one clip; results may average several views of a file.")
+    return " ".join([*sentences, transfer_limit(config)])

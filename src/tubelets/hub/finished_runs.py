@@ -1,23 +1,22 @@
-"""What a run left behind: the final model, and whatever tells how it was made."""
+"""A finished run on disk: the final model and the files that record how it was trained."""
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import yaml
 
-from tubelets.hub.finetuning_card import protocol_of
-from tubelets.hub.results import EvaluationResult
+from tubelets.hub.card_tasks import task_named
+from tubelets.hub.results import EvaluationResult, measured_results
 
-# Files that are published beside the model when a run has them, and what a card calls them.
 EXTRA_FILES = {
-    "recipe.yaml": "the whole recipe of the run",
-    "run.yaml": "all arguments of the run and the versions it used",
-    "training_summary.json": "what the run did, and the versions it used",
-    "training_log.jsonl": "losses and learning rate, one line for each logged step",
+    "recipe.yaml": "complete recipe of the run",
+    "run.yaml": "all arguments of the run and the software versions",
+    "training_summary.json": "steps, clips, time and software versions of the run",
+    "training_log.jsonl": "losses and learning rate, one line per logged step",
     "trainer_state.json": "losses and learning rate by step",
     "all_results.json": "metrics of training and tests",
     "test_results.json": "metrics of the final test",
@@ -25,17 +24,44 @@ EXTRA_FILES = {
     "per_class_average_precision.json": "average precision of each class",
     "confusion_matrix.png": "confusion matrix of the final test",
 }
-METRICS = {
-    "top_1": ("accuracy", "top-1 accuracy"),
-    "top_5": ("top_5_accuracy", "top-5 accuracy"),
-    "mean_class_accuracy": ("mean_class_accuracy", "mean per-class accuracy"),
-    "mean_average_precision": ("mean_average_precision", "mean average precision"),
-}
+"""Files that are published beside the model if a run has them, and their content."""
+
 SECRET = re.compile(r"(token|password|secret|api_key)$", re.IGNORECASE)
 
 
 class PublishingError(ValueError):
     """A run cannot be published as it is, or its publication was not completed."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run recorded of itself; every part may be missing.
+
+    Attributes:
+        recipe: the resolved recipe of a pretraining run.
+        arguments: groups `model`, `data` and `training` of a fine-tuning run's arguments.
+        summary: what the run did: steps, seconds, device.
+        versions: software versions by name.
+        files: names of its published files, keys of `EXTRA_FILES`.
+    """
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    @property
+    def started_from(self) -> str | None:
+        """The checkpoint that training started from; None for random weights and if it is unknown."""
+        return self.recipe.get("model", {}).get("init_from") or self.arguments.get("model", {}).get(
+            "model_name_or_path"
+        )
+
+    @property
+    def stride(self) -> int:
+        """Distance between the frames of a clip, in video frames; 4 if it is unknown."""
+        return self.recipe.get("data", {}).get("stride") or self.arguments.get("data", {}).get("stride") or 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +71,7 @@ class RunFolder:
     Attributes:
         folder: the run's folder.
         model_folder: the folder of the final model, `folder` itself or its `final`.
-        files: the run's other files that can be published, by their names.
+        files: the run's other files that can be published, by name.
     """
 
     folder: Path
@@ -54,7 +80,7 @@ class RunFolder:
 
     @classmethod
     def find(cls, folder: str | Path) -> "RunFolder":
-        """Look at a run's folder; only the final model must be there.
+        """Find the final model and the other files of a run; only the model is required.
 
         Args:
             folder: output folder of a training script, or the folder of a model.
@@ -63,15 +89,15 @@ class RunFolder:
             The run.
 
         Raises:
-            PublishingError: if there is no final model in it.
+            PublishingError: if the folder has no final model.
         """
         folder = Path(folder)
         places = [place for place in (folder / "final", folder) if (place / "config.json").is_file()]
         if not places:
             raise PublishingError(
-                f"{folder} holds no final model: neither it nor its 'final' has a config.json; finish the run first"
+                f"{folder} has no final model: there is no config.json in it or in its 'final'; finish the run first"
             )
-        # A model's folder that is given directly may lie in the folder of its run.
+        # A model's folder that is given directly may be inside the folder of its run.
         beside = folder.parent if folder.name == "final" else folder
         files = {
             name: next(path for path in (places[0] / name, beside / name) if path.is_file())
@@ -81,7 +107,7 @@ class RunFolder:
         return cls(folder, places[0], files)
 
     def read(self, name: str) -> dict[str, Any]:
-        """The content of one of the run's YAML or JSON files, empty if the run has none.
+        """The content of one of the run's YAML or JSON files, empty if the run does not have it.
 
         Args:
             name: a key of `EXTRA_FILES`.
@@ -90,7 +116,7 @@ class RunFolder:
             The content, without secrets and without the folders of absolute paths.
 
         Raises:
-            PublishingError: if the file is damaged or no mapping.
+            PublishingError: if the file is corrupt or not a mapping.
         """
         if name not in self.files:
             return {}
@@ -98,31 +124,44 @@ class RunFolder:
         try:
             content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
         except (ValueError, yaml.YAMLError) as error:
-            raise PublishingError(f"{self.files[name]} is damaged ({error}); mend it or remove it") from error
+            raise PublishingError(f"{self.files[name]} is corrupt ({error}); replace it or delete it") from error
         if not isinstance(content, dict):
-            raise PublishingError(f"{self.files[name]} must hold a mapping; mend it or remove it")
+            raise PublishingError(
+                f"{self.files[name]} holds a {type(content).__name__} instead of a mapping; replace it or delete it"
+            )
         return without_private_values(content)
 
+    def record(self) -> RunRecord:
+        """What the run's files say about it."""
+        run, summary = self.read("run.yaml"), self.read("training_summary.json")
+        metrics = self.read("all_results.json")
+        summary |= {
+            title: metrics[key]
+            for key, title in (("train_runtime", "seconds of training"), ("epoch", "epochs"))
+            if key in metrics and title not in summary
+        }
+        return RunRecord(
+            recipe=self.read("recipe.yaml"),
+            arguments=run.get("arguments", {}),
+            versions=summary.pop("versions", None) or run.get("versions", {}),
+            summary=summary,
+            files=tuple(self.files),
+        )
+
     def results(self) -> list[EvaluationResult]:
-        """The results of the run's own final test, empty if it had none."""
+        """The results of the run's own final test, empty if it was not tested.
+
+        Raises:
+            PublishingError: if `run.yaml` names an unknown task, or a file is corrupt.
+        """
         run = self.read("run.yaml")
-        data, task = run.get("arguments", {}).get("data", {}), run.get("task", "video-classification")
-        noun = task.partition("-")[0]
         metrics = {**self.read("all_results.json"), **self.read("test_results.json")}
-        return [
-            EvaluationResult(
-                dataset=data.get("dataset_name") or {"video": "videos", "audio": "sounds"}.get(noun, noun),
-                dataset_name=None if data.get("dataset_name") else f"{noun} files of the author",
-                task=task,
-                metric=metric,
-                metric_name=name,
-                value=round(float(metrics[f"test_{key}"]), 5),
-                split=data.get("test_split") or data.get("validation_split"),
-                protocol=protocol_of(data) if data.get("test_clips") else None,
-            )
-            for key, (metric, name) in METRICS.items()
-            if f"test_{key}" in metrics
-        ]
+        tested = {key.removeprefix("test_"): value for key, value in metrics.items() if key.startswith("test_")}
+        try:
+            task = task_named(run.get("task", "video-classification"))
+        except ValueError as error:
+            raise PublishingError(f"{self.files['run.yaml']}: {error}") from error
+        return measured_results(tested, run.get("arguments", {}).get("data", {}), task)
 
 
 def without_private_values(content: Any) -> Any:

@@ -1,7 +1,8 @@
-"""Classifiers and encoders as ONNX files that take raw frames, checked against torch before they are called done."""
+"""Export classifiers and encoders as ONNX files that are checked against torch before they are kept."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,31 +11,33 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from tubelets.models.backbones.video_vit.modeling_video_vit import (
-    TubeletsVideoMAEForVideoClassification,
-    TubeletsVideoMAEModel,
-)
+from tubelets.data.atomic import write_atomically
+from tubelets.data.modalities.specs import VideoSpec
+from tubelets.models.common.auto import MODELS
+from tubelets.models.common.inputs import model_inputs
 
 INSTALL = "pip install 'tubelets[onnx]'"
-# A protobuf file cannot hold 2 GiB; larger weights go into a file beside it.
+# A protobuf file cannot hold 2 GiB; larger weights go into a second file.
 MAX_INLINE_BYTES = 1_800_000_000
 OUTPUTS = {"classifier": ("logits",), "encoder": ("last_hidden_state", "pooler_output")}
+# torch translates to these operators; older sets would need a conversion that loses Pad and ReduceMean.
+OLDEST_OPSET = 18
 
 
 class OnnxExportError(ValueError):
-    """A model cannot be exported, or the file does not give the outputs of torch."""
+    """A model cannot be exported, or the outputs of the file differ from those of torch."""
 
 
 @dataclass(frozen=True)
 class OnnxReport:
-    """What was exported.
+    """The result of an export.
 
     Attributes:
         path: the file.
         outputs: names of the outputs.
         difference: largest absolute difference from torch over the batch sizes that were compared, relative to the
             largest absolute output.
-        num_bytes: size of the file and, where there is one, of the weights beside it.
+        num_bytes: size of the file, including the file of weights if there is one.
     """
 
     path: Path
@@ -44,16 +47,17 @@ class OnnxReport:
 
 
 class _Exported(nn.Module):
-    """A model whose outputs are plain tensors in a fixed order."""
+    """A model whose inputs and outputs are plain tensors in a fixed order."""
 
-    def __init__(self, model: PreTrainedModel, outputs: tuple[str, ...]) -> None:
+    def __init__(self, model: PreTrainedModel, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> None:
         super().__init__()
         self.model: Any = model
+        self.inputs = inputs
         self.outputs = outputs
         self.eval()
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        found = self.model(pixel_values, return_dict=True)
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        found = self.model(**dict(zip(self.inputs, values, strict=True)), return_dict=True)
         return tuple(found[name].float() for name in self.outputs)
 
 
@@ -61,74 +65,62 @@ def export_onnx(
     model: PreTrainedModel,
     path: str | Path,
     input_type: Literal["uint8", "float32"] = "uint8",
-    opset: int = 18,
+    opset: int = OLDEST_OPSET,
     tolerance: float = 1e-4,
 ) -> OnnxReport:
     """Write a classifier or an encoder as an ONNX file with a dynamic batch size, and compare it with torch.
 
-    The input is `pixel_values` `(batch, frames, channels, height, width)`. As uint8 these are raw frames of the
-    model's size, and the file normalises them itself: there are no constants to get wrong and a quarter of the bytes to
-    move. As float32 they are normalised frames, as the processor makes them. Outputs are float32: `logits` of a
-    classifier, `last_hidden_state` and `pooler_output` of an encoder. Class names, mean, standard deviation and model
-    type are in the file's metadata.
+    Inputs have the names and, but for the batch, the shapes of the configuration's input specs, for example
+    `pixel_values` `(batch, frames, channels, height, width)`. As uint8, frames are raw and the file normalises them:
+    the caller needs no constants and moves a quarter of the bytes. As float32 they are normalised, as the processor
+    returns them. Inputs of other modalities keep their type. Outputs are float32: `logits` of a classifier,
+    `last_hidden_state` and `pooler_output` of an encoder. The metadata holds the model type, the input specs and, for
+    a classifier, the class names.
 
     Args:
-        model: a classifier or an encoder of the masked-video family, with float32 weights.
-        path: the `.onnx` file to write; it appears only when the comparison has passed.
-        input_type: `uint8` or `float32`.
-        opset: version of the ONNX operators.
-        tolerance: largest difference from torch that is accepted, relative to the largest absolute output.
+        model: a classifier or an encoder of this package with float32 weights.
+        path: the `.onnx` file to write; it appears only if the comparison passes.
+        input_type: type of the frames, `uint8` or `float32`.
+        opset: version of the ONNX operators, at least 18.
+        tolerance: largest accepted difference from torch, relative to the largest absolute output.
 
     Returns:
-        What was exported and how far it is from torch.
+        The file and its difference from torch.
 
     Raises:
         ImportError: if onnx, onnxscript or onnxruntime is not installed.
-        OnnxExportError: if the model is a pretraining network, or not float32, the input type is unknown, or the
-            outputs differ by more than the tolerance.
+        OnnxExportError: if the model is a pretraining network or not float32, the input type is unknown, the opset
+            cannot be written, or the outputs differ by more than the tolerance.
     """
     _require_onnx()
-    outputs = _output_names(model)
+    _output_names(model)
     if input_type not in ("uint8", "float32"):
         raise OnnxExportError(f"input_type must be 'uint8' or 'float32', got {input_type!r}")
+    if opset < OLDEST_OPSET:
+        raise OnnxExportError(f"opset must be at least {OLDEST_OPSET}, got {opset}; torch does not write older ones")
     if model.dtype != torch.float32:
         raise OnnxExportError(f"the weights are {model.dtype}; load the model with dtype=torch.float32 to export it")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".incomplete-{path.name}")
     training = model.training
     model.eval()
     try:
-        inline = sum(each.numel() * each.element_size() for each in model.parameters()) < MAX_INLINE_BYTES
-        if not inline:
-            # The weights' file is named in the graph, so that such a model cannot be renamed afterwards.
-            aside = path
-        _write(model, aside, outputs, input_type, opset, inline)
-        difference = compare_with_torch(model, aside, input_type)
-        if not difference <= tolerance:
-            raise OnnxExportError(
-                f"the exported file differs from torch by {difference:.2g} of the largest output, more than "
-                f"tolerance={tolerance:g}; try another opset than {opset}, or report the model"
-            )
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+        difference = _write_checked(model, path, input_type, opset, tolerance)
     finally:
         model.train(training)
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
-    return OnnxReport(path, outputs, difference, size)
+    return OnnxReport(path, _output_names(model), difference, size)
 
 
 def compare_with_torch(
     model: PreTrainedModel, path: str | Path, input_type: str = "uint8", batch_sizes: tuple[int, ...] = (1, 3)
 ) -> float:
-    """Run noise through a model and its ONNX file.
+    """Compare the outputs of a model and of its ONNX file for random inputs.
 
     Args:
         model: the model, in evaluation mode.
         path: its ONNX file.
-        input_type: type of the file's input, `uint8` or `float32`.
+        input_type: type of the file's frames, `uint8` or `float32`.
         batch_sizes: clips in each comparison.
 
     Returns:
@@ -144,11 +136,12 @@ def compare_with_torch(
         return float("inf")
     worst = 0.0
     for number in batch_sizes:
-        clips = _noise(model, number, input_type)
+        inputs = _random_inputs(model, number, input_type)
+        exported = _Exported(model, tuple(inputs), names)
         with torch.no_grad():
-            expected = [each.cpu().numpy() for each in _Exported(model, names)(clips.to(model.device))]
-        for ours, theirs in zip(expected, session.run(None, {"pixel_values": clips.numpy()}), strict=True):
-            theirs = np.asarray(theirs)
+            expected = [each.cpu().numpy() for each in exported(*(value.to(model.device) for value in inputs.values()))]
+        found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+        for ours, theirs in zip(expected, map(np.asarray, found), strict=True):
             if ours.shape != theirs.shape or not np.isfinite(theirs).all():
                 return float("inf")
             worst = max(worst, float(np.abs(ours - theirs).max() / max(np.abs(ours).max(), 1e-12)))
@@ -165,44 +158,83 @@ def _require_onnx() -> None:
 
 
 def _output_names(model: PreTrainedModel) -> tuple[str, ...]:
-    if isinstance(model, TubeletsVideoMAEForVideoClassification):
+    """The outputs to export, by the Auto classes that a model's class is registered with."""
+    # A classifier's inner encoder may be of a class that another model type registers.
+    names = {
+        auto
+        for entry in MODELS.values()
+        for auto, reference in entry.models.items()
+        if str(reference).endswith(f":{type(model).__name__}") or reference is type(model)
+    }
+    if any(name.endswith("Classification") for name in names):
         return OUTPUTS["classifier"]
-    if isinstance(model, TubeletsVideoMAEModel):
+    if "AutoModel" in names:
         return OUTPUTS["encoder"]
     raise OnnxExportError(
         f"{type(model).__name__} is neither a classifier nor an encoder of this package; load the checkpoint with "
-        "AutoModel or AutoModelForVideoClassification"
+        "AutoModel or an Auto class for classification"
     )
 
 
-def _noise(model: PreTrainedModel, number: int, input_type: str) -> Tensor:
-    config: Any = model.config
-    height, width = config.image_height_width
-    shape = (number, config.num_frames, config.num_channels, height, width)
+def _random_inputs(model: PreTrainedModel, number: int, input_type: str) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(number)
-    if input_type == "uint8":
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    return torch.randn(shape, generator=generator)
+    return {
+        name: torch.randint(0, 256, (number, *spec.shape), dtype=torch.uint8, generator=generator)
+        if input_type == "uint8" and isinstance(spec, VideoSpec)
+        else spec.example(number, generator)
+        for name, spec in model_inputs(model.config).items()
+    }
 
 
-def _write(
-    model: PreTrainedModel, path: Path, outputs: tuple[str, ...], input_type: str, opset: int, inline: bool
-) -> None:
+def _write_checked(model: PreTrainedModel, path: Path, input_type: str, opset: int, tolerance: float) -> float:
+    """Write the file if its outputs are those of torch; their difference."""
+    differences: list[float] = []
+
+    def write(file: Path, inline: bool = True) -> None:
+        _write(model, file, input_type, opset, inline)
+        differences.append(compare_with_torch(model, file, input_type))
+        if not differences[0] <= tolerance:
+            raise OnnxExportError(
+                f"the exported file differs from torch by {differences[0]:.2g} of the largest output, more than "
+                f"tolerance={tolerance:g}; try another opset than {opset}, or report the model"
+            )
+
+    if sum(each.numel() * each.element_size() for each in model.parameters()) < MAX_INLINE_BYTES:
+        write_atomically(path, write)
+        return differences[0]
+    # The graph names the file of weights, so the two cannot be renamed afterwards.
+    try:
+        write(path, inline=False)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return differences[0]
+
+
+def _write(model: PreTrainedModel, path: Path, input_type: str, opset: int, inline: bool) -> None:
     import onnx
 
-    # Two clips, because torch takes a batch of one for a constant.
-    clips = _noise(model, 2, input_type).to(model.device)
+    outputs = _output_names(model)
+    # Two clips, because torch treats a batch of one as a constant.
+    inputs = _random_inputs(model, 2, input_type)
+    batch = torch.export.Dim("batch")
     program = torch.onnx.export(
-        _Exported(model, outputs),
-        (clips,),
-        input_names=["pixel_values"],
+        _Exported(model, tuple(inputs), outputs),
+        tuple(value.to(model.device) for value in inputs.values()),
+        input_names=list(inputs),
         output_names=list(outputs),
-        dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch")}},
+        dynamic_shapes={"values": tuple({0: batch} for _ in inputs)},
         opset_version=opset,
         dynamo=True,
         verbose=False,
     )
     assert program is not None
+    # The exporter keeps its own opset, with a warning, if it cannot convert to the one that was asked for.
+    if program.model.opset_imports[""] != opset:
+        raise OnnxExportError(
+            f"opset {opset} was asked for and torch {torch.__version__} can only write "
+            f"{program.model.opset_imports['']} for this model; choose that"
+        )
     program.model.metadata_props.update(_metadata(model, input_type))
     program.save(str(path), external_data=not inline)
     onnx.checker.check_model(str(path))
@@ -210,15 +242,12 @@ def _write(
 
 def _metadata(model: PreTrainedModel, input_type: str) -> dict[str, str]:
     config: Any = model.config
-    content = {
+    content: Mapping[str, Any] = {
         "model_type": config.model_type,
         "class": type(model).__name__,
         "input_type": input_type,
-        "num_frames": config.num_frames,
-        "image_size": list(config.image_height_width),
-        "image_mean": list(config.image_mean),
-        "image_std": list(config.image_std),
+        "inputs": {name: {"modality": spec.modality, **asdict(spec)} for name, spec in model_inputs(config).items()},
     }
     if _output_names(model) == OUTPUTS["classifier"]:
-        content["id2label"] = config.id2label
+        content = {**content, "id2label": config.id2label}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}

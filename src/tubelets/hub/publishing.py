@@ -1,8 +1,7 @@
-"""Publishing a run: a complete folder is built and tried out on this machine, then sent to the Hub in one commit."""
+"""Publish a run: build and check a complete folder locally, then send it to the Hub in one commit."""
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,30 +13,31 @@ import yaml
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from transformers import AutoConfig, AutoFeatureExtractor, AutoProcessor, AutoVideoProcessor, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
-from tubelets.hub.audio_cards import hears
+from tubelets.hub.card_tasks import task_of
+from tubelets.hub.cards import CardDetails, render_publication_card
 from tubelets.hub.finished_runs import PublishingError, RunFolder
-from tubelets.hub.publication_card import CardDetails, render_publication_card
+from tubelets.hub.media import processor_class, trial_inputs
 from tubelets.hub.results import EvaluationResult
 from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.safe_loading import load_auto
 
-# What a new version of a checkpoint replaces; other files of the repository are left alone.
+# Files of an older version that a new one replaces; other files of the repository are kept.
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "training_args.bin"]
-# The client's library of HTTP differs between its versions; uploads in its threads end with a RuntimeError.
+# The client's HTTP library differs between its versions; uploads in its threads raise a RuntimeError.
 NETWORK_ERRORS: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, RuntimeError)
 ALLOWED_SUFFIXES = {".safetensors", ".json", ".jsonl", ".yaml", ".md", ".png"}
 
 
 @dataclass(frozen=True)
 class Publication:
-    """A folder that is ready to be published.
+    """A checked folder, ready to be published.
 
     Attributes:
         folder: the folder.
-        files: its files by name, with their sizes in bytes.
-        model_class: name of the class that its weights load as.
+        files: file names to sizes in bytes.
+        model_class: name of the class that loads its weights.
         card: text of its card.
     """
 
@@ -60,12 +60,12 @@ def build_publication(
     """Build the complete folder of a publication and check it.
 
     Args:
-        run: what is published.
-        folder: folder to write, which must be empty or absent.
+        run: the finished run.
+        folder: folder to write; it must be empty or absent.
         repository: Hub id, named in the card.
         details: what the author adds to the card.
         results: results besides those of the run's own test.
-        class_names: names of the classes, for a classifier whose configuration has none.
+        class_names: names of the classes, for a classifier whose configuration does not have them.
         max_shard_size: larger weights are split into files of at most this size.
         revision: branch that is published to, named in the card's snippet.
 
@@ -98,7 +98,7 @@ def build_publication(
 
 
 def verify_publication(folder: str | Path) -> Publication:
-    """Try out a folder as a user would: parse the card, load model and processor, run a clip or a sound through both.
+    """Check a folder as a user would: parse the card, load model and processor, run random media through both.
 
     Args:
         folder: the folder.
@@ -108,13 +108,13 @@ def verify_publication(folder: str | Path) -> Publication:
 
     Raises:
         PublishingError: if a file does not belong there, the card lacks something, weights are missing or left over,
-            or the model gives no finite output for what its processor makes.
+            or the model's output for its processor's output is not finite.
     """
     folder = Path(folder)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     strange = [name for name, path in files.items() if path.suffix not in ALLOWED_SUFFIXES]
     if strange:
-        raise PublishingError(f"{folder} holds files that are not published: {', '.join(strange)}; remove them")
+        raise PublishingError(f"{folder} has files that are not published: {', '.join(strange)}; remove them")
     card = _check_card(folder)
     model, processor = _load(folder)
     _check_outputs(model, processor)
@@ -125,23 +125,20 @@ def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     """The model in its own class with every weight from the files, and its processor."""
     try:
         config = load_auto(AutoConfig, folder)
-        model_class = _model_class(config, folder)
+        processor_name, model_class = processor_class(config), _model_class(config, folder)
         model, report = model_class.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise PublishingError(f"{folder} does not load ({error})") from error
     wrong = {name: sorted(map(str, keys))[:3] for name, keys in report.items() if keys}
     if wrong:
         raise PublishingError(f"the weights in {folder} are not those of a {model_class.__name__}: {wrong}")
-    kind: str = "video processor"
-    auto_class: Any = AutoVideoProcessor
-    if hears(config):
-        sees = hasattr(config, "image_size")
-        kind, auto_class = ("processor", AutoProcessor) if sees else ("feature extractor", AutoFeatureExtractor)
     try:
-        processor = load_auto(auto_class, folder)
+        processor = load_auto(getattr(transformers, processor_name), folder)
     except (OSError, ValueError) as error:
         if config.model_type not in MODELS:
-            raise PublishingError(f"{folder} has no {kind} ({error}); save one beside the model") from error
+            raise PublishingError(
+                f"{folder} has no processor that {processor_name} loads ({error}); save one beside the model"
+            ) from error
         processor = inference_processor(config)
     return model, processor
 
@@ -154,19 +151,17 @@ def _model_class(config: Any, folder: Path) -> Any:
         classes = {reference.partition(":")[2]: reference for reference in entry.models.values()}
         if name in classes:
             return entry.load(classes[name])
-        raise PublishingError(f"{folder}: architectures={config.architectures} names none of {sorted(classes)}")
+        raise PublishingError(f"{folder}: architectures={config.architectures} is not one of {sorted(classes)}")
     model_class = getattr(transformers, str(name), None)
     if not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel)):
-        raise PublishingError(f"{folder}: architectures={config.architectures} names no model of transformers")
+        raise PublishingError(f"{folder}: architectures={config.architectures} is not a model of transformers")
     return model_class
 
 
 def _name_classes(model: PreTrainedModel, class_names: Sequence[str] | None) -> None:
-    if not type(model).__name__.endswith(("ForVideoClassification", "ForAudioClassification")):
+    if task_of(model.config) is None:
         if class_names is not None:
-            raise PublishingError(
-                f"class names were given, and {type(model).__name__} is no classifier; leave them out"
-            )
+            raise PublishingError(f"class names were given, but {type(model).__name__} is not a classifier; omit them")
         return
     config: Any = model.config
     if class_names is not None:
@@ -177,7 +172,7 @@ def _name_classes(model: PreTrainedModel, class_names: Sequence[str] | None) -> 
         config.id2label = dict(enumerate(class_names))
     elif all(name == f"LABEL_{number}" for number, name in config.id2label.items()):
         raise PublishingError(
-            f"the model's {config.num_labels} classes have no names (LABEL_0, ...); give a file with one name a line"
+            f"the model's {config.num_labels} classes have no names (LABEL_0, ...); give a file with one name per line"
         )
     config.label2id = {name: number for number, name in config.id2label.items()}
 
@@ -198,38 +193,25 @@ def _check_card(folder: Path) -> str:
         raise PublishingError(f"the metadata of {path} lack {', '.join(absent)}")
     snippets = text.split("```python\n")[1:]
     if not snippets:
-        raise PublishingError(f"{path} shows no Python snippet of how the model is used")
+        raise PublishingError(f"{path} has no Python snippet that shows how to use the model")
     for snippet in snippets:
         compile(snippet.partition("```")[0], str(path), "exec")
     return text
 
 
-def _example(config: Any, processor: Any) -> Any:
-    """What a processor makes of a clip and of a second of noise, as far as the model takes them."""
-    generator = torch.Generator().manual_seed(0)
-    given: dict[str, Any] = {}
-    if hears(config):
-        rate = getattr(processor, "feature_extractor", processor).sampling_rate
-        sound = torch.rand(rate, generator=generator).sub(0.5).numpy()
-        if not hasattr(config, "image_size"):
-            return processor(sound, sampling_rate=rate, return_tensors="pt")
-        given = {"audio": sound, "sampling_rate": rate}
-    frames = getattr(config, "num_frames", None) or config.frames_per_clip
-    clip = torch.randint(0, 256, (frames, 3, 80, 100), dtype=torch.uint8, generator=generator)
-    return processor(videos=clip, return_tensors="pt", **given)
-
-
 @torch.no_grad()
 def _check_outputs(model: PreTrainedModel, processor: Any) -> None:
-    inputs = {name: value.to(model.dtype) for name, value in _example(model.config, processor).items()}
-    # A pretraining network needs masks, too: its encoder stands for it, as in the card.
-    runnable = model.base_model if type(model).__name__.endswith("ForPreTraining") else model
+    # A pretraining network also needs masks; its encoder is what the card loads.
+    runnable: Any = model if task_of(model.config) is not None else model.base_model
     try:
-        output = runnable(**inputs)
+        inputs = trial_inputs(model.config, processor, torch.Generator().manual_seed(0))
+        output = runnable(
+            **{name: value.to(model.dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+        )
     except (ValueError, RuntimeError, TypeError) as error:
-        raise PublishingError(f"the model does not take what its processor makes ({error})") from error
+        raise PublishingError(f"the model does not accept the output of its processor ({error})") from error
     if not all(value.isfinite().all() for value in output.values() if isinstance(value, torch.Tensor)):
-        raise PublishingError("the model's outputs are not finite; it has diverged and is not published")
+        raise PublishingError("the model's outputs are not finite: it diverged in training and is not published")
 
 
 def publish(
@@ -243,9 +225,9 @@ def publish(
     message: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Send a folder to the Hub in one commit; if anything breaks before it, the repository is as it was.
+    """Send a folder to the Hub in one commit; if the connection breaks before it, the repository is unchanged.
 
-    Weight files of an earlier version that are not among the new ones are removed in the same commit.
+    The same commit removes weight files of an earlier version that are not among the new ones.
 
     Args:
         publication: the checked folder.
@@ -255,13 +237,13 @@ def publish(
         create_pr: open a pull request instead of committing.
         tag: name of a tag for the commit, which must not exist yet.
         message: commit message.
-        token: access token; None takes the stored one.
+        token: access token; None uses the stored one.
 
     Returns:
         Address of the commit or of the pull request.
 
     Raises:
-        PublishingError: if the tag exists or is asked for with a pull request, the Hub refuses or cannot be reached,
+        PublishingError: if the tag exists or is combined with a pull request, the Hub refuses or cannot be reached,
             or the connection breaks.
     """
     if create_pr and tag is not None:
@@ -270,7 +252,7 @@ def publish(
     try:
         repository = api.create_repo(repository, private=private, exist_ok=True).repo_id
         if tag is not None and tag in {ref.name for ref in api.list_repo_refs(repository).tags}:
-            raise PublishingError(f"{repository} has a tag {tag!r} already; choose another")
+            raise PublishingError(f"{repository} already has a tag {tag!r}; choose another")
         if revision is not None:
             api.create_branch(repository, branch=revision, exist_ok=True)
         commit = api.upload_folder(
@@ -282,16 +264,16 @@ def publish(
             delete_patterns=REPLACED,
         )
     except HFValidationError as error:
-        raise PublishingError(f"{repository!r} is no Hub id ({error}); give user/name") from error
+        raise PublishingError(f"{repository!r} is not a Hub id ({error}); give user/name") from error
     except NETWORK_ERRORS as error:
         raise PublishingError(
-            f"{repository} was not published: the Hub has no commit that it could confirm, and never a part of one "
-            f"({type(error).__name__}: {error}); give the same command again"
+            f"{repository} was not published: the Hub confirmed no commit ({type(error).__name__}: {error}). A commit "
+            "is complete or absent; run the same command again"
         ) from error
     try:
         present = set(api.list_repo_files(repository, revision=commit.pr_revision or commit.oid))
         if absent := sorted(publication.files.keys() - present):
-            raise PublishingError(f"the commit {commit.commit_url} lacks {', '.join(absent)}; publish again")
+            raise PublishingError(f"the commit {commit.commit_url} lacks {', '.join(absent)}; publish it again")
         if tag is not None:
             api.create_tag(repository, tag=tag, revision=commit.oid)
     except NETWORK_ERRORS as error:
@@ -299,43 +281,3 @@ def publish(
             f"{commit.commit_url} is complete, but could not be checked or tagged {tag!r} ({error})"
         ) from error
     return commit.pr_url or commit.commit_url
-
-
-def publish_run(
-    run: str | Path,
-    repository: str,
-    details: CardDetails,
-    results: Sequence[EvaluationResult] = (),
-    class_names: Sequence[str] | None = None,
-    max_shard_size: str = "5GB",
-    **options: Any,
-) -> str:
-    """Build, check and publish a run in one call; see `build_publication` and `publish` for the arguments.
-
-    Args:
-        run: the run's folder.
-        repository: Hub id.
-        details: what the author adds to the card.
-        results: results besides those of the run's own test.
-        class_names: names of the classes, for a classifier whose configuration has none.
-        max_shard_size: larger weights are split into files of at most this size.
-        **options: `private`, `revision`, `create_pr`, `tag`, `message` and `token` of `publish`.
-
-    Returns:
-        Address of the commit or of the pull request.
-
-    Raises:
-        PublishingError: if the run cannot be published or the Hub refuses.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        publication = build_publication(
-            RunFolder.find(run),
-            folder,
-            repository,
-            details,
-            results,
-            class_names,
-            max_shard_size,
-            options.get("revision"),
-        )
-        return publish(publication, repository, **options)

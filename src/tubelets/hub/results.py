@@ -10,6 +10,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
+from tubelets.hub.card_tasks import CardTask
+
 
 class ResultsError(ValueError):
     """A file of results does not follow the schema."""
@@ -17,19 +19,19 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One number. A file holds a list of them as JSON objects with these keys.
+    """One number. A results file holds a list of JSON objects with these keys.
 
     Attributes:
         dataset: id of the data set on the Hub, or a short name, e.g. `ucf101`.
         metric: short name, e.g. `accuracy`.
-        value: the number, as the metric's usual scale has it.
-        task: task of the Hub.
+        value: the number, on the metric's usual scale.
+        task: the Hub's name of the task.
         split: split of the data set.
-        dataset_name: what a reader calls the data set; by default `dataset`.
-        metric_name: what a reader calls the metric, e.g. `top-1 accuracy`; by default `metric`.
+        dataset_name: name of the data set in tables; by default `dataset`.
+        metric_name: name of the metric in tables, e.g. `top-1 accuracy`; by default `metric`.
         unit: printed after the value, e.g. `%`.
         protocol: how it was measured, e.g. `5 clips x 3 crops`.
-        source: where the number comes from: a name or an address; None means that the run measured it.
+        source: where the number comes from, a name or a URL; None if the run measured it.
     """
 
     dataset: str
@@ -49,7 +51,7 @@ class EvaluationResult:
 
         Args:
             entry: the object.
-            where: what error messages call it.
+            where: how error messages refer to it.
 
         Returns:
             The result.
@@ -82,7 +84,7 @@ class EvaluationResult:
         return self.source is None
 
     def for_hub(self) -> EvalResult:
-        """The entry of a card's `model-index`; an address as source is kept there, a mere name only in the table."""
+        """The entry of a card's `model-index`. Only a URL is kept there as source; names appear in the table."""
         address = self.source is not None and self.source.startswith(("http://", "https://"))
         return EvalResult(
             task_type=self.task,
@@ -97,6 +99,33 @@ class EvaluationResult:
         )
 
 
+def measured_results(metrics: Mapping[str, float], data: Mapping[str, Any], task: CardTask) -> list[EvaluationResult]:
+    """The results of a run's own test.
+
+    Args:
+        metrics: metrics of the test without a prefix, as fractions; those that the task does not publish are ignored.
+        data: the run's data arguments.
+        task: the task, which names the metrics; its primary metric comes first.
+
+    Returns:
+        One result for each published metric.
+    """
+    order = sorted(task.metrics, key=lambda key: key != task.primary_metric)
+    return [
+        EvaluationResult(
+            dataset=data.get("dataset_name") or "local files",
+            task=task.name,
+            metric=task.metrics[key].hub_name,
+            metric_name=task.metrics[key].title,
+            value=round(float(metrics[key]), 5),
+            split=data.get("test_split") or data.get("validation_split"),
+            protocol=task.protocol(data) if data.get("test_clips") else None,
+        )
+        for key in order
+        if key in metrics
+    ]
+
+
 def read_results(paths: Sequence[str | Path]) -> list[EvaluationResult]:
     """Read files of results.
 
@@ -104,7 +133,7 @@ def read_results(paths: Sequence[str | Path]) -> list[EvaluationResult]:
         paths: JSON files, each a list of objects with the attributes of `EvaluationResult` as keys.
 
     Returns:
-        All results, in the order of the files, the same one only once.
+        All results, in the order of the files, without duplicates.
 
     Raises:
         FileNotFoundError: if a file does not exist.
@@ -113,11 +142,11 @@ def read_results(paths: Sequence[str | Path]) -> list[EvaluationResult]:
     found: list[EvaluationResult] = []
     for path in map(Path, paths):
         if not path.is_file():
-            raise FileNotFoundError(f"no results at {path}; give a JSON file with a list of results")
+            raise FileNotFoundError(f"{path}: file not found; give a JSON file with a list of results")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ResultsError(f"{path} is no JSON ({error})") from error
+            raise ResultsError(f"{path} is not valid JSON ({error})") from error
         if not isinstance(content, list):
             raise ResultsError(f"{path} must hold a list of results, got {type(content).__name__}")
         found += [EvaluationResult.from_dict(entry, f"{path}, entry {n}") for n, entry in enumerate(content)]
@@ -125,7 +154,7 @@ def read_results(paths: Sequence[str | Path]) -> list[EvaluationResult]:
 
 
 def results_table(results: Sequence[EvaluationResult]) -> str:
-    """A Markdown table of results that says of each number where it comes from.
+    """A Markdown table of results that states the source of each number.
 
     Args:
         results: at least one.
@@ -139,7 +168,7 @@ def results_table(results: Sequence[EvaluationResult]) -> str:
             each for each in (result.dataset_name or result.dataset, result.split, result.protocol) if each
         )
         source = "measured by this run" if result.measured_here else f"{result.source}; not measured by this run"
-        value = f"{result.value:.6g}" + (f" {result.unit}" if result.unit else "")
+        value = f"{result.value:.4g}" + (f" {result.unit}" if result.unit else "")
         cells = (data, result.metric_name or result.metric, value, source)
         lines.append("| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in cells) + " |")
     return "\n".join(lines)

@@ -1,0 +1,155 @@
+"""What cards say about a model's modalities, inputs, encoder and outputs, derived from its input specs."""
+
+import json
+from collections.abc import Iterable
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoModel, PreTrainedConfig
+
+from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
+from tubelets.hub.card_tasks import CardTask, classification_task
+from tubelets.models.common.auto import MODELS
+from tubelets.models.common.inputs import model_inputs
+
+ENCODER_FIELDS = {
+    "hidden_size": "width {}",
+    "num_hidden_layers": "{} layers",
+    "num_shared_layers": "{} shared by both modalities",
+    "num_attention_heads": "{} heads",
+    "patch_size": "patch size {}",
+    "tubelet_size": "tubelet size {}",
+}
+"""Fields of configurations that describe a transformer, and their words in a card."""
+
+NOT_OF_THE_ENCODER = {
+    "id2label", "label2id", "num_labels", "architectures", "problem_type", "use_mean_pooling", "transformers_version",
+}  # fmt: skip
+
+_SHAPES: dict[str, dict[str, tuple[int, ...]]] = {}
+
+
+def modalities_of(config: PreTrainedConfig) -> list[str]:
+    """The modalities of a model's inputs, without repetition, in the order of its arguments."""
+    return list(dict.fromkeys(spec.modality for spec in model_inputs(config).values()))
+
+
+def adjective(modalities: Iterable[str]) -> str:
+    """What a model with these inputs is called.
+
+    Example:
+        >>> adjective(["video"]), adjective(["audio", "video"]), adjective(["video", "text"])
+        ('video', 'audio-visual', 'video-text')
+    """
+    found = list(modalities)
+    return "audio-visual" if set(found) == {"audio", "video"} else "-".join(found)
+
+
+def with_article(words: str) -> str:
+    """A noun phrase that starts a sentence.
+
+    Example:
+        >>> with_article("audio classifier"), with_article("video encoder")
+        ('An audio classifier', 'A video encoder')
+    """
+    return f"{'An' if words[0] in 'aeiou' else 'A'} {words}"
+
+
+def input_rows(config: PreTrainedConfig) -> dict[str, str]:
+    """Rows of a card's table on the inputs of a model.
+
+    Example:
+        >>> from tubelets import StructuredNoiseAudioConfig
+        >>> input_rows(StructuredNoiseAudioConfig())
+        {'spectrogram': '1024 frames of 128 mel bands, from audio at 16000 Hz'}
+    """
+    rows: dict[str, str] = {}
+    for name, spec in model_inputs(config).items():
+        rows |= _rows_of(name, spec)
+    return rows
+
+
+def _rows_of(name: str, spec: InputSpec) -> dict[str, str]:
+    if isinstance(spec, VideoSpec):
+        return {
+            "frames": f"{spec.num_frames} of {spec.size[0]} x {spec.size[1]} pixels",
+            "mean, std of pixels": f"{spec.mean}, {spec.std}",
+        }
+    if isinstance(spec, SpectrogramSpec):
+        bands = f"{spec.max_length} frames of {spec.num_mel_bins} mel bands"
+        return {"spectrogram": f"{bands}, from audio at {spec.sampling_rate} Hz"}
+    return {name: f"{spec.modality} of shape {spec.shape}"}
+
+
+def encoder_rows(config: PreTrainedConfig) -> dict[str, str]:
+    """The row of a card's table on a transformer's sizes; empty for other networks.
+
+    Example:
+        >>> from tubelets import SigmaConfig
+        >>> encoder_rows(SigmaConfig())["encoder"]
+        'width 768, 12 layers, 12 heads, patch size 16, tubelet size 2'
+    """
+    fields = config.to_dict()
+    found = [words.format(fields[name]) for name, words in ENCODER_FIELDS.items() if name in fields]
+    return {"encoder": ", ".join(found)} if found else {}
+
+
+def outputs_of(config: PreTrainedConfig, task: CardTask | None) -> str:
+    """What a model returns, in words.
+
+    Args:
+        config: its configuration.
+        task: the task of a classifier, None for an encoder.
+
+    Returns:
+        One or two sentences.
+    """
+    if task is not None:
+        return (
+            f"`outputs.logits` has one score for each of {config.num_labels} classes; `model.config.id2label` names "
+            "them."
+        )
+    if config.model_type not in MODELS:
+        return f"`outputs` are those of `{config.model_type}` in transformers."
+    shapes = ", ".join(f"`outputs.{name}` `{shape}`" for name, shape in encoder_shapes(config).items())
+    head = classification_task(config).auto_class
+    if head not in MODELS[config.model_type].models:
+        return f"Shapes: {shapes}."
+    return f"Shapes: {shapes}. `{head}.from_pretrained` adds a new classification head."
+
+
+def encoder_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Shapes of an encoder's outputs for one clip of the declared size.
+
+    Args:
+        config: a configuration of this package.
+
+    Returns:
+        `last_hidden_state` and `pooler_output` to their shapes.
+
+    Example:
+        >>> from tubelets import ResNet3DConfig
+        >>> encoder_shapes(ResNet3DConfig())["last_hidden_state"]
+        (1, 512, 2, 7, 7)
+    """
+    # Labels do not matter to an encoder; without them all cards of one architecture share one entry.
+    fields = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_ENCODER}
+    key = json.dumps(fields, sort_keys=True, default=str)
+    if key not in _SHAPES:
+        _SHAPES[key] = _run_without_memory(config)
+    return _SHAPES[key]
+
+
+def _run_without_memory(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
+    # Fake tensors have shapes and no values: the largest encoder is built and run in a second or two.
+    with FakeTensorMode(), torch.no_grad():
+        outputs = AutoModel.from_config(config).eval()(
+            **{name: spec.example(1) for name, spec in model_inputs(config).items()}
+        )
+        return {name: tuple(outputs[name].shape) for name in ("last_hidden_state", "pooler_output")}
+
+
+def transfer_limit(config: PreTrainedConfig) -> str:
+    """The limit that every card states."""
+    text = "Features learned on one data set can fail on others"
+    return f"{text}; the SEVERE benchmark measures this for videos." if "video" in modalities_of(config) else f"{text}."
