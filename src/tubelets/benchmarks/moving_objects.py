@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from tubelets.benchmarks.camera_motion import SourceVideo, footage_sources, read_footage
 from tubelets.data.assets.objects import TEST_SHARE, ObjectSet, emoji_objects
+from tubelets.data.atomic import write_atomically
 from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
 from tubelets.data.modalities.video import encode_video
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import VideoRecord
-from tubelets.data.sources.shard_files import replace_synced
 from tubelets.motion import Motion, MotionRecord, object_patches, render
 from tubelets.motion.captions import caption
 from tubelets.motion.paths import centred_boxes, rounded_boxes, with_area
@@ -342,9 +342,7 @@ def motion_file(split: str) -> str:
 
 def _write_records(path: Path, records: Mapping[str, MotionRecord]) -> None:
     lines = [json.dumps({"clip_id": name, "motion": record.to_dict()}) + "\n" for name, record in records.items()]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    replace_synced(temporary, path)
+    write_atomically(path, lambda file: file.write_text("".join(lines), encoding="utf-8"))
 
 
 def read_motions(folder: str | Path, split: str) -> dict[str, MotionRecord]:
