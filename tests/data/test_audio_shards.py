@@ -19,7 +19,7 @@ from tubelets.data.modalities.audio import decode_audio, encode_audio
 from tubelets.data.modalities.video import open_video
 from tubelets.data.sources.annotations import VideoRecord, class_fraction, find_class_names, read_records
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from videos import make_video
 
 SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"

@@ -12,7 +12,7 @@ from tubelets.benchmarks.moving_objects import (
 )
 from tubelets.data.assets.objects import ShapeObjects
 from tubelets.data.modalities.video import encode_video, open_video
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.motion import Motion, object_masks, object_patches
 
 SIZE, FRAMES = 64, 8

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tubelets.data.modalities.modality import BadMediumError
+
 if TYPE_CHECKING:
     import av
 
@@ -24,7 +26,7 @@ SELF_CONTAINED = {
 }
 
 
-class BadVideoError(ValueError):
+class BadVideoError(BadMediumError):
     """A video that cannot be read; the message holds the reason and the file or name, when known.
 
     Example:

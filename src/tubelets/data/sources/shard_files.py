@@ -47,8 +47,7 @@ class ShardWriter:
 
     Args:
         path: The final name.
-        features: The columns, that of the encoded files first; written into the schema, so that `datasets` restores
-            `Video` and `ClassLabel`.
+        features: The columns; written into the schema, so that `datasets` restores `Video` and `ClassLabel`.
     """
 
     def __init__(self, path: Path, features: Features) -> None:
@@ -77,10 +76,10 @@ class ShardWriter:
         """Append a row.
 
         Args:
-            row: A value for each column; `bytes` in the first one holds the encoded file.
+            row: A value for each column; media are mappings with `bytes` and `path`.
         """
         self._rows.append(row)
-        self._bytes += len(row[self._schema.names[0]]["bytes"])
+        self._bytes += sum(len(value["bytes"]) for value in row.values() if isinstance(value, Mapping))
         if len(self._rows) == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
             self._flush()
 

@@ -1,4 +1,4 @@
-"""Batches of a clip stream, with a state that is exact whatever the workers have prefetched."""
+"""Batches of a clip stream, with a state that does not depend on what the workers have prefetched."""
 
 import copy
 import gc
@@ -137,7 +137,7 @@ class ClipLoader:
         if differing:
             raise ValueError(
                 f"the loader state cannot be continued here ({'; '.join(differing)}); "
-                "use the same settings and shards, or start anew"
+                "use the same settings and shards, or start a new run"
             )
         self._workers = copy.deepcopy(list(state["workers"]))
         self._delivered = state["batches_delivered"]
@@ -172,7 +172,7 @@ class ClipLoader:
         if at_start and self._at_start is not None:
             return self._at_start
         if self.num_workers:
-            # A forked worker that collects a decoder of this process would wait for ever for the decoder's threads,
+            # A forked worker that collects a decoder of this process would wait endlessly for the decoder's threads,
             # which the fork did not copy.
             gc.collect()
         stream = copy.copy(self.stream)

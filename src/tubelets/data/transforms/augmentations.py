@@ -18,6 +18,8 @@ from timm.data import auto_augment
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
+from tubelets.data.transforms.geometry import PhotometricTransform
+
 MAX_LEVEL = 10.0
 GREY = (128, 128, 128)
 
@@ -190,7 +192,7 @@ def _apply(frame: Tensor, operations: list[DrawnOperation]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ColorJitter:
+class ColorJitter(PhotometricTransform):
     """Brightness, contrast, saturation and hue of a clip, changed in a random order by torchvision's functions.
 
     Args:
