@@ -115,11 +115,11 @@ def test_a_killed_run_is_continued_and_workers_give_the_same_bytes(folder, tmp_p
     build(found, tmp_path / "whole", num_workers=2, **options)
     original, calls = shards._prepare_row, []
 
-    def interrupted(record, transcode):
+    def interrupted(record, transcode, media):
         calls.append(record)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return original(record, transcode)
+        return original(record, transcode, media)
 
     monkeypatch.setattr(shards, "_prepare_row", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -343,23 +343,3 @@ def motion_file(split: str) -> str:
 def _write_records(path: Path, records: Mapping[str, MotionRecord]) -> None:
     lines = [json.dumps({"clip_id": name, "motion": record.to_dict()}) + "\n" for name, record in records.items()]
     write_atomically(path, lambda file: file.write_text("".join(lines), encoding="utf-8"))
-
-
-def read_motions(folder: str | Path, split: str) -> dict[str, MotionRecord]:
-    """Read the motion records of a split.
-
-    Args:
-        folder: folder that `build_moving_objects` wrote.
-        split: name of the split.
-
-    Returns:
-        By clip id the record, from which `tubelets.motion` draws boxes and masks again.
-
-    Raises:
-        FileNotFoundError: if the split was not built.
-    """
-    path = Path(folder) / motion_file(split)
-    if not path.is_file():
-        raise FileNotFoundError(f"no motion records at {path}; build the benchmark with build_moving_objects")
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {entry["clip_id"]: MotionRecord.from_dict(entry["motion"]) for entry in entries}
