@@ -1,0 +1,1 @@
+"""Builds shards from files: checked, re-encoded where asked, resumable."""
