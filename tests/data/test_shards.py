@@ -78,7 +78,7 @@ def test_plan_by_input_size(folder):
 
 
 def test_plan_refuses_bad_input():
-    with pytest.raises(ValueError, match="no video to put into shards"):
+    with pytest.raises(ValueError, match="the list of records is empty"):
         ShardPlan.make([])
     with pytest.raises(ValueError, match=r"labels \['class-0'\] are not in class_names"):
         ShardPlan.make(records(3))

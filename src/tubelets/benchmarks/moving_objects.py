@@ -69,7 +69,7 @@ def sample_object_motion(
         motion: a name in `OBJECT_MOTIONS`.
         num_frames: frames of the clip, at least 2.
         size: side of the frames in pixels, at least 32.
-        generator: what is drawn from.
+        generator: random draws.
         aspect_ratio: width over height of the object.
 
     Returns:
@@ -122,7 +122,7 @@ def sample_object_motion(
 
 
 def turning_shows(image: Tensor) -> bool:
-    """Whether one sees that an object turns; a plain disc or a ball does not show it.
+    """Whether the rotation of an object is visible; that of a disc or a ball is not.
 
     Args:
         image: uint8 RGBA `(4, rows, columns)`.
@@ -175,7 +175,7 @@ class _Clips:
         """Class, object and motion of a clip, and the generator for what is still to be drawn."""
         label = OBJECT_MOTIONS[index % len(OBJECT_MOTIONS)]
         generator = self.generator(index)
-        # All classes use objects that show a turn: else "still" would be what a ball does.
+        # All classes use objects that show a turn: otherwise "still" could be recognised by its balls.
         place = self.turning[int(torch.randint(len(self.turning), (), generator=generator))]
         rows, columns = self.objects[place].shape[1:]
         motion = sample_object_motion(label, self.num_frames, self.size, generator, columns / rows)
@@ -226,12 +226,12 @@ def build_moving_objects(
         num_frames: frames of a clip.
         stride: distance between them in frames of the source.
         size: side of the square frames in pixels, even and at least 32.
-        seed: seed of everything that is drawn.
+        seed: seed of all draws.
         num_workers: processes; each works on whole source videos.
         progress: show a progress bar.
 
     Returns:
-        What was written, by split.
+        Reports by split.
 
     Raises:
         ValueError: if splits share a video or an object, one is missing or empty, or a video is shorter than a clip.

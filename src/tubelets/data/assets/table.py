@@ -14,7 +14,7 @@ def default_cache_dir() -> Path:
     """The folder for fetched files; it need not exist yet.
 
     Returns:
-        `TUBELETS_CACHE` when it is set, else `tubelets` inside `XDG_CACHE_HOME`, else `~/.cache/tubelets`.
+        `TUBELETS_CACHE` if it is set, otherwise `tubelets` in `XDG_CACHE_HOME`, otherwise `~/.cache/tubelets`.
 
     Example:
         >>> isinstance(default_cache_dir(), Path)
@@ -159,7 +159,7 @@ class GameSound:
 
     Args:
         name: its file's name, unique.
-        family: what it stands for, such as "coin" or "laser".
+        family: its meaning in games, such as "coin" or "laser".
         member: its file, a WAV.
 
     Example:

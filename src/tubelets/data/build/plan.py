@@ -15,10 +15,10 @@ from typing import Any
 import av
 from datasets import Audio, ClassLabel, Features, List, Value, Video
 
+from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.modality import Modality
 from tubelets.data.modalities.registry import modality_named
 from tubelets.data.sources.annotations import VideoRecord, check_unique_ids
-from tubelets.data.build.transcoding import TranscodeOptions
 
 FACTS = {
     "video": {"num_frames": "int32", "fps": "float32", "height": "int32", "width": "int32"},
@@ -83,13 +83,15 @@ class ShardPlan:
 
         Raises:
             ValueError: There is no record, an id occurs twice, a label is not in `class_names`, records have different
-                media, sounds are to be re-encoded or a value is out of range.
+                media, sounds should be re-encoded or a value is out of range.
         """
         _check_plan_input(records, split, class_names, clips_per_shard)
         _check_kinds(records, transcode or TranscodeOptions())
         if clips_per_shard is None:
             budget = parse_size(max_shard_size)
-            num_shards = max(1, -(-sum(_file_size(path) for record in records for _, path in record.media.values()) // budget))
+            num_shards = max(
+                1, -(-sum(_file_size(path) for record in records for _, path in record.media.values()) // budget)
+            )
         else:
             num_shards = -(-len(records) // clips_per_shard)
         num_shards = min(num_shards, len(records))
@@ -183,7 +185,7 @@ def _check_plan_input(
 ) -> None:
     """Refuse what cannot be planned."""
     if not records:
-        raise ValueError("there is no video to put into shards; the list of records is empty")
+        raise ValueError("the list of records is empty; give at least one video")
     if not re.fullmatch(r"[\w.]+", split):
         raise ValueError(f"split={split!r} must consist of letters, digits, '_' and '.'")
     if clips_per_shard is not None and clips_per_shard < 1:
@@ -203,7 +205,7 @@ def _check_plan_input(
 
 
 def _check_kinds(records: Sequence[VideoRecord], transcode: TranscodeOptions) -> None:
-    """Refuse records with different media, and sounds that are to be re-encoded."""
+    """Refuse records with different media, and sounds to be re-encoded."""
     sounds = [record for record in records if record.is_audio]
     if sounds and len(sounds) < len(records):
         raise ValueError(

@@ -15,12 +15,12 @@ from typing import Any
 from datasets import ClassLabel, Features, List
 from tqdm import tqdm
 
-from tubelets.data.sources.annotations import VideoRecord
-from tubelets.data.modalities.audio import check_audio
-from tubelets.data.modalities.modality import BadMediumError, Modality
-from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 from tubelets.data.build.plan import FACTS, ShardPlan
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
+from tubelets.data.modalities.audio import check_audio
+from tubelets.data.modalities.modality import BadMediumError, Modality
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 
 # A cell of a Parquet binary column cannot hold more.
 MAX_VIDEO_BYTES = 2**31 - 1
@@ -91,8 +91,8 @@ def build_shards(
     in `NAME_sha256`.
 
     Each shard appears under its name only when it is complete, so a killed run is continued by running it again:
-    complete shards of the same plan are kept. A sample with a bad file is skipped and reported; it never stops the run. When all
-    shards of the plan exist, `dataset_info.json` is written.
+    complete shards of the same plan are kept. A sample with a bad file is skipped and reported; it never stops the run.
+    When all shards of the plan exist, `dataset_info.json` is written.
 
     Args:
         records: The samples, all with the same media, see `tubelets.data.sources.annotations.read_records`.
@@ -109,7 +109,7 @@ def build_shards(
         progress: Show a progress bar of clips.
 
     Returns:
-        What was written, skipped and left out.
+        What was written, kept and skipped.
 
     Raises:
         ValueError: The folder holds shards of this split with other options or videos, or other class names; or an

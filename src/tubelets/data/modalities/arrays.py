@@ -18,7 +18,7 @@ def read_array(data: bytes, name: str, key: str | None = None) -> np.ndarray:
 
     Args:
         data: The bytes; their beginning tells the format.
-        name: What error messages call the file.
+        name: Name in error messages.
         key: Entry of a file with several arrays; None takes the only one.
 
     Returns:
@@ -45,7 +45,7 @@ def read_array(data: bytes, name: str, key: str | None = None) -> np.ndarray:
             found = entries[_entry(entries, name, key)]
     except BadMediumError:
         raise
-    # safetensors raises its own exception class, and broken headers raise whatever their parser raises.
+    # safetensors raises its own exception class, and broken headers raise various errors of their parsers.
     except Exception as error:
         raise BadMediumError(f"{name}: it cannot be read as .npy, .npz or .safetensors ({error})") from error
     if found.dtype.kind not in "biuf":

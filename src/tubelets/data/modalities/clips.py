@@ -67,7 +67,7 @@ class ClipSpec:
         Args:
             num_video_frames: Frames of the video, at least 1; a short video repeats frames.
             clip_index: Which clip of the video, 0 to `clips_per_video - 1`.
-            generator: What random samplings draw from.
+            generator: Random draws.
 
         Returns:
             `num_frames` frame numbers, never decreasing.
@@ -232,13 +232,13 @@ class ClipDecoder:
 
         Args:
             data: The encoded media by name.
-            name: What error messages call the sample.
+            name: Name in error messages.
             generators: Random draws of each wanted clip, by its number.
             first_seed: Seed of clip 0, which all clips draw their frames with if they show the same ones.
 
         Returns:
             For each wanted clip its values by argument: frames uint8 (T, C, H, W), sound float32 (samples,), skeletons
-            float32 (bodies, frames, joints, coordinates), and whatever other modalities decode.
+            float32 (bodies, frames, joints, coordinates), and the values of other modalities.
 
         Raises:
             BadMediumError: A medium cannot be decoded or lacks what is asked for.
@@ -278,15 +278,15 @@ class ClipDecoder:
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse an unknown word.
+    """Refuse an unknown option.
 
     Args:
         name: What the value is called.
         value: The word.
-        allowed: The words that there are.
+        allowed: The allowed values.
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: It is not one of them.
     """
     if value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {allowed}")

@@ -162,7 +162,7 @@ class Modality(ABC):
 
         Args:
             data: The bytes.
-            name: What error messages call the medium.
+            name: Name in error messages.
             backend: Decoder of frames, see `open_video`.
 
         Raises:
@@ -174,7 +174,7 @@ class Modality(ABC):
 
         Args:
             data: The bytes of the file.
-            name: What error messages call it.
+            name: Name in error messages.
 
         Raises:
             BadMediumError: The file is damaged.

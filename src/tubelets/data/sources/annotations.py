@@ -121,12 +121,12 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
     """List the videos of `folder/<class>/**/*`, or if it has none its sounds or images; the first level is the class.
 
     Videos that lie directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an
-    error: it is nearly always a file that was put in the wrong place.
+    error: it is nearly always a misplaced file.
 
     Args:
         folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`), a sound (`AUDIO_SUFFIXES`) or an image
-            (`IMAGE_SUFFIXES`), hidden files are left out. Images beside videos or sounds are thumbnails and are left
-            out, too.
+            (`IMAGE_SUFFIXES`), hidden files are ignored. Images beside videos or sounds are thumbnails and are
+            ignored, too.
 
     Returns:
         Records sorted by relative path. The id is that path with "/" between its parts.

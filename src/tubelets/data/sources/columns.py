@@ -66,7 +66,7 @@ class Columns:
         Args:
             features: Type of each column.
             named: Columns of media that the user names.
-            where: What error messages call the data.
+            where: Name in error messages.
 
         Raises:
             ValueError: A named column does not exist, or the main medium cannot be told.

@@ -20,7 +20,7 @@ class FolderSource(Source):
         multi_label: labels hold several names, separated by `;`; not needed for labels that are tuples of names.
 
     Raises:
-        ValueError: if there is no video, a video has no label, or a label is not among the names.
+        ValueError: if the list is empty, a sample has no label, or a label is not among the names.
 
     Example:
         >>> records = [VideoRecord(Path(f"{i}.mp4"), name, None, str(i)) for i, name in enumerate(["run", "jump"])]
@@ -33,7 +33,7 @@ class FolderSource(Source):
         self, records: Sequence[VideoRecord], class_names: Sequence[str] | None = None, multi_label: bool = False
     ) -> None:
         if not records:
-            raise ValueError("there is no video; give a folder of class folders or a list with `path label` lines")
+            raise ValueError("the list is empty; give a folder of class folders or a list with `path label` lines")
         self._records = list(records)
         several = multi_label or any(isinstance(record.label, tuple) for record in self._records)
         self._labels = [_split(record, several) for record in self._records]

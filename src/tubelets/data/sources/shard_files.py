@@ -111,7 +111,7 @@ def read_summary(path: Path) -> ShardSummary:
         Row count, size and the description given when it was finished.
 
     Raises:
-        ValueError: The file is no complete Parquet file, or it was not written by the shard builder.
+        ValueError: The file is not a complete Parquet file, or was not written by the shard builder.
     """
     try:
         footer = pq.read_metadata(path)
@@ -191,7 +191,7 @@ def finalize_shards(folder: str | Path) -> list[str]:
         folder: A folder written by `build_shards`.
 
     Returns:
-        Names of the shards that are still missing; their splits are left out of the file.
+        Names of the shards that are still missing; their splits are not in the file.
 
     Raises:
         ValueError: A file is damaged or was not written by the shard builder.

@@ -152,7 +152,7 @@ class SampleOrder:
 
 
 class _EpochReader:
-    """Reads shards one after the other and knows where the next row is."""
+    """Reads shards one after the other and keeps the position of the next row."""
 
     def __init__(self, source: Source, shards: list[int], shard: int, row: int) -> None:
         self.shard, self.row = shard, row

@@ -127,7 +127,7 @@ class RandAugment:
             found = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", part)
             if found is None or found[1] not in fields:
                 raise ValueError(
-                    f"{part!r} in {text!r} is no part of a RandAugment; write e.g. rand-m7-n4-mstd0.5-inc1"
+                    f"{part!r} in {text!r} is not a part of a RandAugment; write e.g. rand-m7-n4-mstd0.5-inc1"
                 )
             if found[1] == "inc":
                 increasing = float(found[2]) == 1
@@ -141,7 +141,7 @@ class RandAugment:
         """Draw the operations of one clip.
 
         Args:
-            generator: what is drawn from; always the same number of values, whatever is applied.
+            generator: random draws; the same number of values is always drawn.
 
         Returns:
             The operations to apply, in order; 0 to `num_operations` of them.
@@ -164,7 +164,7 @@ class RandAugment:
 
         Args:
             clip: uint8 `(T, 3, H, W)`.
-            generator: what is drawn from.
+            generator: random draws.
 
         Returns:
             uint8 of the same shape.
@@ -274,7 +274,7 @@ class RandomErasing:
         Args:
             height: rows of the frames.
             width: columns of the frames.
-            generator: what is drawn from; always the same number of values.
+            generator: random draws; the same number of values is always drawn.
 
         Returns:
             `(top, left, rows, columns)` in pixels, or None if nothing is erased.
@@ -297,7 +297,7 @@ class RandomErasing:
 
         Args:
             clip: floating point `(T, C, H, W)`, normalised.
-            generator: what is drawn from, on the CPU. The noise of a clip on an accelerator comes from that device's
+            generator: random draws, on the CPU. The noise of a clip on an accelerator comes from that device's
                 own generator, seeded from this one.
 
         Returns:

@@ -108,7 +108,7 @@ class Mixing:
         Args:
             height: rows of the frames.
             width: columns of the frames.
-            generator: what is drawn from; always the same number of values.
+            generator: random draws; the same number of values is always drawn.
 
         Returns:
             The mix, or None if this batch is not mixed.
@@ -136,7 +136,7 @@ class Mixing:
         Args:
             clips: floating point `(B, T, C, H, W)`, B even.
             targets: floating point `(B, classes)`.
-            generator: what is drawn from.
+            generator: random draws.
 
         Returns:
             Mixed clips and targets of the same shapes.

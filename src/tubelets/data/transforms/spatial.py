@@ -133,7 +133,7 @@ class MultiScaleCrop(GeometricTransform):
 
 @dataclass(frozen=True)
 class StretchedCrop(GeometricTransform):
-    """Contrastive crop: resized to one of three sizes whatever its shape, then a random square of it.
+    """Contrastive crop: resized to one of three sizes without keeping its shape, then a random square of it.
 
     Args:
         size: side of the result in pixels.
