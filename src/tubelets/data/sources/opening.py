@@ -1,5 +1,6 @@
 """Opening data by its address: shards on disk or by URL, a data set of the Hub, or blank clips."""
 
+import functools
 import glob
 import re
 from collections.abc import Mapping
@@ -109,17 +110,16 @@ def _open_files(where: str, files: list[str], columns: Mapping[str, str] | None,
     # Names of existing files are not patterns, even if a folder is called "[1]".
     files = [file if "://" in file else Path(file).absolute().as_posix() for file in files]
     literal = [file if "://" in file else glob.escape(file) for file in files]
-    dataset: IterableDataset = (
-        open_tars(literal, token)
-        if suffix == ".tar"
-        else load_dataset("parquet", data_files={"train": literal}, split="train", streaming=True, token=token)
-    )
+    options = {"data_files": {"train": literal}, "split": "train", "streaming": True, "token": token}
+    reopen = None if suffix == ".tar" else functools.partial(load_dataset, "parquet", **options)
+    dataset: IterableDataset = open_tars(literal, token) if reopen is None else reopen()
     found = Columns.find(dict(dataset.features), columns, where)
     if dataset.num_shards == len(files):
-        return ShardSource(dataset, found, [PurePosixPath(file).name for file in files], files=files, token=token)
+        shard_names = [PurePosixPath(file).name for file in files]
+        return ShardSource(dataset, found, shard_names, files=files, token=token, reopen=reopen)
     # The pattern of a URL was expanded by `datasets`, which does not return the names.
     names = [f"{PurePosixPath(where).name}[{index}]" for index in range(dataset.num_shards)]
-    return ShardSource(dataset, found, names, base=where.rpartition("/")[0], token=token)
+    return ShardSource(dataset, found, names, base=where.rpartition("/")[0], token=token, reopen=reopen)
 
 
 def _open_hub(

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -36,6 +36,7 @@ class ShardSource(Source):
         files: Shard files, where they are known.
         base: Where relative paths in rows start if they are not.
         token: Access token of a private data set on the Hub.
+        reopen: Opens the data set with some `columns` only, where that saves reading the others.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ShardSource(Source):
         files: Sequence[str] = (),
         base: str = "",
         token: str | None = None,
+        reopen: Callable[..., IterableDataset] | None = None,
     ) -> None:
         label = dataset.features[columns.annotations["label"]] if "label" in columns.annotations else None
         several = isinstance(label, List)
@@ -62,20 +64,24 @@ class ShardSource(Source):
         # A relative path in a row starts beside the shard that holds the row.
         self._bases = [file.rpartition("/")[0] for file in files] if files else [base] * dataset.num_shards
         self._token = token
-        self._all_columns, self._stored = columns, dataset
-        self._select(next(iter(columns.media)))
+        self._all_columns, self._stored, self._reopen = columns, dataset, reopen
+        self._columns = columns.only([next(iter(columns.media))])
 
-    def _select(self, *media: str) -> None:
-        """Read these media from now on."""
-        self._columns = self._all_columns.only(media)
-        self._dataset = self._stored.select_columns(self._columns.used)
-        for column in self._columns.media.values():
-            # `decode=False` keeps the bytes of the file: otherwise each row would become an open decoder.
-            stored = self._stored.features[column.column]
-            kind = next((kind for kind in (Image, Audio, Video) if isinstance(stored, kind)), None)
+    @functools.cached_property
+    def _dataset(self) -> IterableDataset:
+        """The columns that are used, with the bytes of files instead of open decoders."""
+        columns, stored = self._columns, self._stored
+        if self._reopen is not None and len(columns.media) < len(self._all_columns.media):
+            # `select_columns` drops columns that were read; media that are not used must not be read at all.
+            stored = self._reopen(columns=columns.used)
+        dataset = stored.select_columns(columns.used)
+        for column in columns.media.values():
+            feature = stored.features[column.column]
+            kind = next((kind for kind in (Image, Audio, Video) if isinstance(feature, kind)), None)
             kind = kind or {"Video": Video, "Audio": Audio}.get(modality_named(column.modality).feature)
             if kind is not None:
-                self._dataset = self._dataset.cast_column(column.column, kind(decode=False))
+                dataset = dataset.cast_column(column.column, kind(decode=False))
+        return dataset
 
     @property
     def description(self) -> SourceDescription:
@@ -87,7 +93,8 @@ class ShardSource(Source):
         if missing := [name for name in names if name not in self.media]:
             raise ValueError(f"the data has no medium {missing[0]!r}; its media are {list(self.media)}")
         other = copy.copy(self)
-        other._select(*names)
+        other.__dict__.pop("_dataset", None)
+        other._columns = self._all_columns.only(names)
         return other
 
     @functools.cached_property
@@ -95,7 +102,7 @@ class ShardSource(Source):
         """Number of samples, None when counting them would mean reading them."""
         if self._files and all(file.endswith(".parquet") and "://" not in file for file in self._files):
             return sum(pq.read_metadata(file).num_rows for file in self._files)
-        split = (self._dataset.info.splits or {}).get(str(self._dataset.split))
+        split = (self._stored.info.splits or {}).get(str(self._stored.split))
         return split.num_examples or None if split is not None else None
 
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:

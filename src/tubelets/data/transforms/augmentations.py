@@ -1,7 +1,8 @@
-"""Augmentations of fine-tuning that work on one clip: RandAugment on raw frames, random erasing on normalised ones.
+"""Augmentations of fine-tuning for one clip: RandAugment on raw frames, random erasing on normalised ones.
 
-What is random is drawn once for a clip, from an explicit generator, and is the same in all of its frames, so that
-motion stays what it was; only the noise of an erased box is fresh in each frame. The order of the recipe is
+All draws come from an explicit generator and hold for all frames of a clip, so that its motion does not change; only
+the noise of an erased box differs between frames. The image functions are timm's and torchvision's; the draws are ours,
+because theirs use the global generators and, for random erasing, treat each frame by itself. The order of the recipe is
 RandAugment, normalisation, crop, flip, erasing, mixing (sigma.md, section 7.2; smile.md, section 6.3).
 """
 

@@ -1,4 +1,7 @@
-"""Mixup and cutmix on batches of clips, and the soft targets that go with them (smile.md, section 6.3)."""
+"""Mixup and cutmix on batches of clips, and their soft targets (smile.md, section 6.3).
+
+timm's `Mixup` has the same rules; it draws from NumPy's global generator, which cannot be resumed for each batch.
+"""
 
 import math
 from dataclasses import dataclass
