@@ -1,6 +1,7 @@
 """The input of the shard builder and of folder sources: a folder of class folders, a text list or a csv file."""
 
 import csv
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tubelets.data.modalities.registry import modalities, modality_of_medium, modality_of_suffix
+from tubelets.data.sources.few_shot import first_of_each_class
 
 # Formats that PyAV's wheels read without a system FFmpeg.
 VIDEO_SUFFIXES = frozenset(
@@ -313,19 +315,16 @@ def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
-    places: dict[str, list[int]] = {}
-    for place, record in enumerate(records):
+    for record in records:
         if not isinstance(record.label, str):
             raise ValueError(f"video {record.clip_id} has the label {record.label}; a share of each class needs one")
-        places.setdefault(record.label, []).append(place)
+    labels = [str(record.label) for record in records]
     # One stream for all classes, of the legacy generator that the authors' lists were drawn with.
     numbers = np.random.RandomState(seed)
-    chosen = [
-        places[label][index]
-        for label in sorted(places)
-        for index in numbers.choice(len(places[label]), math.ceil(fraction * len(places[label])), replace=False)
-    ]
-    return [records[place] for place in sorted(chosen)]
+    by_class = first_of_each_class(labels, range(len(labels)), lambda size: size)
+    order = [places[index] for places in by_class.values() for index in numbers.permutation(len(places))]
+    chosen = first_of_each_class(labels, order, lambda size: math.ceil(fraction * size))
+    return [records[place] for place in sorted(itertools.chain.from_iterable(chosen.values()))]
 
 
 def check_unique_ids(records: Iterable[VideoRecord]) -> None:

@@ -2,9 +2,8 @@
 
 import dataclasses
 import hashlib
-import heapq
-import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.source import Sample, Source, SourceDescription
@@ -84,21 +83,58 @@ class FewShotSource(Source):
         return self._source.read_bytes(sample, medium)
 
 
+def first_of_each_class(
+    labels: Sequence[Any], order: Iterable[int], count: Callable[[int], int] | int
+) -> dict[Any, list[int]]:
+    """The draw of all learning with few labels: the first clips of each class in a given order.
+
+    Args:
+        labels: Class of each clip.
+        order: Places of all clips in a random order, which decides the draw.
+        count: Clips of each class, or a function from the size of a class to that number.
+
+    Returns:
+        The chosen places by class, classes sorted, places in the given order.
+
+    Raises:
+        ValueError: A class has too few clips.
+
+    Example:
+        >>> first_of_each_class(["b", "a", "b", "a"], [3, 2, 1, 0], 1)
+        {'a': [3], 'b': [2]}
+    """
+    places: dict[Any, list[int]] = {}
+    for place in order:
+        places.setdefault(labels[place], []).append(place)
+    chosen = {}
+    for label, found in sorted(places.items()):
+        wanted = count if isinstance(count, int) else count(len(found))
+        if len(found) < wanted:
+            raise ValueError(f"class {label} has {len(found)} videos and {wanted} are asked for; ask for fewer shots")
+        chosen[label] = found[:wanted]
+    return chosen
+
+
 def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
-    """The `shots` videos of each class with the smallest hashes, class after class."""
-    # Heaps of negated hashes: the largest hash that is kept is the first to go.
-    kept: dict[int, list[tuple[int, str, Sample]]] = {}
-    shards = (source.iterate_shard(index) for index in range(source.num_shards))
-    for sample in itertools.chain.from_iterable(shards):
+    """The `shots` samples of each class with the smallest hashes, class after class, by id."""
+    # Labels and ids come first, without media: then only those that were drawn are held in memory.
+    light = source.with_media(())
+    listed = [
+        (index, row, sample)
+        for index in range(light.num_shards)
+        for row, sample in enumerate(light.iterate_shard(index))
+    ]
+    for _, _, sample in listed:
         if not isinstance(sample.label, int):
             raise ValueError(f"clip {sample.clip_id} has the label {sample.label!r}; few-label subsets need one class")
-        heap = kept.setdefault(sample.label, [])
-        entry = (-stable_seed(seed, sample.clip_id), sample.clip_id, sample)
-        if len(heap) < shots:
-            heapq.heappush(heap, entry)
-        elif entry[:2] > heap[0][:2]:
-            heapq.heapreplace(heap, entry)
-    for label, heap in sorted(kept.items()):
-        if len(heap) < shots:
-            raise ValueError(f"class {label} has {len(heap)} videos and {shots} are asked for; ask for fewer shots")
-    return [entry[2] for _, heap in sorted(kept.items()) for entry in sorted(heap, key=lambda entry: entry[1])]
+    hashes = [stable_seed(seed, sample.clip_id) for _, _, sample in listed]
+    order = sorted(range(len(listed)), key=hashes.__getitem__)
+    chosen = first_of_each_class([sample.label for _, _, sample in listed], order, shots)
+    wanted = {listed[place][:2] for places in chosen.values() for place in places}
+    found = [
+        sample
+        for index in sorted({index for index, _ in wanted})
+        for row, sample in enumerate(source.iterate_shard(index))
+        if (index, row) in wanted
+    ]
+    return sorted(found, key=lambda sample: (sample.label, sample.clip_id))
