@@ -79,7 +79,7 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
     video = next(iter(specs_of(specs, VideoSpec)), None)
     stream = ClipStream(
         open_source(data.path, split=data.split, name=data.name),
-        ClipSpec(clips_per_video=data.clips_per_video) if video is None else clip_spec(data, video),
+        ClipSpec.for_specs(specs, data.stride, data.clips_per_video * clips_per_sample(specs), data.sampling),
         None if video is None else clip_transform(data, video.size[0]),
         specs=specs,
         seed=recipe.run.seed,
@@ -98,23 +98,6 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         pretraining_collator(config),
         pin_memory=accelerator.device.type == "cuda",
     )
-
-
-def clip_spec(data: DataSection, video: VideoSpec) -> ClipSpec:
-    """Which frames a recipe takes.
-
-    Args:
-        data: the recipe's section.
-        video: what the model takes in pretraining.
-
-    Returns:
-        Frames of a clip and clips of a video.
-
-    Example:
-        >>> clip_spec(DataSection("shards", stride=2), VideoSpec(8, (112, 112), clips_per_sample=2))
-        ClipSpec(num_frames=8, stride=2, clips_per_video=2, sampling='dense', same_frames=False)
-    """
-    return ClipSpec(video.num_frames, data.stride, data.clips_per_video * video.clips_per_sample, data.sampling)
 
 
 def clip_transform(data: DataSection, size: int) -> ClipTransform:

@@ -61,6 +61,26 @@ class ClipSpec:
         if self.sampling == "uniform" and self.clips_per_video > 1:
             raise ValueError(f"sampling='uniform' gives one clip, but clips_per_video={self.clips_per_video}")
 
+    @classmethod
+    def for_specs(
+        cls, specs: Mapping[str, InputSpec], stride: int = 4, clips_per_video: int = 1, sampling: Sampling = "dense"
+    ) -> "ClipSpec":
+        """As many frames as the model takes of the medium that leads; see `ClipDecoder`.
+
+        Args:
+            specs: What the model takes.
+            stride: See the attribute, as for the next two.
+            clips_per_video: Clips of each sample.
+            sampling: How frames are chosen.
+
+        Example:
+            >>> ClipSpec.for_specs({"pixel_values": VideoSpec(8, (32, 32))}, stride=2).num_frames
+            8
+        """
+        lead = _leading(_requests(specs))
+        # Samples without frames are not cut by a `ClipSpec`: the number does not matter.
+        return cls(lead.spec.num_frames if lead is not None else 1, stride, clips_per_video, sampling)  # type: ignore[attr-defined]
+
     def indices(self, num_video_frames: int, clip_index: int, generator: torch.Generator) -> list[int]:
         """Choose the frames of one clip.
 
@@ -119,6 +139,22 @@ class Request:
                 "data that has it, or name its column (columns=) in open_source"
             )
         return found
+
+
+def _requests(specs: Mapping[str, InputSpec]) -> tuple[Request, ...]:
+    """What a stream decodes for some specs."""
+    modalities = {argument: modality_of(spec) for argument, spec in specs.items()}
+    return tuple(
+        Request(*modalities[argument].requested(argument, spec), modalities[argument])
+        for argument, spec in specs.items()
+    )
+
+
+def _leading(requests: Collection[Request]) -> Request | None:
+    """The request whose frames clips are drawn from: the video, otherwise the first one with frames."""
+    leading = [request for request in requests if request.modality.leads]
+    videos = [request for request in leading if request.modality.sources(request.spec)[0] == "video"]
+    return next(iter((*videos, *leading)), None)
 
 
 @dataclass(frozen=True)
@@ -181,11 +217,7 @@ class ClipDecoder:
             specs["pixel_values"] = VideoSpec(self.clips.num_frames, (1, 1))
         if self.audio is not None:
             specs["waveform"] = WaveformSpec(self.audio.sampling_rate, self.audio.seconds)
-        modalities = {argument: modality_of(spec) for argument, spec in specs.items()}
-        return tuple(
-            Request(*modalities[argument].requested(argument, spec), modalities[argument])
-            for argument, spec in specs.items()
-        )
+        return _requests(specs)
 
     @functools.cached_property
     def decoded(self) -> tuple[Request, ...]:
@@ -195,11 +227,7 @@ class ClipDecoder:
     @functools.cached_property
     def lead(self) -> Request | None:
         """The request whose frames clips are drawn from."""
-        leading = [request for request in self.decoded if request.modality.leads]
-        return next(
-            (each for each in leading if each.modality.sources(each.spec)[0] == "video"),
-            leading[0] if leading else None,
-        )
+        return _leading(self.requests)
 
     @property
     def clips_per_video(self) -> int:
