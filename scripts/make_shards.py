@@ -3,14 +3,15 @@
 INPUT is one of
   a folder        the first folder level is the class (FOLDER/<class>/.../x.mp4); a flat folder is unlabelled
   a text file     `path label` in each line, separated by the last space
-  a csv file      with a header: path, label and/or caption, and if wanted id and split; in place of label, the column
-                  labels holds the names of all classes of a clip with `;` between them
+  a csv file      with a header: path, label and/or caption, optionally id and split; for clips with several classes
+                  the column labels (names separated by `;`) instead of label; for clips with several files a column
+                  for each medium: video, audio, flow, depth, skeleton (.npy .npz .safetensors)
 
 The files are videos, or all of them sounds (.wav .flac .ogg .mp3 .m4a ...): their column is called audio.
 OUTPUT gets `<split>-00000-of-00012.parquet` and so on, and `dataset_info.json`. Without --short-side, --fps and
 --keyframe-interval the files are stored byte for byte. With any of them videos are re-encoded as H.264; their sound is
-kept as it is where MP4 can hold it, else as AAC, or dropped with --drop-audio. A bad file is left out and listed at the
-end; the exit code is 0 unless no file at all was good. A run that was killed is continued by the same command.
+kept as it is where MP4 can hold it, otherwise as AAC, or dropped with --drop-audio. Clips with a bad file are skipped
+and listed at the end; the exit code is 0 unless no clip was good. Run the same command again to continue a killed run.
 
 Examples:
   python scripts/make_shards.py videos/train shards
@@ -19,6 +20,9 @@ Examples:
 
   # Sounds with several classes each: clips.csv has the columns path and labels.
   python scripts/make_shards.py clips.csv shards --root sounds --split train --num-workers 8
+
+  # Video with optical flow and skeletons: clips.csv has the columns video, flow, skeleton and label.
+  python scripts/make_shards.py clips.csv shards --root ntu --num-workers 8
 
   # A quarter of the videos of each class, for a run on less data.
   python scripts/make_shards.py videos/train quarter --class-fraction 0.25 --fraction-seed 12345

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tubelets.data.assets.objects import ObjectSet, open_objects
 from tubelets.data.modalities.video import open_video, read_clip
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.masking.trajectory import TRAJECTORY_TYPES, TrajectoryMaskGenerator

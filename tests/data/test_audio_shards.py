@@ -19,7 +19,7 @@ from tubelets.data.modalities.audio import decode_audio, encode_audio
 from tubelets.data.modalities.video import open_video
 from tubelets.data.sources.annotations import VideoRecord, class_fraction, find_class_names, read_records
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from videos import make_video
 
 SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"
@@ -115,11 +115,11 @@ def test_a_killed_run_is_continued_and_workers_give_the_same_bytes(folder, tmp_p
     build(found, tmp_path / "whole", num_workers=2, **options)
     original, calls = shards._prepare_row, []
 
-    def interrupted(record, transcode):
+    def interrupted(record, transcode, media):
         calls.append(record)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return original(record, transcode)
+        return original(record, transcode, media)
 
     monkeypatch.setattr(shards, "_prepare_row", interrupted)
     with pytest.raises(KeyboardInterrupt):

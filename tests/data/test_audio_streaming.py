@@ -12,7 +12,7 @@ from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.audio import AudioSpec, decode_audio, encode_audio
 from tubelets.data.modalities.clips import ClipDecoder
 from tubelets.data.sources.annotations import VideoRecord, find_class_names
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from videos import make_video
@@ -183,8 +183,9 @@ def test_damaged_sounds_are_skipped_and_reported(tmp_path: Path):
         records.append(VideoRecord(path, None, None, str(number)))
     build_shards(records, tmp_path / "shards", progress=False)
     source = open_source(tmp_path / "shards")
-    original = source.read_bytes
-    source.read_bytes = lambda sample: b"x" * 400 if sample.clip_id == "2" else original(sample)
-    loader = ClipLoader(ClipStream(source, None, audio=SPEC, verify_checksum=False), 0)
+    stream = ClipStream(source, None, audio=SPEC, verify_checksum=False)
+    original = stream.source.read_bytes
+    stream.source.read_bytes = lambda sample, medium: b"x" * 400 if sample.clip_id == "2" else original(sample, medium)
+    loader = ClipLoader(stream, 0)
     assert sorted(clip for batch in loader for clip in batch["clip_id"]) == ["0", "1", "3"]
     assert [bad["clip_id"] for bad in loader.bad_samples] == ["2"]

@@ -1,3 +1,4 @@
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tubelets.data.modalities.audio import AudioSpec, decode_audio, encode_audio
 from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.balanced import BalancedSource, balanced_weights
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipStream
 from tubelets.data.stream.loader import ClipLoader
 
@@ -64,7 +65,7 @@ def test_rare_classes_are_drawn_as_often_and_bytes_belong_to_labels(
     assert (balanced.num_shards, balanced.num_samples, balanced.class_names) == (2, 400, NAMES)
     draws = [list(balanced.iterate_shard(index)) for index in range(2)]
     assert [Counter(sample.label for sample in draw)[0] / 400 for draw in draws] == pytest.approx([0.5, 0.5], abs=0.08)
-    assert [sample.path for sample in draws[0]] != [sample.path for sample in draws[1]]
+    assert [sample.medium.path for sample in draws[0]] != [sample.medium.path for sample in draws[1]]
     everything = [sample.clip_id for draw in draws for sample in draw]
     assert len(set(everything)) == 800, "a clip that is drawn again is augmented anew"
     lengths = set()
@@ -78,13 +79,15 @@ def test_rare_classes_are_drawn_as_often_and_bytes_belong_to_labels(
 def test_a_draw_can_be_read_from_any_row_on(shards: Path) -> None:
     source = BalancedSource(open_source(shards), 50)
     assert list(source.iterate_shard(0))[30:] == list(source.iterate_shard(0, skip=30))
-    with pytest.raises(IndexError, match="draw 1 does not exist"):
+    with pytest.raises(IndexError, match="shard 1 does not exist"):
         next(source.iterate_shard(1))
 
 
 def test_seeds_give_other_draws_and_other_names(records: list[VideoRecord]) -> None:
     first, second = (BalancedSource(FolderSource(records), 50, seed=seed) for seed in (0, 1))
-    assert [each.path for each in first.iterate_shard(0)] != [each.path for each in second.iterate_shard(0)]
+    assert [each.medium.path for each in first.iterate_shard(0)] != [
+        each.medium.path for each in second.iterate_shard(0)
+    ]
     assert first.shard_names != second.shard_names, "a run is not resumed with other draws"
 
 
@@ -118,11 +121,11 @@ def test_sources_that_cannot_be_balanced_are_refused(records: list[VideoRecord],
         BalancedSource(FolderSource(records), 0)
     source = open_source(shards)
     source._files = []
-    with pytest.raises(ValueError, match="is no Parquet file on this machine"):
+    with pytest.raises(ValueError, match="is not a local Parquet file"):
         BalancedSource(source, 4)
-    source.annotations = []
+    source._description = dataclasses.replace(source.description, annotations=())
     with pytest.raises(ValueError, match="balanced draws need labels"):
         BalancedSource(source, 4)
     with pytest.raises(IndexError, match="row 40 does not exist"):
         open_source(shards).read_row(0, 40)
-    assert torch.is_tensor(decode_audio(open_source(shards).read_row(1, 14).data or b"", 8000))
+    assert torch.is_tensor(decode_audio(open_source(shards).read_row(1, 14).medium.data or b"", 8000))

@@ -14,7 +14,7 @@ from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.video import open_video
 from tubelets.data.sources.annotations import read_records
 from tubelets.data.sources.blank import BlankSource
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.transforms.spatial import MultiScaleCrop
 

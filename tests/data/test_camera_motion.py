@@ -9,7 +9,7 @@ from tubelets.benchmarks.camera_motion import (
     sample_camera_path,
 )
 from tubelets.data.modalities.video import encode_video, open_video
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 
 HEIGHT, WIDTH = 160, 240
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from clip_shards import clip_rows, write_parquet
 
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import RandomErasing

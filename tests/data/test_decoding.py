@@ -180,7 +180,7 @@ def test_wrong_use_is_refused(tmp_path):
         open_video(b"", "pyav", num_threads=-1)
     with pytest.raises(TypeError, match="bytearray"):
         open_video(bytearray(b""), "pyav")
-    with pytest.raises(BadVideoError, match=r"no such file"):
+    with pytest.raises(BadVideoError, match=r"file not found"):
         open_video(tmp_path / "missing.mp4")
 
 

@@ -125,14 +125,14 @@ def test_images_that_are_no_cut_outs_are_refused(tmp_path: Path) -> None:
     objects = folder_objects(tmp_path)
     with pytest.raises(ValueError, match=r"'plain.png' is an image without alpha \(RGB\)"):
         objects[objects.index("plain.png")]
-    with pytest.raises(ValueError, match=r"'broken.png' is no readable image"):
+    with pytest.raises(ValueError, match=r"'broken.png' cannot be read as an image"):
         objects[objects.index("broken.png")]
 
 
 def test_sources_that_are_no_sets_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no image with one of the suffixes"):
         folder_objects(tmp_path)
-    with pytest.raises(ValueError, match="'no such thing' is no set of objects"):
+    with pytest.raises(ValueError, match="'no such thing' is not a set of objects"):
         open_objects("no such thing")
     with pytest.raises(ValueError, match="got 1 files, 2 names"):
         FileObjects([tmp_path / "a.png"], ["a", "b"], ["a"])

@@ -18,8 +18,8 @@ from tubelets.data.build.shards import ShardPlan, build_shards
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.video import open_video
 from tubelets.data.sources.annotations import VideoRecord, find_class_names, read_records
+from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
-from tubelets.data.sources.shards import open_source
 from videos import make_video
 
 SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"
@@ -78,7 +78,7 @@ def test_plan_by_input_size(folder):
 
 
 def test_plan_refuses_bad_input():
-    with pytest.raises(ValueError, match="no video to put into shards"):
+    with pytest.raises(ValueError, match="the list of records is empty"):
         ShardPlan.make([])
     with pytest.raises(ValueError, match=r"labels \['class-0'\] are not in class_names"):
         ShardPlan.make(records(3))
@@ -92,7 +92,7 @@ def test_plan_refuses_bad_input():
 
 @pytest.mark.parametrize("size", ["", "MB", "0", "-3MB", "5 parsecs"])
 def test_bad_sizes(size):
-    with pytest.raises(ValueError, match="is no size"):
+    with pytest.raises(ValueError, match="is not a size"):
         parse_size(size)
 
 
@@ -164,10 +164,10 @@ def test_shards_can_be_reencoded(folder, tmp_path):
     found = read_records(folder)
     build(found, tmp_path / "out", class_names=["jump", "run"], transcode=TranscodeOptions(short_side=8, fps=12.5))
     samples = rows_of(tmp_path / "out")
-    assert sorted(sample.path for sample in samples) == [f"{number}.mp4" for number in range(10)]
+    assert sorted(sample.medium.path for sample in samples) == [f"{number}.mp4" for number in range(10)]
     for sample in samples:
-        assert sample.sha256 == hashlib.sha256(sample.data).hexdigest()
-        with open_video(sample.data) as reader:
+        assert sample.medium.sha256 == hashlib.sha256(sample.medium.data).hexdigest()
+        with open_video(sample.medium.data) as reader:
             assert (reader.num_frames, reader.height, reader.width) == (3, 8, 12)
 
 
@@ -193,11 +193,11 @@ def test_killed_run_leaves_no_half_shard_and_is_continued(folder, tmp_path, monk
     build(found, tmp_path / "whole", **options)
     original, calls = shards._prepare_row, []
 
-    def interrupted(record, transcode):
+    def interrupted(record, transcode, media):
         calls.append(record)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return original(record, transcode)
+        return original(record, transcode, media)
 
     monkeypatch.setattr(shards, "_prepare_row", interrupted)
     with pytest.raises(KeyboardInterrupt):

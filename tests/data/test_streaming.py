@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader
 
 from tubelets.data.modalities.video import BadVideoError
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources import shards as sources
+from tubelets.data.sources import opening as sources
+from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.shard_files import ShardWriter
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from videos import bad_videos
 
@@ -50,7 +51,7 @@ def test_parquet_of_plain_datasets(source):
     assert source.shard_names[1] == "train-00001-of-00008.parquet"
     rows = list(source.iterate_shard(2, skip=3))
     assert [row.clip_id for row in rows] == [f"clip-{number:03d}" for number in range(11, 17)]
-    assert (rows[0].data, rows[0].label, rows[0].caption) == (video_bytes(11 % 5), 11 % 3, None)
+    assert (rows[0].medium.data, rows[0].label, rows[0].caption) == (video_bytes(11 % 5), 11 % 3, None)
     with pytest.raises(IndexError, match="shard 8 does not exist"):
         next(source.iterate_shard(8))
 
@@ -106,8 +107,8 @@ def test_untyped_column_needs_its_name(tmp_path):
     ):
         open_source(tmp_path)
     with pytest.raises(ValueError, match="no column 'video'"):
-        open_source(tmp_path, video_column="video")
-    assert next(open_source(tmp_path, video_column="data").iterate_shard(0)).data == video_bytes(0)
+        open_source(tmp_path, columns={"video": "video"})
+    assert next(open_source(tmp_path, columns={"video": "data"}).iterate_shard(0)).medium.data == video_bytes(0)
 
 
 def test_hub_data_set(shards, monkeypatch):
@@ -367,15 +368,15 @@ def test_resume_reads_one_window_not_the_epoch(source):
     stream = ClipStream(source, SPEC, shuffle_window=4)
     state = next(islice(stream, 30, None))["stream_state"]
     read = []
-    original = source.iterate_shard
 
-    class Counting:
-        num_shards, shard_names, annotations = source.num_shards, source.shard_names, source.annotations
-        read_bytes = staticmethod(source.read_bytes)
+    class Counting(Source):
+        description, num_samples = source.description, None
 
-        @staticmethod
-        def iterate_shard(index, skip=0):
-            for sample in original(index, skip):
+        def read_bytes(self, sample, medium=None):
+            return source.read_bytes(sample, medium)
+
+        def iterate_shard(self, index, skip=0):
+            for sample in source.iterate_shard(index, skip):
                 read.append(sample.clip_id)
                 yield sample
 

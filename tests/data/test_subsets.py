@@ -7,7 +7,7 @@ from clip_shards import clip_rows, video_bytes, write_parquet
 from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 
 
@@ -53,7 +53,7 @@ def test_impossible_draws_are_refused(tmp_path):
         FewShotSource(folder(), 11)
     with pytest.raises(ValueError, match="at least 1"):
         FewShotSource(folder(), 0)
-    with pytest.raises(IndexError, match="one shard"):
+    with pytest.raises(IndexError, match="the source has 1 shards"):
         next(FewShotSource(folder(), 1).iterate_shard(1))
     several = FolderSource([VideoRecord(Path("a.mp4"), "x;y", None, "a")], multi_label=True)
     with pytest.raises(ValueError, match="one class"):

@@ -65,7 +65,7 @@ def test_a_missing_file_is_a_bad_sample(folder: Path) -> None:
 
 def test_bad_lists_are_refused(tmp_path: Path) -> None:
     record = VideoRecord(tmp_path / "a.mp4", "run", None, "a")
-    with pytest.raises(ValueError, match="there is no video"):
+    with pytest.raises(ValueError, match="the list is empty"):
         FolderSource([])
     with pytest.raises(ValueError, match="label 'run' of clip 'a' is not among the 1 class names"):
         FolderSource([record], ["jump"])

@@ -6,7 +6,7 @@ import torch
 from clip_shards import CLASS_NAMES, clip_rows, write_parquet
 
 from tubelets import TubeletsVideoMAEConfig
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation import features as module

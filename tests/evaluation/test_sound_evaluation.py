@@ -14,7 +14,7 @@ from tubelets import (
 )
 from tubelets.benchmarks.game_sounds import SoundSource, build_game_sounds
 from tubelets.data.modalities.audio import encode_audio
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import AudioSpec, ClipStream
 from tubelets.evaluation.checkpoints import checkpoint_features, evaluate_checkpoint, load_processor, save_random_twin
 from tubelets.evaluation.features import model_fingerprint

@@ -213,7 +213,7 @@ def test_a_broken_connection_publishes_nothing(place: str, run: Path, server: Hu
 
 STREAM = """
 import json
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 source = open_source("tester/clips")
 rows = [row for shard in range(source.num_shards) for row in source.iterate_shard(shard)]
 print(json.dumps({

@@ -31,7 +31,8 @@ from transformers import (
 
 import tubelets
 from tubelets.data.modalities.video import BadVideoError, available_backends, open_video
-from tubelets.data.sources.shards import UnsafePathError, open_source
+from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.shards import UnsafePathError
 from tubelets.evaluation.checkpoints import evaluate_checkpoint
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.layouts import read_checkpoint
@@ -461,7 +462,7 @@ def test_names_in_tars_are_names_and_nothing_else(tmp_path: Path) -> None:
     write_tar(shards / "clips-0.tar", [("../../escaped.mp4", video_bytes(1)), ("../../escaped.cls", b"0")])
     before = {path for path in tmp_path.parent.rglob("*") if "escaped" in path.name}
     samples = list(open_source(shards).iterate_shard(0))
-    assert [sample.data for sample in samples] == [video_bytes(1)]
+    assert [sample.medium.data for sample in samples] == [video_bytes(1)]
     assert {path for path in tmp_path.parent.rglob("*") if "escaped" in path.name} == before == set()
 
 

@@ -1,6 +1,6 @@
 """CameraMotion-8: real footage seen through a moving window, so that the label is the motion and nothing else.
 
-A stretch of a video is looked at through a square window that stands still, pans, tilts, zooms or rotates. The picture
+A stretch of a video is seen through a square window that stays still, pans, tilts, zooms or rotates. The picture
 is real, the label exact, and no single frame tells it: a classifier has to see motion. Videos of one place are either
 all in the training or all in the test split.
 """
@@ -91,7 +91,7 @@ def sample_camera_path(motion: str, num_frames: int, height: int, width: int, ge
         num_frames: frames of the clip, at least 2.
         height: rows of the scaled video, at least 160.
         width: its columns, at least 160.
-        generator: what is drawn from.
+        generator: random draws.
 
     Returns:
         The path.
@@ -212,11 +212,11 @@ def build_camera_motion(
         num_frames: frames of a clip.
         stride: distance between them in frames of the source.
         size: side of the square frames in pixels, even.
-        seed: seed of everything that is drawn.
+        seed: seed of all draws.
         progress: show a progress bar.
 
     Returns:
-        What was written, by split.
+        Reports by split.
 
     Raises:
         ValueError: if splits share a video, a split is missing or empty, or a video is shorter than a clip.
@@ -316,7 +316,7 @@ def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor
         uint8 `(F, 3, H, W)`, and the numbers of the frames from which `span` frames have no cut.
 
     Raises:
-        ValueError: if there is no such stretch.
+        ValueError: if every stretch has a cut.
         BadVideoError: if the video cannot be read.
     """
     resize = ShortSideResize(short_side)

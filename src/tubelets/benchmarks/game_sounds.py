@@ -1,8 +1,8 @@
 """GameSounds-10: short sounds of video games, varied and overlaid, with their family as the label.
 
-The families have four or five recordings each; the last two of each are the test split, so that nothing that is tested
-was ever heard. A clip is one recording at another speed and loudness, somewhere in the clip, over a second, quieter one
-of any family and a little noise: how a family sounds must be known, not what one file sounds like.
+The families have four or five recordings each; the last two of each are the test split, so that tests use unheard
+recordings. A clip is one recording at another speed and loudness, somewhere in the clip, over a second, quieter one
+of any family and a little noise: a model must learn the family, not one file.
 """
 
 import tempfile
@@ -75,7 +75,7 @@ def mix_sound(sound: Tensor, background: Tensor, num_samples: int, generator: to
         sound: float `(samples,)`, what the clip is of.
         background: float `(samples,)`, what is heard behind it.
         num_samples: samples of the clip.
-        generator: what is drawn from.
+        generator: random draws.
 
     Returns:
         float32 `(num_samples,)` in [-1, 1].
@@ -129,7 +129,7 @@ def build_game_sounds(
         progress: show a progress bar.
 
     Returns:
-        What was written, by split.
+        Reports by split.
 
     Raises:
         ValueError: if splits share a recording, one has none, or a number is not positive.

@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from tubelets.benchmarks.camera_motion import SourceVideo, footage_sources, read_footage
 from tubelets.data.assets.objects import TEST_SHARE, ObjectSet, emoji_objects
+from tubelets.data.atomic import write_atomically
 from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
 from tubelets.data.modalities.video import encode_video
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import VideoRecord
-from tubelets.data.sources.shard_files import replace_synced
 from tubelets.motion import Motion, MotionRecord, object_patches, render
 from tubelets.motion.captions import caption
 from tubelets.motion.paths import centred_boxes, rounded_boxes, with_area
@@ -69,7 +69,7 @@ def sample_object_motion(
         motion: a name in `OBJECT_MOTIONS`.
         num_frames: frames of the clip, at least 2.
         size: side of the frames in pixels, at least 32.
-        generator: what is drawn from.
+        generator: random draws.
         aspect_ratio: width over height of the object.
 
     Returns:
@@ -122,7 +122,7 @@ def sample_object_motion(
 
 
 def turning_shows(image: Tensor) -> bool:
-    """Whether one sees that an object turns; a plain disc or a ball does not show it.
+    """Whether the rotation of an object is visible; that of a disc or a ball is not.
 
     Args:
         image: uint8 RGBA `(4, rows, columns)`.
@@ -175,7 +175,7 @@ class _Clips:
         """Class, object and motion of a clip, and the generator for what is still to be drawn."""
         label = OBJECT_MOTIONS[index % len(OBJECT_MOTIONS)]
         generator = self.generator(index)
-        # All classes use objects that show a turn: else "still" would be what a ball does.
+        # All classes use objects that show a turn: otherwise "still" could be recognised by its balls.
         place = self.turning[int(torch.randint(len(self.turning), (), generator=generator))]
         rows, columns = self.objects[place].shape[1:]
         motion = sample_object_motion(label, self.num_frames, self.size, generator, columns / rows)
@@ -226,12 +226,12 @@ def build_moving_objects(
         num_frames: frames of a clip.
         stride: distance between them in frames of the source.
         size: side of the square frames in pixels, even and at least 32.
-        seed: seed of everything that is drawn.
+        seed: seed of all draws.
         num_workers: processes; each works on whole source videos.
         progress: show a progress bar.
 
     Returns:
-        What was written, by split.
+        Reports by split.
 
     Raises:
         ValueError: if splits share a video or an object, one is missing or empty, or a video is shorter than a clip.
@@ -342,26 +342,4 @@ def motion_file(split: str) -> str:
 
 def _write_records(path: Path, records: Mapping[str, MotionRecord]) -> None:
     lines = [json.dumps({"clip_id": name, "motion": record.to_dict()}) + "\n" for name, record in records.items()]
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("".join(lines), encoding="utf-8")
-    replace_synced(temporary, path)
-
-
-def read_motions(folder: str | Path, split: str) -> dict[str, MotionRecord]:
-    """Read the motion records of a split.
-
-    Args:
-        folder: folder that `build_moving_objects` wrote.
-        split: name of the split.
-
-    Returns:
-        By clip id the record, from which `tubelets.motion` draws boxes and masks again.
-
-    Raises:
-        FileNotFoundError: if the split was not built.
-    """
-    path = Path(folder) / motion_file(split)
-    if not path.is_file():
-        raise FileNotFoundError(f"no motion records at {path}; build the benchmark with build_moving_objects")
-    entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return {entry["clip_id"]: MotionRecord.from_dict(entry["motion"]) for entry in entries}
+    write_atomically(path, lambda file: file.write_text("".join(lines), encoding="utf-8"))

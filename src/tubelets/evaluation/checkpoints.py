@@ -14,7 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from tubelets.data.sources.shards import VideoSource
+from tubelets.data.sources.source import Source
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.evaluation.inputs import FrameInputs, SoundInputs
 
@@ -129,7 +129,7 @@ def model_fingerprint(model: torch.nn.Module) -> str:
 
 def extract_features(
     model: PreTrainedModel,
-    source: VideoSource,
+    source: Source,
     inputs: FrameInputs | SoundInputs,
     *,
     pooling: Pooling = "mean",
@@ -146,7 +146,7 @@ def extract_features(
 
     Args:
         model: a backbone; a model with a head is stripped to its `base_model`. It is in evaluation mode meanwhile.
-        source: videos or sounds with one label each, from `tubelets.data.sources.shards.open_source`.
+        source: videos or sounds with one label each, from `tubelets.data.sources.opening.open_source`.
         inputs: which frames, or which spectrograms.
         pooling: "mean" over tokens, float32, or all "tokens", float16.
         batch_size: clips a forward pass.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tubelets.data.modalities.audio import AudioSpec
-from tubelets.data.sources.shards import VideoSource
+from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Sampling, Transform
 from tubelets.data.stream.loader import collate_clips
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize, normalize
@@ -40,7 +40,7 @@ class FrameInputs:
         """Everything that decides the tensors, as plain values."""
         return {"clips": asdict(self.clips), "transform": [repr(self.transform), list(self.mean), list(self.std)]}
 
-    def stream(self, source: VideoSource, batch_size: int) -> ClipStream:
+    def stream(self, source: Source, batch_size: int) -> ClipStream:
         """The clips of a source in their stored order."""
         return ClipStream(source, self.clips, self.transform, shuffle_window=0, split="samples", batch_size=batch_size)
 
@@ -74,7 +74,7 @@ class SoundInputs:
         """Everything that decides the tensors, as plain values."""
         return {"extractor": self.extractor.to_dict()}
 
-    def stream(self, source: VideoSource, batch_size: int) -> ClipStream:
+    def stream(self, source: Source, batch_size: int) -> ClipStream:
         """The sounds of a source in their stored order."""
         audio = AudioSpec.filling(self.extractor.max_length, self.extractor.sampling_rate, "centre")
         return ClipStream(source, None, audio=audio, shuffle_window=0, split="samples", batch_size=batch_size)

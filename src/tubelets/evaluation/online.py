@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tubelets.data.sources.shards import open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.evaluation.features import FeatureSet, extract_features
 from tubelets.evaluation.frozen import effective_rank
 from tubelets.evaluation.inputs import processor_inputs

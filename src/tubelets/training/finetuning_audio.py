@@ -13,7 +13,7 @@ from tubelets.data.modalities.audio import AudioSpec
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import VideoSource
+from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.mixing import Mixing, smooth_one_hot
@@ -234,7 +234,7 @@ class SoundData:
         mixing = self.mixing if self.mixing.active else None
         return SoundBatch(self.inputs, self.args.device, self.num_labels, mixing, self.args.label_smoothing_factor)
 
-    def balanced(self, source: VideoSource) -> VideoSource:
+    def balanced(self, source: Source) -> Source:
         """The training clips as an epoch takes them: class-balanced draws, if they are asked for.
 
         Args:
@@ -248,7 +248,7 @@ class SoundData:
         draws = max(1, round(self.args.num_train_epochs))
         return BalancedSource(source, videos_per_epoch(self.data, source), draws, self.args.seed)
 
-    def train_loader(self, source: VideoSource) -> ClipLoader:
+    def train_loader(self, source: Source) -> ClipLoader:
         """This process's endless stream of training batches.
 
         Args:
@@ -287,7 +287,7 @@ class SoundData:
             prefetch_factor=args.dataloader_prefetch_factor or 2,
         )
 
-    def test_loader(self, source: VideoSource, clips: int = 1) -> ClipLoader:
+    def test_loader(self, source: Source, clips: int = 1) -> ClipLoader:
         """One pass over this process's share of the test clips.
 
         Args:

@@ -11,7 +11,8 @@ from torch import Tensor
 from tubelets.data.sources.annotations import find_class_names, read_records
 from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import VideoSource, open_source
+from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import ColorJitter, RandAugment, RandomErasing
@@ -26,7 +27,7 @@ Part = Literal["train", "validation", "test"]
 
 def open_part(
     data: LabelledDataArguments, part: Part, class_names: Sequence[str] | None = None, token: str | None = None
-) -> VideoSource:
+) -> Source:
     """Open one part of the data: shards, a Hub data set, a folder of class folders or a list of videos.
 
     Args:
@@ -85,7 +86,7 @@ def read_class_names(path: str | Path) -> list[str]:
     return names
 
 
-def resolve_class_names(data: LabelledDataArguments, source: VideoSource) -> list[str]:
+def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str]:
     """The names of the classes, from the file that was given or from the data.
 
     Args:
@@ -112,7 +113,7 @@ def resolve_class_names(data: LabelledDataArguments, source: VideoSource) -> lis
     return names
 
 
-def check_same_classes(names: Sequence[str], source: VideoSource, part: Part) -> None:
+def check_same_classes(names: Sequence[str], source: Source, part: Part) -> None:
     """Refuse a part of the data whose classes are numbered in another way.
 
     Args:
@@ -187,7 +188,7 @@ def batch_augmentation(
     )
 
 
-def split_by(data: LabelledDataArguments, source: VideoSource) -> Literal["auto", "shards", "samples"]:
+def split_by(data: LabelledDataArguments, source: Source) -> Literal["auto", "shards", "samples"]:
     """How workers share a source.
 
     Args:
@@ -202,7 +203,7 @@ def split_by(data: LabelledDataArguments, source: VideoSource) -> Literal["auto"
 
 
 def train_loader(
-    data: DataArguments, args: FinetuningArguments, source: VideoSource, shape: ClipShape, num_labels: int
+    data: DataArguments, args: FinetuningArguments, source: Source, shape: ClipShape, num_labels: int
 ) -> ClipLoader:
     """This process's endless stream of training batches.
 
@@ -244,7 +245,7 @@ def train_loader(
 def view_loader(
     data: DataArguments,
     args: FinetuningArguments,
-    source: VideoSource,
+    source: Source,
     shape: ClipShape,
     num_labels: int,
     clips: int = 1,
@@ -366,7 +367,7 @@ class EpochBatches:
         self._delivered = state["delivered"]
 
 
-def videos_per_epoch(data: LabelledDataArguments, source: VideoSource) -> int:
+def videos_per_epoch(data: LabelledDataArguments, source: Source) -> int:
     """Videos in an epoch.
 
     Args:

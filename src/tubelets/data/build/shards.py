@@ -1,11 +1,11 @@
-"""Building Parquet shards of videos or sounds: in parallel, resumable, the same rows for any number of workers."""
+"""Builds Parquet shards: in parallel, resumable, with the same rows for any number of workers."""
 
 import functools
 import hashlib
 import itertools
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -15,12 +15,12 @@ from typing import Any
 from datasets import ClassLabel, Features, List
 from tqdm import tqdm
 
-from tubelets.data.sources.annotations import VideoRecord
-from tubelets.data.modalities.audio import check_audio
-from tubelets.data.modalities.video import BadVideoError
-from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
-from tubelets.data.build.plan import ShardPlan
+from tubelets.data.build.plan import FACTS, ShardPlan
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
+from tubelets.data.modalities.audio import check_audio
+from tubelets.data.modalities.modality import BadMediumError, Modality
+from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 
 # A cell of a Parquet binary column cannot hold more.
 MAX_VIDEO_BYTES = 2**31 - 1
@@ -28,11 +28,11 @@ MAX_VIDEO_BYTES = 2**31 - 1
 
 @dataclass(frozen=True)
 class BadFile:
-    """A video or sound that could not be put into a shard.
+    """A sample that could not be put into a shard.
 
     Attributes:
         clip_id: Its id in the input.
-        file: Its file name.
+        file: Name of the damaged file.
         reason: What is wrong with it.
     """
 
@@ -51,7 +51,7 @@ class ShardReport:
         skipped: Names of shards of this job that were complete already.
         num_clips: Clips in the shards of this job.
         num_bytes: Size in bytes of the shards of this job.
-        bad_files: Videos of this job's shards that are left out, with the reason.
+        bad_files: Samples of this job's shards that are skipped, with the reason.
         missing: Names of shards of the plan that other jobs have still to write.
     """
 
@@ -85,14 +85,17 @@ def build_shards(
     job_index: int = 0,
     progress: bool = True,
 ) -> ShardReport:
-    """Write videos or sounds into Parquet shards that `datasets.load_dataset("parquet", ...)` reads with their types.
+    """Write samples into Parquet shards that `datasets.load_dataset("parquet", ...)` reads with their types.
+
+    Each medium has a column of its name. The checksum of the main medium is in `sha256`, that of a further medium NAME
+    in `NAME_sha256`.
 
     Each shard appears under its name only when it is complete, so a killed run is continued by running it again:
-    complete shards of the same plan are kept. A bad file is left out and reported; it never stops the run. When all
-    shards of the plan exist, `dataset_info.json` is written.
+    complete shards of the same plan are kept. A sample with a bad file is skipped and reported; it never stops the run.
+    When all shards of the plan exist, `dataset_info.json` is written.
 
     Args:
-        records: The videos or the sounds, not both, see `tubelets.data.sources.annotations.read_records`.
+        records: The samples, all with the same media, see `tubelets.data.sources.annotations.read_records`.
         output_dir: Folder of the shards, created if needed. It may hold several splits, but one plan for each.
         split: See `ShardPlan.make`, as for the next five arguments.
         class_names: Names that number the labels; needed when the records are labelled.
@@ -106,7 +109,7 @@ def build_shards(
         progress: Show a progress bar of clips.
 
     Returns:
-        What was written, skipped and left out.
+        What was written, kept and skipped.
 
     Raises:
         ValueError: The folder holds shards of this split with other options or videos, or other class names; or an
@@ -201,7 +204,7 @@ def _write_shards(
 ) -> None:
     """Write the shards with the given indices one after the other."""
     tasks = [record for index in indices for record in plan.shards[index]]
-    prepare = functools.partial(_prepare_row, transcode=plan.transcode)
+    prepare = functools.partial(_prepare_row, transcode=plan.transcode, media=plan.media)
     with (
         closing(_ordered_map(prepare, tasks, num_workers)) as rows,
         tqdm(total=len(tasks), unit="clip", disable=not progress) as bar,
@@ -238,37 +241,48 @@ def _class_label(features: Features) -> ClassLabel:
     return label.feature if isinstance(label, List) else label
 
 
-def _prepare_row(record: VideoRecord, transcode: TranscodeOptions) -> dict[str, Any] | BadFile:
-    """Read and check or encode one video or sound; runs in the worker processes."""
-    try:
-        data = record.path.read_bytes()
-        row = _audio_row(data, record.path.name) if record.is_audio else _video_row(data, record.path, transcode)
-        stored = next(iter(row.values()))["bytes"]
-        if len(stored) > MAX_VIDEO_BYTES:
-            raise BadVideoError(f"{len(stored)} bytes are more than a Parquet cell holds (2 GiB); cut the file")
-    except (BadVideoError, OSError) as error:
-        # The message of an OSError holds the full path of this machine, which does not belong into a data set.
-        reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-        return BadFile(record.clip_id, record.path.name, reason)
-    return {**row, "sha256": hashlib.sha256(stored).hexdigest()}
+def _prepare_row(
+    record: VideoRecord, transcode: TranscodeOptions, media: Mapping[str, Modality]
+) -> dict[str, Any] | BadFile:
+    """Read and check or encode the media of one sample; runs in the worker processes."""
+    row: dict[str, Any] = {}
+    # Worker processes may lack registered modalities, so that names and modalities come with the task.
+    paths = [record.path, *(path for _, path in record.others)]
+    for (name, modality), path in zip(media.items(), paths, strict=True):
+        try:
+            data = path.read_bytes()
+            stored = _video(data, path, transcode) if modality.name == "video" else _other(data, path, modality)
+            size = len(stored["bytes"])
+            if size > MAX_VIDEO_BYTES:
+                raise BadMediumError(f"{size} bytes are more than a Parquet cell holds (2 GiB); cut the file")
+        except (BadMediumError, OSError) as error:
+            # The message of an OSError holds the full path on this machine, which does not belong in a data set.
+            reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+            return BadFile(record.clip_id, path.name, reason)
+        row[name] = {"bytes": stored["bytes"], "path": stored["path"]}
+        checksum = hashlib.sha256(stored["bytes"]).hexdigest()
+        if path is record.path:
+            row["sha256"] = checksum
+            row |= {fact: stored[fact] for fact in FACTS.get(modality.name, {})}
+        else:
+            row[f"{name}_sha256"] = checksum
+    return row
 
 
-def _video_row(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
-    """The columns of a video, first the one that holds it."""
+def _video(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
+    """The cell of a video and its facts."""
     video = prepare_video(data, transcode, path.name)
     name = path.with_suffix(".mp4").name if transcode.reencodes else path.name
-    return {
-        "video": {"bytes": video.data, "path": name},
-        "num_frames": video.num_frames,
-        "fps": video.fps,
-        "height": video.height,
-        "width": video.width,
-    }
+    facts = {"num_frames": video.num_frames, "fps": video.fps, "height": video.height, "width": video.width}
+    return {"bytes": video.data, "path": name, **facts}
 
 
-def _audio_row(data: bytes, name: str) -> dict[str, Any]:
-    """The columns of a sound, first the one that holds it."""
-    return {"audio": {"bytes": data, "path": name}, **asdict(check_audio(data, name))}
+def _other(data: bytes, path: Path, modality: Modality) -> dict[str, Any]:
+    """The cell of a medium that is stored as it is, and its facts."""
+    facts = asdict(check_audio(data, path.name)) if modality.name == "audio" else {}
+    if not facts:
+        modality.check(data, path.name)
+    return {"bytes": data, "path": path.name, **facts}
 
 
 def _ordered_map(

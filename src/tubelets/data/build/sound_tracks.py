@@ -1,4 +1,4 @@
-"""The sound of a video on its way into a re-encoded copy."""
+"""Copies the sound of a video into its re-encoded copy."""
 
 import io
 from fractions import Fraction
@@ -8,16 +8,16 @@ import av
 
 from tubelets.data.modalities.video_readers import SELF_CONTAINED
 
-# Codecs whose packets players expect in an MP4 file; others (PCM, Vorbis, WMA, ...) are encoded anew.
+# Codecs whose packets players expect in an MP4 file; others (PCM, Vorbis, WMA, ...) are re-encoded.
 _KEPT = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp2", "mp3", "opus"})
 _USUAL_RATE = 48000
 
 
 class SoundTrack:
-    """Context manager that writes the sound of one file into another: the packets as they are, or else as AAC.
+    """Context manager that writes the sound of one file into another: the packets as they are, otherwise as AAC.
 
-    Whether the sound can be decoded is not looked at where its packets are kept: a video with bad sound is still a
-    video, and a run that needs the sound reports it.
+    Packets that are copied are not decoded: a video with bad sound is still a video, and a run that needs the sound
+    reports it.
 
     Args:
         data: The original file.
@@ -27,7 +27,7 @@ class SoundTrack:
     def __init__(self, data: bytes, wanted: bool = True) -> None:
         self._source = av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=SELF_CONTAINED)
         stream = self._source.streams.best("audio") if wanted else None
-        # Without a decoder FFmpeg does not even know how long a packet is.
+        # Without a decoder FFmpeg cannot determine the length of a packet.
         self._stream = stream if isinstance(stream, av.AudioStream) and stream.codec_context is not None else None
         self._output: av.AudioStream | None = None
 
@@ -70,13 +70,13 @@ class SoundTrack:
             earlier: Seconds that the sound is moved to the front, as the frames were.
 
         Raises:
-            av.FFmpegError: The sound must be encoded anew and cannot be decoded.
+            av.FFmpegError: The sound must be re-encoded and cannot be decoded.
         """
         if self._stream is None or self._output is None:
             return
         if self.is_kept:
             for packet in self._source.demux(self._stream):
-                # The last, empty packet only tells decoders that nothing follows.
+                # The last packet is empty and only marks the end.
                 if packet.dts is None or packet.pts is None:
                     continue
                 shift = _ticks(earlier, packet.time_base)

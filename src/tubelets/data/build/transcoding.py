@@ -1,4 +1,4 @@
-"""Making one video file ready to be embedded in a shard: checked as it is, or re-encoded smaller and easier to seek."""
+"""Prepares one video file for a shard: checked as it is, or re-encoded smaller and easier to seek."""
 
 import io
 import itertools
@@ -11,9 +11,9 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from tubelets.data.modalities.video_readers import SELF_CONTAINED
-from tubelets.data.modalities.video import BadVideoError, open_video
 from tubelets.data.build.sound_tracks import SoundTrack
+from tubelets.data.modalities.video import BadVideoError, open_video
+from tubelets.data.modalities.video_readers import SELF_CONTAINED
 
 Frame = TypeVar("Frame")
 
@@ -92,7 +92,7 @@ def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -
     Args:
         data: The encoded file.
         options: How to re-encode; the defaults keep `data` as it is.
-        name: What error messages call the video.
+        name: Name in error messages.
 
     Returns:
         The bytes to store and their frame count, rate and size.
@@ -133,12 +133,12 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
     Args:
         data: The encoded file.
         options: Size, frame rate, key frames and quality of the result.
-        name: What error messages call the video.
+        name: Name in error messages.
 
     Returns:
-        An MP4 file with one H.264 stream and, if there is sound and it is to be kept, one stream of that: the packets
-        as they are where MP4 can hold their codec, else AAC. Encoding the same file again gives the same frames, but
-        now and then a few other bytes (seen in about one encode of a thousand; the cause is not known).
+        An MP4 file with one H.264 stream and, with `keep_audio`, one stream of its sound: the packets as they are where
+        MP4 can hold their codec, otherwise AAC. Encoding the same file again gives the same frames, but in about one
+        of a thousand encodes a few other bytes; the cause is unknown.
 
     Raises:
         BadVideoError: There is no video stream, no frame or no frame rate.
@@ -202,7 +202,7 @@ def on_time_grid(timed: Iterable[tuple[float, float, Frame]], step: float | Frac
 def _timed_frames(
     source: "av.container.InputContainer", stream: "av.VideoStream", step: Fraction
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Decode all frames with their start and duration in seconds; `step` stands in where the file gives none."""
+    """Decode all frames with their start and duration in seconds; `step` is used where the file gives none."""
     time = -float(step)
     for frame in source.decode(stream):
         time = time + float(step) if frame.time is None else frame.time

@@ -1,7 +1,7 @@
-"""Sound out of encoded files: mono waveforms at one rate, from sound files and from the sound tracks of videos.
+"""Decodes sound: mono waveforms at one rate, from sound files and from the sound tracks of videos.
 
-PyAV decodes and resamples, so that nothing but its wheel is needed. A stretch of a file has the samples that it has
-when the whole file is decoded, up to the noise of a decoder that starts in the middle.
+PyAV decodes and resamples, so that only its wheel is needed. A stretch has the samples of the whole decoded file, up to
+the noise of a decoder that starts in the middle.
 """
 
 import io
@@ -23,8 +23,6 @@ from tubelets.data.modalities.video import check_container
 from tubelets.data.modalities.video_readers import SELF_CONTAINED, BadVideoError, first_line
 
 Position = Literal["random", "centre"]
-
-# Of the spectrograms that audio models take, those of the Audio Spectrogram Transformer's kind.
 
 _SOUND_FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,aiff,caf,au,amr"
 _SELF_CONTAINED = {"format_whitelist": f"{SELF_CONTAINED['format_whitelist']},{_SOUND_FORMATS}"}
@@ -55,13 +53,13 @@ class BadAudioError(BadVideoError):
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """Which stretch of a sound makes a clip; plain values, as in a `ClipSpec`.
+    """The stretch of a sound that makes a clip; plain values, as in a `ClipSpec`.
 
     Attributes:
         sampling_rate: Samples in a second of the waveform.
-        seconds: Length of the stretch; a shorter sound is taken whole and not filled up.
+        seconds: Length of the stretch; a shorter sound is returned whole and not padded.
         position: `random` draws where a longer sound is cut (training), `centre` takes its middle (evaluation). A
-            stretch that goes with frames lies around them instead, as far as the sound allows.
+            stretch beside frames is centred on them instead, shifted where the sound begins or ends.
 
     Raises:
         ValueError: A number is not positive, or the position is unknown.
@@ -86,7 +84,7 @@ class AudioSpec:
 
     @classmethod
     def filling(cls, num_frames: int, sampling_rate: int, position: Position = "random") -> "AudioSpec":
-        """The stretch that fills a spectrogram of windows of 25 ms, 10 ms apart.
+        """The stretch that fills a spectrogram with windows of 25 ms, 10 ms apart.
 
         Args:
             num_frames: Time frames of the spectrogram.
@@ -109,9 +107,9 @@ class AudioSpec:
 
         Args:
             duration: Length of the sound in seconds.
-            generator: What `random` draws from.
-            around: Time in seconds, such as the middle of the frames, that the stretch is laid around; nothing is
-                drawn then.
+            generator: Random draws.
+            around: Time in seconds, such as the middle of the frames, that the stretch is centred on; then nothing is
+                drawn.
 
         Returns:
             Seconds from the beginning of the sound, 0 if the sound is no longer than the stretch.
@@ -125,7 +123,7 @@ class AudioSpec:
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What a whole sound turned out to be.
+    """Facts of a checked sound.
 
     Attributes:
         duration: Length in seconds.
@@ -150,7 +148,7 @@ def decode_audio(
         sampling_rate: Samples in a second of the result; other sounds are resampled.
         start: Seconds from the beginning of the sound.
         seconds: Length; the result is shorter where the sound ends. None takes the rest.
-        name: What error messages call the sound; the path by default.
+        name: Name in error messages; the path by default.
 
     Returns:
         float32 `(samples,)` in [-1, 1]; several channels are mixed into one.
@@ -183,7 +181,7 @@ def decode_audio(
     if not stretch.size:
         raise BadAudioError(f"{name}: its sound ends before {start:.3g} s")
     if not np.isfinite(stretch).all():
-        raise BadAudioError(f"{name}: its sound has samples that are no finite numbers")
+        raise BadAudioError(f"{name}: its sound has samples that are not finite numbers")
     # Lossy codecs overshoot a little, and files of floats hold what they like.
     return torch.from_numpy(stretch.clip(-1, 1))
 
@@ -193,7 +191,7 @@ def audio_duration(source: bytes | str | Path, name: str | None = None) -> float
 
     Args:
         source: The bytes of a file, or the path of one.
-        name: What error messages call the sound; the path by default.
+        name: Name in error messages; the path by default.
 
     Returns:
         Seconds. For formats without an index (MP3 of varying rate) the statement is an estimate.
@@ -215,7 +213,7 @@ def check_audio(data: bytes, name: str | None = None) -> AudioFacts:
 
     Args:
         data: The bytes of the file.
-        name: What error messages call it.
+        name: Name in error messages.
 
     Returns:
         Its length and rate.
@@ -243,11 +241,11 @@ def check_audio(data: bytes, name: str | None = None) -> AudioFacts:
 def encode_audio(
     waveform: Tensor, sampling_rate: int, container: Literal["wav", "flac", "ogg", "mp3", "mp4"] = "wav"
 ) -> bytes:
-    """Encode a waveform in memory; made for examples, tests and synthetic data.
+    """Encode a waveform in memory; for examples, tests and synthetic data.
 
     Args:
         waveform: Float `(samples,)`, or `(2, samples)` for stereo, in [-1, 1].
-        sampling_rate: Samples in a second. Lossy codecs know few rates; all take 48000.
+        sampling_rate: Samples in a second. Lossy codecs support few rates; all support 48000.
         container: `wav` and `flac` keep 16 bits of each sample; `ogg` (Opus), `mp3` and `mp4` (AAC) are lossy.
 
     Returns:
@@ -282,13 +280,13 @@ def encode_audio(
 def _open_sound(
     source: bytes | str | Path, name: str | None
 ) -> Iterator[tuple["av.container.InputContainer", "av.AudioStream", str]]:
-    """Open the best sound stream of a file; whatever goes wrong inside the block is a `BadAudioError`."""
+    """Open the best sound stream of a file; errors inside the block become a `BadAudioError`."""
     if not isinstance(source, (bytes, str, Path)):
         raise TypeError(f"source must be bytes or a path, got {type(source).__name__}")
     if isinstance(source, (str, Path)):
         name = name or str(source)
         if not Path(source).is_file():
-            raise BadAudioError(f"{name}: there is no such file")
+            raise BadAudioError(f"{name}: file not found")
         source = str(source)
     name = name or f"sound of {len(source)} bytes"
     try:
@@ -314,7 +312,7 @@ def _open_sound(
 
 
 def _stated_duration(container: "av.container.InputContainer", stream: "av.AudioStream") -> float | None:
-    """Length in seconds that the file states for its sound, or else for all of it."""
+    """Length in seconds that the file states for its sound, otherwise for all of it."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
@@ -326,7 +324,7 @@ def _count_samples(container: "av.container.InputContainer", stream: "av.AudioSt
 
 
 def _check_riff(data: bytes, name: str) -> None:
-    """Refuse a WAV file that is shorter than it says: FFmpeg goes by what is there."""
+    """Refuse a WAV file that is shorter than its header states, which FFmpeg accepts."""
     stated = int.from_bytes(data[4:8], "little") + 8
     # A recorder that could not go back to fill in the length leaves the largest number.
     if data[:4] == b"RIFF" and len(data) < stated < 2**32 + 7:

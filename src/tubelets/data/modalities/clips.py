@@ -1,13 +1,14 @@
-"""What a clip is made of, and how it is decoded: frames of a video, a stretch of its sound, or both."""
+"""Which part of a sample makes a clip, and how all its media are decoded for that part."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import functools
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
 
-from tubelets.data.modalities.audio import AudioSpec, audio_duration, decode_audio
+from tubelets.data.modalities.audio import AudioSpec, Position
 from tubelets.data.modalities.frame_sampling import (
     dense_test_clips,
     random_dense_clip,
@@ -17,7 +18,10 @@ from tubelets.data.modalities.frame_sampling import (
     segment_test_clips,
     uniform_clip,
 )
-from tubelets.data.modalities.video import Backend, open_video, read_clips
+from tubelets.data.modalities.modality import Clip, Medium, Modality
+from tubelets.data.modalities.registry import modality_of
+from tubelets.data.modalities.specs import InputSpec, VideoSpec, WaveformSpec
+from tubelets.data.modalities.video import Backend
 
 Sampling = Literal["dense", "jittered", "finetune", "segment", "dense_test", "segment_test", "uniform"]
 
@@ -57,13 +61,33 @@ class ClipSpec:
         if self.sampling == "uniform" and self.clips_per_video > 1:
             raise ValueError(f"sampling='uniform' gives one clip, but clips_per_video={self.clips_per_video}")
 
+    @classmethod
+    def for_specs(
+        cls, specs: Mapping[str, InputSpec], stride: int = 4, clips_per_video: int = 1, sampling: Sampling = "dense"
+    ) -> "ClipSpec":
+        """As many frames as the model takes of the medium that leads; see `ClipDecoder`.
+
+        Args:
+            specs: What the model takes.
+            stride: See the attribute, as for the next two.
+            clips_per_video: Clips of each sample.
+            sampling: How frames are chosen.
+
+        Example:
+            >>> ClipSpec.for_specs({"pixel_values": VideoSpec(8, (32, 32))}, stride=2).num_frames
+            8
+        """
+        lead = _leading(_requests(specs))
+        # Samples without frames are not cut by a `ClipSpec`: the number does not matter.
+        return cls(lead.spec.num_frames if lead is not None else 1, stride, clips_per_video, sampling)  # type: ignore[attr-defined]
+
     def indices(self, num_video_frames: int, clip_index: int, generator: torch.Generator) -> list[int]:
         """Choose the frames of one clip.
 
         Args:
             num_video_frames: Frames of the video, at least 1; a short video repeats frames.
             clip_index: Which clip of the video, 0 to `clips_per_video - 1`.
-            generator: What random samplings draw from.
+            generator: Random draws.
 
         Returns:
             `num_frames` frame numbers, never decreasing.
@@ -85,21 +109,77 @@ class ClipSpec:
 
 
 @dataclass(frozen=True)
-class ClipDecoder:
-    """Takes frames, sound, or both out of an encoded file.
+class Request:
+    """One value of a clip that a model takes.
 
     Attributes:
-        clips: Which frames; None for sound alone.
-        audio: Which stretch of the sound; None for frames alone. With frames it is laid around those of its clip.
+        argument: Its name in the items of a stream.
+        spec: What it is.
+        modality: What decodes it.
+    """
+
+    argument: str
+    spec: InputSpec
+    modality: Modality
+
+    def source(self, names: Collection[str]) -> str:
+        """The medium (or annotation) to read.
+
+        Args:
+            names: What there is.
+
+        Raises:
+            ValueError: Nothing fits.
+        """
+        wanted = self.modality.sources(self.spec)
+        found = next((name for name in wanted if name in names), None)
+        if found is None:
+            raise ValueError(
+                f"{self.argument} is read from {' or '.join(map(repr, wanted))}, and the data has {sorted(names)}; use "
+                "data that has it, or name its column (columns=) in open_source"
+            )
+        return found
+
+
+def _requests(specs: Mapping[str, InputSpec]) -> tuple[Request, ...]:
+    """What a stream decodes for some specs."""
+    modalities = {argument: modality_of(spec) for argument, spec in specs.items()}
+    return tuple(
+        Request(*modalities[argument].requested(argument, spec), modalities[argument])
+        for argument, spec in specs.items()
+    )
+
+
+def _leading(requests: Collection[Request]) -> Request | None:
+    """The request whose frames clips are drawn from: the video, otherwise the first one with frames."""
+    leading = [request for request in requests if request.modality.leads]
+    videos = [request for request in leading if request.modality.sources(request.spec)[0] == "video"]
+    return next(iter((*videos, *leading)), None)
+
+
+@dataclass(frozen=True)
+class ClipDecoder:
+    """Decodes the clips of a sample: the same stretch of time of all its media.
+
+    The clips are drawn from the frames of the medium "video", or of the first medium with frames; the other media
+    follow. Samples without frames are cut as `position` says.
+
+    Attributes:
+        clips: Which frames; None for models without frames.
+        audio: Which stretch of sound, as `waveform`; a short form of a `WaveformSpec` and `position`.
         backend: Decoder of frames, see `open_video`.
+        specs: What the model takes, by the names of its arguments. None stands for `pixel_values` at the size of the
+            file if there are `clips`, and for `waveform` if there is `audio`.
+        position: Where sounds without frames are cut.
 
     Raises:
-        ValueError: Neither frames nor sound are asked for.
+        ValueError: Nothing is asked for, `specs` and `audio` are given together, or `clips` does not fit the specs.
 
     Example:
         >>> from tubelets.data.modalities.audio import encode_audio
         >>> decode = ClipDecoder(None, AudioSpec(8000, seconds=0.25))
-        >>> (clip,) = decode(encode_audio(torch.zeros(8000), 8000), "dog barking", {0: torch.Generator()}, first_seed=0)
+        >>> sounds = {"audio": encode_audio(torch.zeros(8000), 8000)}
+        >>> (clip,) = decode(sounds, "dog barking", {0: torch.Generator()}, first_seed=0)
         >>> clip["waveform"].shape
         torch.Size([2000])
     """
@@ -107,78 +187,134 @@ class ClipDecoder:
     clips: ClipSpec | None
     audio: AudioSpec | None = None
     backend: Backend = "auto"
+    specs: Mapping[str, InputSpec] | None = None
+    position: Position = "random"
 
     def __post_init__(self) -> None:
-        if self.clips is None and self.audio is None:
+        if self.clips is None and self.audio is None and not self.specs:
             raise ValueError("clips and audio are both None; say which frames, which stretch of sound, or both")
+        if self.specs is not None and self.audio is not None:
+            raise ValueError("audio and specs are both given; put a WaveformSpec into specs instead")
+        if self.clips is None or self.specs is None:
+            return
+        if self.lead is None:
+            if self.clips.clips_per_video != 1:
+                raise ValueError(
+                    f"clips_per_video={self.clips.clips_per_video} must be 1 for sounds, of which one clip is taken"
+                )
+        elif self.lead.spec.num_frames != self.clips.num_frames:  # type: ignore[attr-defined]
+            raise ValueError(
+                f"clips have num_frames={self.clips.num_frames}, and {self.lead.argument} takes "
+                f"{self.lead.spec.num_frames}; use the same number"  # type: ignore[attr-defined]
+            )
+
+    @functools.cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """What is decoded."""
+        specs: dict[str, InputSpec] = dict(self.specs or {})
+        if self.specs is None and self.clips is not None:
+            # Nothing reads the size: frames keep that of the file, which a transform changes.
+            specs["pixel_values"] = VideoSpec(self.clips.num_frames, (1, 1))
+        if self.audio is not None:
+            specs["waveform"] = WaveformSpec(self.audio.sampling_rate, self.audio.seconds)
+        return _requests(specs)
+
+    @functools.cached_property
+    def decoded(self) -> tuple[Request, ...]:
+        """The requests that are media; the others are annotations."""
+        return tuple(request for request in self.requests if not request.modality.in_annotations)
+
+    @functools.cached_property
+    def lead(self) -> Request | None:
+        """The request whose frames clips are drawn from."""
+        return _leading(self.requests)
 
     @property
     def clips_per_video(self) -> int:
-        """Clips taken from each file."""
-        return 1 if self.clips is None else self.clips.clips_per_video
+        """Clips taken from each sample."""
+        return 1 if self.clips is None or self.lead is None else self.clips.clips_per_video
 
-    def __call__(
-        self, data: bytes, name: str, generators: Mapping[int, torch.Generator], first_seed: int
-    ) -> list[dict[str, Tensor]]:
-        """Decode clips of a file.
+    def media_of(self, media: Collection[str], annotations: Collection[str]) -> tuple[str, ...]:
+        """The media that are read, and a check that there is all that is asked for.
 
         Args:
-            data: The encoded file.
-            name: What error messages call it.
-            generators: What each wanted clip draws from, by its number.
+            media: Names of the media of a source.
+            annotations: Names of its annotations.
+
+        Returns:
+            Names of media in the order of `media`.
+
+        Raises:
+            ValueError: The source lacks what a request needs.
+        """
+        for request in self.requests:
+            if request.modality.in_annotations:
+                request.source(annotations)
+        used = {request.source(media) for request in self.decoded}
+        return tuple(name for name in media if name in used)
+
+    def __call__(
+        self, data: Mapping[str, bytes], name: str, generators: Mapping[int, torch.Generator], first_seed: int
+    ) -> list[dict[str, Any]]:
+        """Decode clips of a sample.
+
+        Args:
+            data: The encoded media by name.
+            name: Name in error messages.
+            generators: Random draws of each wanted clip, by its number.
             first_seed: Seed of clip 0, which all clips draw their frames with if they show the same ones.
 
         Returns:
-            For each wanted clip `pixel_values` uint8 (T, C, H, W) and `waveform` float32 (samples,), as asked for.
+            For each wanted clip its values by argument: frames uint8 (T, C, H, W), sound float32 (samples,), skeletons
+            float32 (bodies, frames, joints, coordinates), and the values of other modalities.
 
         Raises:
-            BadVideoError: The file cannot be decoded or lacks what is asked for.
+            BadMediumError: A medium cannot be decoded or lacks what is asked for.
         """
-        if self.clips is None:
-            return [
-                {"waveform": stretch}
-                for stretch in self._listen(data, name, [(each, None) for each in generators.values()])
-            ]
-        frames, middles = self._watch(data, name, generators, first_seed)
-        items = [{"pixel_values": clip} for clip in frames]
-        if self.audio is not None:
-            heard = self._listen(data, name, list(zip(generators.values(), middles, strict=True)))
-            items = [{**item, "waveform": stretch} for item, stretch in zip(items, heard, strict=True)]
-        return items
+        first = next(iter(data))
+        places: dict[str, Medium] = {}
+        with contextlib.ExitStack() as stack:
+            opened: dict[tuple[str, str], Medium] = {}
+            for request in self.decoded:
+                medium = request.source(data)
+                key = medium, request.modality.name
+                if key not in opened:
+                    # In messages the first medium is called like the sample.
+                    label = name if medium == first else f"{name}, {medium}"
+                    opened[key] = stack.enter_context(request.modality.open(data[medium], label, self.backend))
+                places[request.argument] = opened[key]
+            lead = None if self.lead is None else places[self.lead.argument]
+            clips = self._clips(lead, generators, first_seed)
+            values = {request.argument: places[request.argument].read(request.spec, clips) for request in self.decoded}
+        return [{argument: value[index] for argument, value in values.items()} for index in range(len(clips))]
 
-    def _watch(
-        self, data: bytes, name: str, generators: Mapping[int, torch.Generator], first_seed: int
-    ) -> tuple[list[Tensor], list[float | None]]:
-        """The frames of the clips, and the time in the middle of each, None where the file states no rate."""
-        assert self.clips is not None
-        with open_video(data, backend=self.backend, name=name) as video:
-            indices = [
-                self.clips.indices(video.num_frames, 0, torch.Generator().manual_seed(first_seed))
-                if self.clips.same_frames
-                else self.clips.indices(video.num_frames, index, generator)
-                for index, generator in generators.items()
-            ]
-            middles = [(clip[0] + clip[-1] + 1) / 2 / video.fps if video.fps else None for clip in indices]
-            return read_clips(video, indices), middles
-
-    def _listen(self, data: bytes, name: str, places: Sequence[tuple[torch.Generator, float | None]]) -> list[Tensor]:
-        """A stretch of the sound for each generator and the time to lay it around, if there is one."""
-        assert self.audio is not None
-        duration = audio_duration(data, name)
-        starts = [self.audio.start(duration, generator, around) for generator, around in places]
-        return [decode_audio(data, self.audio.sampling_rate, start, self.audio.seconds, name) for start in starts]
+    def _clips(self, lead: Medium | None, generators: Mapping[int, torch.Generator], first_seed: int) -> list[Clip]:
+        """The part of the sample that each clip shows."""
+        position = self.position if self.audio is None else self.audio.position
+        if self.clips is None or lead is None or lead.num_frames is None:
+            return [Clip(generator, position=position) for generator in generators.values()]
+        frames = [
+            self.clips.indices(lead.num_frames, 0, torch.Generator().manual_seed(first_seed))
+            if self.clips.same_frames
+            else self.clips.indices(lead.num_frames, index, generator)
+            for index, generator in generators.items()
+        ]
+        return [
+            Clip(generator, tuple(chosen), lead.num_frames, lead.fps, position)
+            for generator, chosen in zip(generators.values(), frames, strict=True)
+        ]
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse an unknown word.
+    """Refuse an unknown option.
 
     Args:
         name: What the value is called.
         value: The word.
-        allowed: The words that there are.
+        allowed: The allowed values.
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: It is not one of them.
     """
     if value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {allowed}")

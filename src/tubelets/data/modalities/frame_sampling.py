@@ -51,7 +51,7 @@ def dense_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, sta
 def random_dense_clip(
     num_video_frames: int, num_frames: int = 16, stride: int = 4, *, generator: torch.Generator
 ) -> list[int]:
-    """Pretraining clip: dense, its start uniform in [0, num_video_frames - num_frames * stride], else 0.
+    """Pretraining clip: dense, its start uniform in [0, num_video_frames - num_frames * stride], or 0 in short videos.
 
     Args:
         num_video_frames: frames of the video.

@@ -1,7 +1,8 @@
-"""Input specs: what a model declares it takes, one spec for each argument of its `forward`.
+"""Input specs: what a model declares as its inputs, one spec for each argument of its `forward`.
 
 A configuration states its inputs once, as `input_specs`. Columns to read, decoding, transforms, collation, inference
-processors and example inputs are derived from these specs. A new modality is a subclass of `InputSpec`.
+processors and example inputs are derived from these specs. A new modality is a subclass of `InputSpec` and a
+`tubelets.data.modalities.modality.Modality` that decodes it.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class InputSpec(ABC):
-    """What one argument of a model holds, for one clip.
+    """One argument of a model, for one clip.
 
     Attributes:
         modality: "video", "audio", "text", "skeleton", or the name of a new modality.
@@ -84,7 +85,7 @@ class VideoSpec(InputSpec):
 
 @dataclass(frozen=True)
 class WaveformSpec(InputSpec):
-    """A stretch of mono sound: `waveform` of shape `(samples,)`, from a sound file or from the sound of a video.
+    """A stretch of mono sound: `waveform` of shape `(samples,)`, from the medium "audio", otherwise from "video".
 
     Attributes:
         sampling_rate: samples in a second.
@@ -145,7 +146,7 @@ class TextSpec(InputSpec):
     Attributes:
         max_length: tokens; longer texts are cut off, shorter ones padded.
         vocab_size: ids lie in [0, vocab_size).
-        media: the annotation that holds the text.
+        media: the annotation that holds the text, such as "caption".
 
     Example:
         >>> TextSpec(8, vocab_size=100).example(2).shape
@@ -214,3 +215,13 @@ def specs_of(specs: Mapping[str, InputSpec], kind: type) -> list[Any]:
         []
     """
     return [spec for spec in specs.values() if isinstance(spec, kind)]
+
+
+def clips_per_sample(specs: Mapping[str, InputSpec]) -> int:
+    """Clips of one sample that the model compares.
+
+    Example:
+        >>> clips_per_sample({"pixel_values": VideoSpec(8, (32, 32), clips_per_sample=2)}), clips_per_sample({})
+        (2, 1)
+    """
+    return max((spec.clips_per_sample for spec in specs_of(specs, VideoSpec)), default=1)

@@ -1,4 +1,4 @@
-"""Frames out of encoded videos: one small interface over PyAV and torchcodec.
+"""Decodes frames: one small interface over PyAV and torchcodec.
 
 Both backends return the same pixels for MP4, MOV, Matroska and WebM. PyAV carries its own FFmpeg and always works;
 torchcodec is about a fifth faster on short clips but needs FFmpeg shared libraries. Other containers (MPEG program and
@@ -50,7 +50,7 @@ _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot
 
 
 def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int | None = None) -> bytes:
-    """Encode a clip as an MP4 in memory; made for examples, tests and synthetic data.
+    """Encode a clip as an MP4 in memory; for examples, tests and synthetic data.
 
     Args:
         clip: uint8 RGB `(T, 3, H, W)` with even height and width. Encoding is lossy.
@@ -89,7 +89,7 @@ def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int |
 
 @functools.cache
 def _problem(backend: str) -> str | None:
-    """Why a backend cannot decode here; `None` when it can. Asked once per process."""
+    """Why a backend cannot decode here; `None` when it can. Cached per process."""
     try:
         if backend == "pyav":
             import av  # noqa: F401
@@ -105,7 +105,7 @@ def _problem(backend: str) -> str | None:
 
 
 def available_backends() -> dict[str, str]:
-    """What can decode videos in this process.
+    """The decoders that work in this process.
 
     Returns:
         For `"pyav"` and `"torchcodec"` the version, or `"unavailable: "` and the reason.
@@ -126,7 +126,7 @@ def check_container(source: bytes | str, name: str) -> bool:
 
     Args:
         source: the bytes of a file, or the path of one.
-        name: what error messages call it.
+        name: name in error messages.
 
     Returns:
         Whether the container (MP4, MOV, Matroska or WebM) has an index that all decoders follow.
@@ -180,11 +180,11 @@ def open_video(
 
     Args:
         source: the bytes of a video file, or the path of one. Addresses are not fetched.
-        backend: `"auto"` takes torchcodec when it really decodes here and the container is MP4, MOV, Matroska or WebM,
-            else PyAV.
+        backend: `"auto"` uses torchcodec if it can decode on this machine and the container is MP4, MOV, Matroska or
+            WebM, otherwise PyAV.
         num_threads: decoding threads; 0 lets FFmpeg choose. With more than one, frames past the wanted ones may be
             decoded as well.
-        name: what error messages call the video; the path by default.
+        name: name in error messages; the path by default.
 
     Returns:
         A reader; close it or use it in a `with` block.
@@ -208,7 +208,7 @@ def open_video(
         source = str(source)
         name = name or source
         if not Path(source).is_file():
-            raise BadVideoError(f"{name}: there is no such file")
+            raise BadVideoError(f"{name}: file not found")
     elif not isinstance(source, bytes):
         raise TypeError(f"source must be bytes or a path, got {type(source).__name__}")
     name = name or f"video of {len(source)} bytes"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tubelets.data.modalities.modality import BadMediumError
+
 if TYPE_CHECKING:
     import av
 
@@ -24,7 +26,7 @@ SELF_CONTAINED = {
 }
 
 
-class BadVideoError(ValueError):
+class BadVideoError(BadMediumError):
     """A video that cannot be read; the message holds the reason and the file or name, when known.
 
     Example:
@@ -45,7 +47,7 @@ class VideoReader(ABC):
     """An opened video. Use it as a context manager or call `close`.
 
     Attributes:
-        name: what error messages call this video.
+        name: name in error messages.
         num_frames: frames that can be shown, in presentation order.
         fps: average frames per second; 0.0 when the container does not say.
 
@@ -221,8 +223,8 @@ class _PyAVReader(VideoReader):
 
     def close(self) -> None:
         super().close()
-        # The generator refers back to this reader. Left in that cycle, FFmpeg's threads would be waited for by whatever
-        # process collects it, and a forked worker waits for ever for threads it did not inherit.
+        # The generator refers back to this reader. Left in that cycle, the process that collects it would wait for
+        # FFmpeg's threads, and a forked worker would wait endlessly for threads it did not inherit.
         self._running = iter(())
         self._reformatter = None
         self._container.close()

@@ -1,6 +1,7 @@
-"""Reading what the shard builder is given: a folder of class folders, a text list or a csv file of videos or sounds."""
+"""The input of the shard builder and of folder sources: a folder of class folders, a text list or a csv file."""
 
 import csv
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-# What PyAV's wheels read without a system FFmpeg; other files in a video folder (notes, subtitles) are not videos.
+from tubelets.data.modalities.registry import modalities, modality_of_medium, modality_of_suffix
+from tubelets.data.sources.few_shot import first_of_each_class
+
+# Formats that PyAV's wheels read without a system FFmpeg.
 VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv", ".3gp"}
 )
-# A folder may hold sounds instead.
 AUDIO_SUFFIXES = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
-# Or still images: each is a video of one frame (smile.md, section 9).
+# A still image is a video of one frame (smile.md, section 9).
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
 # Between the classes of a clip that has several.
@@ -23,20 +26,52 @@ LABEL_SEPARATOR = ";"
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One video or sound named by the user, before anything of it was read.
+    """One sample named by the user, before any of its files was read.
 
     Attributes:
-        path: The file. It may be missing: the shard builder reports it as a bad file.
+        path: File of the main medium. It may be missing: the shard builder reports it as a bad file.
         label: Class name, the names of all classes where a clip may have several (or none), or None for an unlabelled
             clip.
         caption: A sentence about the video, or None.
-        clip_id: Name of the video that is unique in the list; augmentations are seeded with it.
+        clip_id: Name of the sample that is unique in the list; augmentations are seeded with it.
+        others: Files of its further media, as pairs of the medium's name ("audio", "flow", "depth", "skeleton") and the
+            file.
+        main: Name of the main medium; None goes by the suffix of the file, and is "video" for unknown ones.
+
+    Example:
+        >>> record = VideoRecord(Path("1.mp4"), "run", None, "1", others=(("flow", Path("1_flow.mp4")),))
+        >>> {name: modality for name, (modality, _) in record.media.items()}
+        {'video': 'video', 'flow': 'video'}
     """
 
     path: Path
     label: str | tuple[str, ...] | None
     caption: str | None
     clip_id: str
+    others: tuple[tuple[str, Path], ...] = ()
+    main: str | None = None
+
+    def __post_init__(self) -> None:
+        names = [self.main_name, *(name for name, _ in self.others)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"clip {self.clip_id!r} has two files of one medium among {names}; keep one of them")
+
+    @property
+    def main_name(self) -> str:
+        """Name of the main medium."""
+        if self.main is not None or self.is_audio:
+            return self.main or "audio"
+        found = modality_of_suffix(self.path.suffix[1:])
+        return "video" if found is None else found.media[0]
+
+    @property
+    def media(self) -> dict[str, tuple[str, Path]]:
+        """Modality and file of each medium by name, the main one first.
+
+        Raises:
+            ValueError: A medium does not belong to a registered modality.
+        """
+        return {name: (_modality_name(name), path) for name, path in ((self.main_name, self.path), *self.others)}
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -47,8 +82,16 @@ class VideoRecord:
 
     @property
     def is_audio(self) -> bool:
-        """Whether the file is a sound, by its suffix."""
-        return self.path.suffix.lower() in AUDIO_SUFFIXES
+        """Whether the main medium is a sound, by the suffix of its file."""
+        return self.main == "audio" or (self.main is None and self.path.suffix.lower() in AUDIO_SUFFIXES)
+
+
+def _modality_name(medium: str) -> str:
+    found = modality_of_medium(medium)
+    if found is None:
+        known = [name for each in modalities() for name in each.media]
+        raise ValueError(f"medium {medium!r} belongs to no registered modality; the media are {known}")
+    return found.name
 
 
 def read_records(source: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
@@ -80,12 +123,12 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
     """List the videos of `folder/<class>/**/*`, or if it has none its sounds or images; the first level is the class.
 
     Videos that lie directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an
-    error: it is nearly always a file that was put in the wrong place.
+    error: it is nearly always a misplaced file.
 
     Args:
         folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`), a sound (`AUDIO_SUFFIXES`) or an image
-            (`IMAGE_SUFFIXES`), hidden files are left out. Images beside videos or sounds are thumbnails and are left
-            out, too.
+            (`IMAGE_SUFFIXES`), hidden files are ignored. Images beside videos or sounds are thumbnails and are
+            ignored, too.
 
     Returns:
         Records sorted by relative path. The id is that path with "/" between its parts.
@@ -149,9 +192,11 @@ def read_list(file: str | Path, *, root: str | Path | None = None) -> list[Video
 def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
     """Read a csv file with a header.
 
-    Columns: `path`, at least one of `label`, `labels` and `caption`, and if wanted `id` (unique name of the clip, by
-    default the path) and `split`. `labels` stands in place of `label` where a clip may have several classes, or none:
-    their names, with `;` between them.
+    Columns: `path` of the main medium, at least one of `label`, `labels` and `caption`, and optionally `id` (unique
+    name of the clip, by default the path) and `split`. Samples with several media have a column for each, by its name:
+    `video`, `audio`, `flow`, `depth`, `skeleton`, or a medium of a registered modality. Without `path` the main medium
+    is `video`, otherwise `audio`, otherwise another. Clips with several labels, or none, have the column `labels`
+    instead of `label`, in which `;` separates the names.
 
     Args:
         file: The csv file, UTF-8.
@@ -182,9 +227,10 @@ def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | N
 
 def _check_columns(columns: list[str], file: Path, split: str | None) -> None:
     """Refuse a csv header without the columns that are needed."""
-    if "path" not in columns or not {"label", "labels", "caption"} & set(columns):
+    if not {"path", *_media_of(columns)} & set(columns) or not {"label", "labels", "caption"} & set(columns):
         raise ValueError(
-            f"{file} has the columns {columns}; needed are `path` and at least one of `label`, `labels`, `caption`"
+            f"{file} has the columns {columns}; needed are `path` (or media such as `video`) and at least one of "
+            "`label`, `labels`, `caption`"
         )
     if {"label", "labels"} <= set(columns):
         raise ValueError(f"{file} has both a `label` and a `labels` column; keep one of them")
@@ -196,16 +242,27 @@ def _csv_records(
     rows: Iterable[tuple[int, dict[str, str | None]]], columns: list[str], file: Path, root: Path
 ) -> Iterator[VideoRecord]:
     """Turn csv rows (with their line numbers) into records."""
+    media = _media_of(columns)
+    # A column `path` leaves the main medium to the suffix; the other columns state theirs.
+    main_column, main = ("path", None) if "path" in columns else (media[0], media[0])
     for number, row in rows:
-        path = (row["path"] or "").strip()
+        path = (row[main_column] or "").strip()
         label = (row["label"] or "").strip() if "label" in columns else None
         clip_id = (row["id"] or "").strip() if "id" in columns else path
-        for name, value in (("path", path), ("label", label), ("id", clip_id)):
+        others = tuple((name, (row[name] or "").strip()) for name in media if name != main_column)
+        for name, value in ((main_column, path), ("label", label), ("id", clip_id), *others):
             if value == "":
                 raise ValueError(f"{file}, line {number}: `{name}` is empty; fill it in or drop the row")
         caption = (row["caption"] or "") if "caption" in columns else None
         labels = split_labels(row["labels"] or "") if "labels" in columns else label
-        yield VideoRecord(root / path, labels, caption, clip_id)
+        files = tuple((name, root / value) for name, value in others)
+        yield VideoRecord(root / path, labels, caption, clip_id, files, main)
+
+
+def _media_of(columns: Sequence[str]) -> list[str]:
+    """The columns that are media; the main one, if there is no column `path`, first."""
+    names = [name for modality in modalities() for name in modality.media if name in columns]
+    return sorted(names, key=lambda name: name not in ("video", "audio"))
 
 
 def split_labels(text: str) -> tuple[str, ...]:
@@ -258,19 +315,16 @@ def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
-    places: dict[str, list[int]] = {}
-    for place, record in enumerate(records):
+    for record in records:
         if not isinstance(record.label, str):
             raise ValueError(f"video {record.clip_id} has the label {record.label}; a share of each class needs one")
-        places.setdefault(record.label, []).append(place)
+    labels = [str(record.label) for record in records]
     # One stream for all classes, of the legacy generator that the authors' lists were drawn with.
     numbers = np.random.RandomState(seed)
-    chosen = [
-        places[label][index]
-        for label in sorted(places)
-        for index in numbers.choice(len(places[label]), math.ceil(fraction * len(places[label])), replace=False)
-    ]
-    return [records[place] for place in sorted(chosen)]
+    by_class = first_of_each_class(labels, range(len(labels)), lambda size: size)
+    order = [places[index] for places in by_class.values() for index in numbers.permutation(len(places))]
+    chosen = first_of_each_class(labels, order, lambda size: math.ceil(fraction * size))
+    return [records[place] for place in sorted(itertools.chain.from_iterable(chosen.values()))]
 
 
 def check_unique_ids(records: Iterable[VideoRecord]) -> None:

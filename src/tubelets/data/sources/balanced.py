@@ -1,19 +1,21 @@
 """Class-balanced draws from a labelled source, with replacement: rare classes are seen as often as frequent ones."""
 
+import copy
+import dataclasses
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.sources.source import Media, Sample, Source, SourceDescription
 
 
-class BalancedSource(VideoSource):
+class BalancedSource(Source):
     """Draws clips of a source with replacement, each with a probability that falls with how frequent its classes are.
 
     A clip's weight is the sum over its classes of one over the clips of the class. Each draw is as long as an epoch and
@@ -42,63 +44,68 @@ class BalancedSource(VideoSource):
     package.
     """
 
-    def __init__(self, source: VideoSource, num_samples: int, num_draws: int = 1, seed: int = 0) -> None:
+    def __init__(self, source: Source, num_samples: int, num_draws: int = 1, seed: int = 0) -> None:
         if num_samples < 1 or num_draws < 1:
             raise ValueError(f"num_samples={num_samples} and num_draws={num_draws} must be at least 1")
         if "label" not in source.annotations:
             raise ValueError("balanced draws need labels; the source has none")
-        self._rows: _ListedRows | _ShardRows
-        self._rows = _ListedRows(source) if isinstance(source, FolderSource) else _ShardRows(source)
+        self._source, self._num_samples, self._seed = source, num_samples, seed
+        self._rows = _Rows(source)
         self._weights = balanced_weights(self._rows.labels)
-        self._num_samples, self._seed = num_samples, seed
-        self.num_shards = num_draws
-        self.class_names, self.annotations = source.class_names, source.annotations
-        self.multi_label = source.multi_label
         named = hashlib.sha256("\n".join(source.shard_names).encode()).hexdigest()[:16]
         # The names identify the draws, so that a run is not resumed with others.
-        self.shard_names = [f"balanced-{named}-{seed}-{num_samples}[{index}]" for index in range(num_draws)]
+        names = tuple(f"balanced-{named}-{seed}-{num_samples}[{index}]" for index in range(num_draws))
+        self._description = dataclasses.replace(source.description, shard_names=names, annotations=("label",))
 
     @property
-    def num_samples(self) -> int:  # type: ignore[override]
+    def description(self) -> SourceDescription:
+        """A shard for each draw, with the labels and media of the source."""
+        return self._description
+
+    def with_media(self, names: Collection[str]) -> "BalancedSource":
+        """The same draws with other media; see `Source.with_media`."""
+        other = copy.copy(self)
+        other._source = self._source.with_media(names)
+        other._rows = self._rows.of(other._source)
+        return other
+
+    @property
+    def num_samples(self) -> int:
         """Number of clips in a draw."""
         return self._num_samples
 
-    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[RawSample]:
+    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """List the clips of a draw; nothing of them is read.
 
         Args:
             index: which draw.
-            skip: clips at its beginning that are left out.
+            skip: clips at its beginning that are skipped.
 
         Yields:
             The clips from `skip` on. A clip that is drawn again has another id, and so another augmentation.
 
         Raises:
-            IndexError: if there is no such draw.
+            IndexError: if the draw does not exist.
         """
-        if not 0 <= index < self.num_shards:
-            raise IndexError(f"draw {index} does not exist; there are {self.num_shards}")
+        self._check_shard(index)
         generator = np.random.default_rng(stable_seed(self._seed, "balanced", index))
         drawn = generator.choice(len(self._weights), self._num_samples, p=self._weights)
         for place, row in enumerate(drawn[skip:].tolist(), start=skip):
-            yield RawSample(
-                shard=self.shard_names[index],
-                clip_id=f"{self._rows.name(row)}#{index}.{place}",
-                data=None,
-                path=str(row),
-                label=self._rows.labels[row],
-            )
+            media = {name: Media(modality, path=str(row)) for name, modality in self.media.items()}
+            name = f"{self._rows.name(row)}#{index}.{place}"
+            yield Sample(self.shard_names[index], name, media, {"label": self._rows.labels[row]})
 
-    def read_bytes(self, sample: RawSample) -> bytes:
-        """The encoded clip of a sample.
+    def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
+        """An encoded medium of a sample.
 
         Args:
             sample: what `iterate_shard` gave.
+            medium: which of its media; None takes the main one.
 
         Raises:
             OSError: if it cannot be read.
         """
-        return self._rows.read(int(str(sample.path)))
+        return self._source.read_bytes(self._rows.read(int(str(sample.get(medium).path))), medium)
 
 
 def balanced_weights(labels: Sequence[Any]) -> np.ndarray:
@@ -125,35 +132,34 @@ def balanced_weights(labels: Sequence[Any]) -> np.ndarray:
     return weights / weights.sum()
 
 
-class _ListedRows:
-    """Files of a list by their number."""
+class _Rows:
+    """Rows of a source by their number, of which only labels are kept."""
 
-    def __init__(self, source: FolderSource) -> None:
-        self._source, self._samples = source, list(source.iterate_shard(0))
-        self.labels = [sample.label for sample in self._samples]
-
-    def name(self, row: int) -> str:
-        return self._samples[row].clip_id
-
-    def read(self, row: int) -> bytes:
-        return self._source.read_bytes(self._samples[row])
-
-
-class _ShardRows:
-    """Rows of local Parquet shards by their number, of which only labels are kept."""
-
-    def __init__(self, source: VideoSource) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
+        self._last: tuple[int, Sample] | None = None
         shards = [source.read_labels(index) for index in range(source.num_shards)]
         self.labels = list(itertools.chain.from_iterable(shards))
         self._ends = np.cumsum([len(labels) for labels in shards])
 
+    def of(self, source: Source) -> "_Rows":
+        """The same rows of a source with other media."""
+        other = copy.copy(self)
+        other._source, other._last = source, None
+        return other
+
     def name(self, row: int) -> str:
+        """What seeds are made of: the id where it is known without reading the row."""
         shard, place = self._locate(row)
+        if isinstance(self._source, FolderSource):
+            return self._source.read_row(shard, place).clip_id
         return f"{self._source.shard_names[shard]}:{place}"
 
-    def read(self, row: int) -> bytes:
-        return self._source.read_bytes(self._source.read_row(*self._locate(row)))
+    def read(self, row: int) -> Sample:
+        # The media of a sample are asked for one after the other, and each row costs a row group.
+        if self._last is None or self._last[0] != row:
+            self._last = row, self._source.read_row(*self._locate(row))
+        return self._last[1]
 
     def _locate(self, row: int) -> tuple[int, int]:
         """The shard of a row, and its place in it."""

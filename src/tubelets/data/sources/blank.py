@@ -1,4 +1,4 @@
-"""A source without any video, for clips that a collator paints itself (smile.md, section 9)."""
+"""A source of black clips, for collators that paint the whole picture themselves (smile.md, section 9)."""
 
 import functools
 import re
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import torch
 
 from tubelets.data.modalities.video import encode_video
-from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.sources.source import Media, Sample, Source, SourceDescription
 
 _ADDRESS = re.compile(r"blank://([1-9]\d*)")
 
 
-class BlankSource(VideoSource):
-    """So many black clips, which differ in nothing but their ids and so in their seeds.
+class BlankSource(Source):
+    """Black clips, which differ only in their ids and so in their seeds.
 
     Args:
         num_clips: clips in an epoch, at least 1.
@@ -31,10 +31,11 @@ class BlankSource(VideoSource):
         if num_clips < 1:
             raise ValueError(f"num_clips must be at least 1, got {num_clips}")
         self._num_clips = num_clips
-        self.num_shards = 1
-        self.shard_names = [f"blank-{num_clips}"]
-        self.class_names = None
-        self.annotations = []
+
+    @property
+    def description(self) -> SourceDescription:
+        """One shard without annotations."""
+        return SourceDescription((f"blank-{self._num_clips}",), {"video": "video"})
 
     @classmethod
     def parse(cls, address: str) -> "BlankSource":
@@ -42,9 +43,6 @@ class BlankSource(VideoSource):
 
         Args:
             address: the address.
-
-        Returns:
-            The source.
 
         Raises:
             ValueError: if it has another form.
@@ -59,33 +57,33 @@ class BlankSource(VideoSource):
         return cls(int(found[1]))
 
     @property
-    def num_samples(self) -> int:  # type: ignore[override]
+    def num_samples(self) -> int:
         """Clips in an epoch."""
         return self._num_clips
 
-    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[RawSample]:
+    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """Name the clips.
 
         Args:
             index: 0, the only shard.
-            skip: clips at the beginning that are left out.
+            skip: clips at the beginning that are skipped.
 
         Yields:
             The clips from `skip` on.
 
         Raises:
-            IndexError: if there is no such shard.
+            IndexError: if the shard does not exist.
         """
-        if index != 0:
-            raise IndexError(f"shard {index} does not exist; blank clips are one shard")
+        self._check_shard(index)
         for number in range(skip, self._num_clips):
-            yield RawSample(self.shard_names[0], str(number), None, None)
+            yield Sample(self.shard_names[0], str(number), {"video": Media("video")})
 
-    def read_bytes(self, sample: RawSample) -> bytes:
+    def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
         """One small black frame, which a clip repeats and a transform enlarges.
 
         Args:
             sample: what `iterate_shard` gave.
+            medium: "video", the only one.
         """
         return _black_frame()
 

@@ -1,28 +1,27 @@
-"""A few labelled videos of each class out of a larger source, for learning with few labels."""
+"""A few labelled samples of each class of a larger source, for learning with few labels."""
 
 import dataclasses
 import hashlib
-import heapq
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.sources.source import Sample, Source, SourceDescription
 
 
-class FewShotSource(VideoSource):
-    """The same number of videos of each class, drawn once and held in memory (as bytes, where the source has bytes).
+class FewShotSource(Source):
+    """The same number of samples of each class, drawn once and held in memory (as bytes, where the source has bytes).
 
-    A video is chosen if the hash of (seed, its id) is among the smallest of its class: the choice does not depend on
+    A sample is chosen if the hash of (seed, its id) is among the smallest of its class: the choice does not depend on
     shards or their order, and more shots with the same seed contain the fewer.
 
     Args:
-        source: labelled videos, read once from beginning to end.
-        shots: videos a class, at least 1.
+        source: labelled samples, read once from beginning to end.
+        shots: samples a class, at least 1.
         seed: seed of the draw.
 
     Raises:
-        ValueError: if the source has no labels or several for a video, or a class has too few videos.
+        ValueError: if the source has no labels, a sample has several, or a class has too few samples.
 
     Example:
         >>> from pathlib import Path
@@ -34,62 +33,108 @@ class FewShotSource(VideoSource):
         [0, 0, 0, 1, 1, 1]
     """
 
-    def __init__(self, source: VideoSource, shots: int, seed: int = 0) -> None:
+    def __init__(self, source: Source, shots: int, seed: int = 0) -> None:
         if shots < 1:
             raise ValueError(f"shots must be at least 1 video a class, got {shots}")
         if "label" not in source.annotations:
             raise ValueError("few-label subsets need labels; the source has none")
-        self._source = source
+        self._source, self._shots, self._seed = source, shots, seed
         self._samples = _draw(source, shots, seed)
-        self.class_names, self.annotations = source.class_names, source.annotations
         names = "\n".join(sample.clip_id for sample in self._samples)
-        self.num_shards = 1
         # The name identifies the draw, so that a run is not resumed with other videos.
-        self.shard_names = [f"{shots}-shot-{hashlib.sha256(names.encode()).hexdigest()[:16]}"]
+        name = f"{shots}-shot-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+        self._description = dataclasses.replace(source.description, shard_names=(name,))
 
     @property
-    def num_samples(self) -> int:  # type: ignore[override]
-        """Number of videos."""
+    def description(self) -> SourceDescription:
+        """One shard with the annotations and media of the source."""
+        return self._description
+
+    def with_media(self, names: Collection[str]) -> "FewShotSource":
+        """The same draw with other media in memory; see `Source.with_media`."""
+        if set(names) <= set(self._samples[0].media):
+            return self
+        return FewShotSource(self._source.with_media(names), self._shots, self._seed)
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
         return len(self._samples)
 
-    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[RawSample]:
-        """List the chosen videos.
+    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
+        """List the chosen samples.
 
         Args:
             index: 0, the only shard.
-            skip: videos at the beginning that are left out.
+            skip: samples at the beginning that are skipped.
 
         Yields:
-            The videos from `skip` on.
+            The samples from `skip` on.
 
         Raises:
-            IndexError: if there is no such shard.
+            IndexError: if the shard does not exist.
         """
-        if index != 0:
-            raise IndexError(f"shard {index} does not exist; a few-label subset is one shard")
+        self._check_shard(index)
         for sample in self._samples[skip:]:
             yield dataclasses.replace(sample, shard=self.shard_names[0])
 
-    def read_bytes(self, sample: RawSample) -> bytes:
-        """The encoded video of a sample; see `VideoSource.read_bytes`."""
-        return self._source.read_bytes(sample)
+    def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
+        """An encoded medium of a sample; see `Source.read_bytes`."""
+        return self._source.read_bytes(sample, medium)
 
 
-def _draw(source: VideoSource, shots: int, seed: int) -> list[RawSample]:
-    """The `shots` videos of each class with the smallest hashes, class after class."""
-    # Heaps of negated hashes: the largest hash that is kept is the first to go.
-    kept: dict[int, list[tuple[int, str, RawSample]]] = {}
-    shards = (source.iterate_shard(index) for index in range(source.num_shards))
-    for sample in itertools.chain.from_iterable(shards):
+def first_of_each_class(
+    labels: Sequence[Any], order: Iterable[int], count: Callable[[int], int] | int
+) -> dict[Any, list[int]]:
+    """The draw of all learning with few labels: the first clips of each class in a given order.
+
+    Args:
+        labels: Class of each clip.
+        order: Places of all clips in a random order, which decides the draw.
+        count: Clips of each class, or a function from the size of a class to that number.
+
+    Returns:
+        The chosen places by class, classes sorted, places in the given order.
+
+    Raises:
+        ValueError: A class has too few clips.
+
+    Example:
+        >>> first_of_each_class(["b", "a", "b", "a"], [3, 2, 1, 0], 1)
+        {'a': [3], 'b': [2]}
+    """
+    places: dict[Any, list[int]] = {}
+    for place in order:
+        places.setdefault(labels[place], []).append(place)
+    chosen = {}
+    for label, found in sorted(places.items()):
+        wanted = count if isinstance(count, int) else count(len(found))
+        if len(found) < wanted:
+            raise ValueError(f"class {label} has {len(found)} videos and {wanted} are asked for; ask for fewer shots")
+        chosen[label] = found[:wanted]
+    return chosen
+
+
+def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
+    """The `shots` samples of each class with the smallest hashes, class after class, by id."""
+    # Labels and ids come first, without media: then only those that were drawn are held in memory.
+    light = source.with_media(())
+    listed = [
+        (index, row, sample)
+        for index in range(light.num_shards)
+        for row, sample in enumerate(light.iterate_shard(index))
+    ]
+    for _, _, sample in listed:
         if not isinstance(sample.label, int):
             raise ValueError(f"clip {sample.clip_id} has the label {sample.label!r}; few-label subsets need one class")
-        heap = kept.setdefault(sample.label, [])
-        entry = (-stable_seed(seed, sample.clip_id), sample.clip_id, sample)
-        if len(heap) < shots:
-            heapq.heappush(heap, entry)
-        elif entry[:2] > heap[0][:2]:
-            heapq.heapreplace(heap, entry)
-    for label, heap in sorted(kept.items()):
-        if len(heap) < shots:
-            raise ValueError(f"class {label} has {len(heap)} videos and {shots} are asked for; ask for fewer shots")
-    return [entry[2] for _, heap in sorted(kept.items()) for entry in sorted(heap, key=lambda entry: entry[1])]
+    hashes = [stable_seed(seed, sample.clip_id) for _, _, sample in listed]
+    order = sorted(range(len(listed)), key=hashes.__getitem__)
+    chosen = first_of_each_class([sample.label for _, _, sample in listed], order, shots)
+    wanted = {listed[place][:2] for places in chosen.values() for place in places}
+    found = [
+        sample
+        for index in sorted({index for index, _ in wanted})
+        for row, sample in enumerate(source.iterate_shard(index))
+        if (index, row) in wanted
+    ]
+    return sorted(found, key=lambda sample: (sample.label, sample.clip_id))

@@ -1,27 +1,26 @@
-"""Videos or sounds in a folder or a list as the source of a clip stream, without building shards first."""
+"""Files in a folder or a list as a source of samples, without building shards first."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tubelets.data.sources.annotations import VideoRecord, find_class_names, split_labels
-from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.sources.source import Media, Sample, Source, SourceDescription
 
 
-class FolderSource(VideoSource):
-    """Video files, read one by one when their turn comes.
+class FolderSource(Source):
+    """Media files that are read when their turn comes.
 
-    It is one shard, so that its videos are divided among workers sample by sample and shuffled as finely as the
-    stream's window allows: nothing but paths is held in memory.
+    It is one shard, so that its samples are divided among workers one by one and shuffled as finely as the stream's
+    window allows: only paths are held in memory.
 
     Args:
         records: the videos, see `tubelets.data.sources.annotations.read_records`; all with a label.
         class_names: names in the order that numbers them; None takes the labels that occur, sorted.
-        multi_label: a record's label holds several names, with `;` between them; not needed for records whose label is
-            a tuple of names.
+        multi_label: labels hold several names, separated by `;`; not needed for labels that are tuples of names.
 
     Raises:
-        ValueError: if there is no video, a video has no label, or a label is not among the names.
+        ValueError: if the list is empty, a sample has no label, or a label is not among the names.
 
     Example:
         >>> records = [VideoRecord(Path(f"{i}.mp4"), name, None, str(i)) for i, name in enumerate(["run", "jump"])]
@@ -34,65 +33,72 @@ class FolderSource(VideoSource):
         self, records: Sequence[VideoRecord], class_names: Sequence[str] | None = None, multi_label: bool = False
     ) -> None:
         if not records:
-            raise ValueError("there is no video; give a folder of class folders or a list with `path label` lines")
+            raise ValueError("the list is empty; give a folder of class folders or a list with `path label` lines")
         self._records = list(records)
-        self.multi_label = multi_label or any(isinstance(record.label, tuple) for record in self._records)
-        self._labels = [_split(record, self.multi_label) for record in self._records]
-        self.class_names = list(class_names) if class_names is not None else self._found_names()
-        self._numbers = {name: number for number, name in enumerate(self.class_names)}
+        several = multi_label or any(isinstance(record.label, tuple) for record in self._records)
+        self._labels = [_split(record, several) for record in self._records]
+        names_in_order = list(class_names) if class_names is not None else self._found_names()
+        self._numbers = {name: number for number, name in enumerate(names_in_order)}
         for record, names in zip(self._records, self._labels, strict=True):
             unknown = [name for name in names if name not in self._numbers]
             if unknown:
                 raise ValueError(
-                    f"label {unknown[0]!r} of clip {record.clip_id!r} is not among the {len(self.class_names)} class "
+                    f"label {unknown[0]!r} of clip {record.clip_id!r} is not among the {len(names_in_order)} class "
                     "names; add it to them or correct the label"
                 )
         listed = "\n".join(f"{record.clip_id} {record.label}" for record in self._records)
-        self.num_shards = 1
         # The name identifies the list, so that a run is not resumed with other videos.
-        self.shard_names = [f"videos-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"]
-        self.annotations = ["label"]
+        name = f"videos-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
+        media = {medium: modality for medium, (modality, _) in self._records[0].media.items()}
+        self._description = SourceDescription((name,), media, ("label",), tuple(names_in_order), several)
 
     @property
-    def num_samples(self) -> int:  # type: ignore[override]
-        """Number of videos."""
+    def description(self) -> SourceDescription:
+        """One shard of labelled samples."""
+        return self._description
+
+    @property
+    def num_samples(self) -> int:
+        """Number of samples."""
         return len(self._records)
 
-    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[RawSample]:
-        """List the videos.
+    def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
+        """List the samples.
 
         Args:
             index: 0, the only shard.
-            skip: videos at the beginning that are left out.
+            skip: samples at the beginning that are skipped.
 
         Yields:
-            The videos from `skip` on, with their paths; nothing is read.
+            The samples from `skip` on, with their paths; no file is read.
 
         Raises:
-            IndexError: if there is no such shard.
+            IndexError: if the shard does not exist.
         """
-        if index != 0:
-            raise IndexError(f"shard {index} does not exist; a list of videos is one shard")
-        for record, names in zip(self._records[skip:], self._labels[skip:], strict=True):
-            numbers = [self._numbers[name] for name in names]
-            yield RawSample(
-                shard=self.shard_names[0],
-                clip_id=record.clip_id,
-                data=None,
-                path=str(record.path),
-                label=numbers if self.multi_label else numbers[0],
-            )
+        self._check_shard(index)
+        for place in range(skip, len(self._records)):
+            yield self.read_row(index, place)
 
-    def read_bytes(self, sample: RawSample) -> bytes:
-        """Read the file of a video.
+    def read_row(self, index: int, row: int) -> Sample:
+        """One sample by its place in the list; see `Source.read_row`."""
+        self._check_shard(index)
+        record = self._records[row]
+        numbers = [self._numbers[name] for name in self._labels[row]]
+        media = {name: Media(modality, path=str(path)) for name, (modality, path) in record.media.items()}
+        label = numbers if self.multi_label else numbers[0]
+        return Sample(self.shard_names[0], record.clip_id, media, {"label": label})
+
+    def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
+        """Read a file of a sample.
 
         Args:
             sample: what `iterate_shard` gave.
+            medium: which of its media; None takes the main one.
 
         Raises:
             OSError: if it cannot be read.
         """
-        return Path(str(sample.path)).read_bytes()
+        return Path(str(sample.get(medium).path)).read_bytes()
 
     def _found_names(self) -> list[str]:
         """The names that occur, in the order of the shard builder."""

@@ -1,7 +1,6 @@
 """Parquet shards as files: written atomically, described by their own footers, listed in `dataset_info.json`."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Features
+
+from tubelets.data.atomic import replace_synced, temporary_path, write_atomically
 
 # A streaming reader holds one row group in memory; 16 clips are some ten megabytes.
 ROWS_PER_GROUP = 16
@@ -46,13 +47,12 @@ class ShardWriter:
 
     Args:
         path: The final name.
-        features: The columns, that of the encoded files first; written into the schema, so that `datasets` restores
-            `Video` and `ClassLabel`.
+        features: The columns; written into the schema, so that `datasets` restores `Video` and `ClassLabel`.
     """
 
     def __init__(self, path: Path, features: Features) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary = temporary_path(path)
         self._schema = features.arrow_schema
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
@@ -76,10 +76,10 @@ class ShardWriter:
         """Append a row.
 
         Args:
-            row: A value for each column; `bytes` in the first one holds the encoded file.
+            row: A value for each column; media are mappings with `bytes` and `path`.
         """
         self._rows.append(row)
-        self._bytes += len(row[self._schema.names[0]]["bytes"])
+        self._bytes += sum(len(value["bytes"]) for value in row.values() if isinstance(value, Mapping))
         if len(self._rows) == ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
             self._flush()
 
@@ -101,25 +101,6 @@ class ShardWriter:
         self._rows, self._bytes = [], 0
 
 
-def replace_synced(temporary: Path, path: Path) -> None:
-    """Move a finished file to its name so that a power cut leaves either the old or the new one.
-
-    Args:
-        temporary: The finished file, in the same folder as `path`.
-        path: The name it gets; an existing file is replaced.
-    """
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    # The rename itself is durable once the folder is; Windows cannot open folders.
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def read_summary(path: Path) -> ShardSummary:
     """Read the footer of a shard.
 
@@ -130,7 +111,7 @@ def read_summary(path: Path) -> ShardSummary:
         Row count, size and the description given when it was finished.
 
     Raises:
-        ValueError: The file is no complete Parquet file, or it was not written by the shard builder.
+        ValueError: The file is not a complete Parquet file, or was not written by the shard builder.
     """
     try:
         footer = pq.read_metadata(path)
@@ -210,7 +191,7 @@ def finalize_shards(folder: str | Path) -> list[str]:
         folder: A folder written by `build_shards`.
 
     Returns:
-        Names of the shards that are still missing; their splits are left out of the file.
+        Names of the shards that are still missing; their splits are not in the file.
 
     Raises:
         ValueError: A file is damaged or was not written by the shard builder.
@@ -231,10 +212,8 @@ def finalize_shards(folder: str | Path) -> list[str]:
             class_names = summaries[names[0]].content["class_names"]
             splits[split] = _describe_split(summaries)
     if splits:
-        temporary = folder / f".{INFO_FILE}.{os.getpid()}.tmp"
-        info = {"class_names": class_names, "splits": splits}
-        temporary.write_text(json.dumps(info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        replace_synced(temporary, folder / INFO_FILE)
+        info = json.dumps({"class_names": class_names, "splits": splits}, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(folder / INFO_FILE, lambda file: file.write_text(info, encoding="utf-8"))
     return missing
 
 

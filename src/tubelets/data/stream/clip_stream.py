@@ -1,35 +1,36 @@
-"""Endless or single passes over shards of videos or sounds: clips in a reproducible order, continued exactly."""
+"""Endless or single passes over the samples of a source: clips in a reproducible order, resumed exactly."""
 
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.modalities.audio import AudioSpec, Position
 from tubelets.data.modalities.clips import ClipDecoder, ClipSpec, Sampling, check_choice, check_least
+from tubelets.data.modalities.modality import BadMediumError
+from tubelets.data.modalities.specs import InputSpec
 from tubelets.data.modalities.video import Backend, BadVideoError
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.sources.source import Sample, Source
 from tubelets.data.stream.order import Consumer, SampleOrder, SplitMode, StreamState
+from tubelets.data.transforms.shared import Transform, transform_media
 
 __all__ = ["ClipSpec", "ClipStream", "Sampling", "Transform"]
 
-Transform = Callable[[Tensor, torch.Generator], Tensor]
-
-# A consumer may find nothing but empty shards for a while (all their videos were bad), not for ever.
+# A consumer may find only empty shards for a while (all their videos were bad), but not endlessly.
 _MAX_EMPTY_EPOCHS = 100
 
 
 class ClipStream(IterableDataset):
-    """Decoded clips of a source, each video exactly once an epoch whatever the number of ranks and workers.
+    """Decoded clips of a source, each sample exactly once an epoch for any number of ranks and workers.
 
-    A clip is frames of a video, a stretch of its sound, or both; sounds without video count as videos everywhere.
+    `specs` say what is read: of all temporal media of a sample the same stretch of time, which `clips` chooses from the
+    frames of the medium that leads; see `ClipDecoder`. Samples count as videos everywhere, also those without frames.
 
     **Order.** Epoch e visits the shards in an order drawn from (seed, e). Within that order `shuffle_window` encoded
     videos at a time are shuffled. Clip starts and augmentations are drawn from (seed, epoch, clip id, clip index), so
@@ -40,13 +41,18 @@ class ClipStream(IterableDataset):
     number of ranks and workers (up to the first skipped video, whose place is taken by the next one of its consumer).
     "auto": "shards" if there are at least W shards.
 
-    **Resume.** Each item carries the state of its consumer; `load_state_dict` continues right behind that item.
+    **Resume.** Each item carries the state of its consumer; `load_state_dict` continues after that item.
 
     Args:
-        source: Shards of encoded videos, from `open_source`.
+        source: Shards of encoded media, from `open_source`.
         clips: Frames of a clip and clips of a video; None for sound alone.
         transform: Called with a uint8 clip (T, C, H, W) and a generator, returns the clip to yield. None keeps it.
-        audio: Stretch of sound of a clip; None for frames alone. A video without sound is a bad one then.
+            Several spatial media (frames, flow, depth) share its geometric draw, see `transform_media`.
+        audio: Stretch of sound of a clip as `waveform`, without `specs`; None for frames alone. A video without sound
+            is a bad one then.
+        specs: What the model takes, by argument, such as `config.pretraining_specs`. None stands for `pixel_values` at
+            the size of the file if there are `clips`, and for `waveform` if there is `audio`.
+        position: Where a sound without frames is cut, with `specs`: "random" or "centre".
         seed: Seed of order, clip starts and augmentations.
         shuffle_window: Videos shuffled together; 0 or 1 keep the stored order of shards and rows.
         rank: Rank of this process.
@@ -58,27 +64,31 @@ class ClipStream(IterableDataset):
         on_bad_sample: "skip" a video that cannot be read and report it in the next item, or "raise".
         max_consecutive_bad: So many bad videos in a row are an error even with "skip".
         backend: Decoder, see `open_video`.
-        verify_checksum: Compare the bytes with the column `sha256`, if there is one.
+        verify_checksum: Compare the bytes of each medium with its checksum, if one is stored.
 
     Yields:
-        Dictionaries with `pixel_values` uint8 (T, C, H, W) and `waveform` float32 (samples,), as asked for; `label` (a
-        list where a video has several) and `caption` where the source has them; `clip_id`; `clip_index`; `seed` (an
-        integer for masks); `epoch`; `bad_samples` (mappings with `shard`, `clip_id`, `reason` of the videos this
-        consumer skipped since its last item); `stream_state` (integers, the state after this item).
+        Dictionaries with the values that were asked for by argument, such as `pixel_values` uint8 (T, C, H, W) and
+        `waveform` float32 (samples,); `label` (a list where a video has several), `caption` and other annotations of
+        the source; `clip_id`; `clip_index`; `seed` (an integer for masks); `epoch`; `bad_samples` (mappings with
+        `shard`, `clip_id`, `reason` of the videos this consumer skipped since its last item); `stream_state` (integers,
+        the state after this item).
 
     Raises:
-        ValueError: An argument is out of range, or "shards" has fewer shards than consumers.
+        ValueError: An argument is out of range, the source lacks a medium that is asked for, or "shards" has fewer
+            shards than consumers.
         BadVideoError: With "raise": a video cannot be read; the message names shard and clip.
         RuntimeError: `max_consecutive_bad` videos in a row, or all of an epoch, were bad.
     """
 
     def __init__(
         self,
-        source: VideoSource,
+        source: Source,
         clips: ClipSpec | None,
         transform: Transform | None = None,
         *,
         audio: AudioSpec | None = None,
+        specs: Mapping[str, InputSpec] | None = None,
+        position: Position = "random",
         seed: int = 0,
         shuffle_window: int = 256,
         rank: int = 0,
@@ -98,8 +108,10 @@ class ClipStream(IterableDataset):
         check_choice("on_bad_sample", on_bad_sample, ("skip", "raise"))
         check_least(1, batch_size=batch_size, max_consecutive_bad=max_consecutive_bad)
         check_least(0, shuffle_window=shuffle_window, epoch=epoch)
-        self.source, self.transform = source, transform
-        self.decoder = ClipDecoder(clips, audio, backend)
+        self.transform = transform
+        self.decoder = ClipDecoder(clips, audio, backend, specs, position)
+        self.media = self.decoder.media_of(source.media, source.annotations)
+        self.source = source.with_media(self.media)
         self.seed, self.shuffle_window = seed, shuffle_window
         self.rank, self.world_size, self.split, self.batch_size = rank, world_size, split, batch_size
         self.repeat, self.epoch = repeat, epoch
@@ -150,7 +162,7 @@ class ClipStream(IterableDataset):
     def load_state_dict(
         self, states: Mapping[str, int] | Sequence[Mapping[str, int] | None] | None, *, first_worker: int = 0
     ) -> None:
-        """Let iterations start behind earlier items.
+        """Start iterations after earlier items.
 
         Args:
             states: `stream_state` of the last item of each logical worker (None for one that gave nothing yet). A
@@ -198,7 +210,7 @@ class ClipStream(IterableDataset):
             for place, sample in order.walk(state):
                 try:
                     decoded = self._decode(sample, state)
-                except (BadVideoError, OSError) as error:
+                except (BadMediumError, OSError) as error:
                     skipped.append(self._skip(sample, error, state))
                     state.consumed, state.clip = place + 1, 0
                     continue
@@ -215,15 +227,9 @@ class ClipStream(IterableDataset):
         if skipped:
             yield {"bad_samples": skipped, "stream_state": asdict(state)}
 
-    def _decode(
-        self, sample: RawSample, state: StreamState
-    ) -> list[tuple[int, int, torch.Generator, dict[str, Tensor]]]:
-        """Return (clip index, seed, generator, tensors) of the clips of a video that are still to be given out."""
-        data = self.source.read_bytes(sample)
-        if self.verify_checksum and sample.sha256 is not None:
-            found = hashlib.sha256(data).hexdigest()
-            if found != sample.sha256:
-                raise BadVideoError(f"sha256 of the bytes is {found[:12]}..., {sample.sha256[:12]}... is stored")
+    def _decode(self, sample: Sample, state: StreamState) -> list[tuple[int, int, torch.Generator, dict[str, Any]]]:
+        """Return (clip index, seed, generator, values) of the clips of a sample that were not yielded yet."""
+        data = {medium: self._read(sample, medium) for medium in self.media}
         seeds = {
             index: stable_seed(self.seed, state.epoch, sample.clip_id, index)
             for index in range(state.clip, self.clips_per_video)
@@ -233,29 +239,34 @@ class ClipStream(IterableDataset):
         clips = self.decoder(data, sample.clip_id, generators, first)
         return list(zip(seeds, seeds.values(), generators.values(), clips, strict=True))
 
+    def _read(self, sample: Sample, medium: str) -> bytes:
+        """The bytes of a medium, compared with their checksum."""
+        data = self.source.read_bytes(sample, medium)
+        stored = sample.get(medium).sha256
+        if self.verify_checksum and stored is not None:
+            found = hashlib.sha256(data).hexdigest()
+            if found != stored:
+                raise BadMediumError(f"{medium}: sha256 of the bytes is {found[:12]}..., {stored[:12]}... is stored")
+        return data
+
     def _items(
         self,
-        decoded: list[tuple[int, int, torch.Generator, dict[str, Tensor]]],
-        sample: RawSample,
+        decoded: list[tuple[int, int, torch.Generator, dict[str, Any]]],
+        sample: Sample,
         place: int,
         state: StreamState,
     ) -> Iterator[dict[str, Any]]:
         """Augment clips and move the state behind each of them."""
-        for index, seed, generator, clip in decoded:
+        annotations = {name: sample.annotations.get(name) for name in self.source.annotations}
+        for index, seed, generator, values in decoded:
             last = index + 1 == self.clips_per_video
             state.consumed, state.clip = (place + 1, 0) if last else (place, index + 1)
-            if self.transform is not None and "pixel_values" in clip:
-                clip = {**clip, "pixel_values": self.transform(clip["pixel_values"], generator)}
-            item: dict[str, Any] = {
-                **clip,
-                "clip_id": sample.clip_id,
-                "clip_index": index,
-                "seed": seed,
-                "epoch": state.epoch,
-            }
-            yield {**item, **{name: getattr(sample, name) for name in self.source.annotations}}
+            if self.transform is not None:
+                values = transform_media(self.transform, values, self.decoder.decoded, generator)
+            place_in_epoch = {"clip_id": sample.clip_id, "clip_index": index, "seed": seed, "epoch": state.epoch}
+            yield {**values, **place_in_epoch, **annotations}
 
-    def _skip(self, sample: RawSample, error: Exception, state: StreamState) -> dict[str, str]:
+    def _skip(self, sample: Sample, error: Exception, state: StreamState) -> dict[str, str]:
         """Count a bad video, or raise."""
         message = f"shard {sample.shard}, clip {sample.clip_id}: {error}"
         if self.on_bad_sample == "raise":
@@ -278,7 +289,7 @@ class ClipStream(IterableDataset):
 
 
 def _warn_unreported(skipped: Sequence[Mapping[str, str]]) -> None:
-    """Say what was skipped after the last item that could have carried it."""
+    """Report samples skipped after the last item that could have carried them."""
     last = skipped[-1]
     warnings.warn(
         f"{len(skipped)} bad videos were skipped at the end of the pass, the last: shard {last['shard']}, "

@@ -1,4 +1,4 @@
-"""Batches of a clip stream, with a state that is exact whatever the workers have prefetched."""
+"""Batches of a clip stream, with a state that does not depend on what the workers have prefetched."""
 
 import copy
 import gc
@@ -17,14 +17,14 @@ _PRIVATE_KEYS = ("stream_state", "bad_samples")
 
 
 def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Stack clips and number labels; everything else becomes a list.
+    """Stack tensors of one shape and number labels; everything else becomes a list.
 
     Args:
-        items: Items of a `ClipStream`, all with the same keys and clip shapes.
+        items: Items of a `ClipStream`, all with the same keys.
 
     Returns:
-        `pixel_values` uint8 (B, T, C, H, W) if there are frames, `label` int64 (B,) if labels are integers, and a list
-        of length B for each other key: waveforms differ in length.
+        Tensors with a batch dimension, such as `pixel_values` uint8 (B, T, C, H, W); `label` int64 (B,) if labels are
+        integers; a list of length B for each other key. `waveform` is always a list, since sounds differ in length.
 
     Example:
         >>> batch = collate_clips([{"pixel_values": torch.zeros(2, 3, 4, 4), "label": 1, "clip_id": "a"}] * 2)
@@ -32,11 +32,16 @@ def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         (torch.Size([2, 2, 3, 4, 4]), tensor([1, 1]), ['a', 'a'])
     """
     batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
-    if "pixel_values" in batch:
-        batch["pixel_values"] = torch.stack(batch["pixel_values"])
-    if "label" in batch and all(isinstance(label, int) for label in batch["label"]):
-        batch["label"] = torch.tensor(batch["label"])
+    for key, values in batch.items():
+        if key == "label" and all(isinstance(label, int) for label in values):
+            batch[key] = torch.tensor(values)
+        elif key == "pixel_values" or (key != "waveform" and _have_one_shape(values)):
+            batch[key] = torch.stack(values)
     return batch
+
+
+def _have_one_shape(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, torch.Tensor) and value.shape == values[0].shape for value in values)
 
 
 class ClipLoader:
@@ -137,7 +142,7 @@ class ClipLoader:
         if differing:
             raise ValueError(
                 f"the loader state cannot be continued here ({'; '.join(differing)}); "
-                "use the same settings and shards, or start anew"
+                "use the same settings and shards, or start a new run"
             )
         self._workers = copy.deepcopy(list(state["workers"]))
         self._delivered = state["batches_delivered"]
@@ -172,7 +177,7 @@ class ClipLoader:
         if at_start and self._at_start is not None:
             return self._at_start
         if self.num_workers:
-            # A forked worker that collects a decoder of this process would wait for ever for the decoder's threads,
+            # A forked worker that collects a decoder of this process would wait endlessly for the decoder's threads,
             # which the fork did not copy.
             gc.collect()
         stream = copy.copy(self.stream)

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.shards import RawSample, VideoSource
+from tubelets.data.sources.source import Sample, Source
 
 SplitMode = Literal["shards", "samples"]
 
@@ -93,14 +93,14 @@ class SampleOrder:
         videos_per_batch: Videos in the batch of one rank; in "samples" mode batches go round the workers.
     """
 
-    source: VideoSource
+    source: Source
     consumer: Consumer
     mode: SplitMode
     seed: int
     window: int
     videos_per_batch: int
 
-    def walk(self, state: StreamState) -> Iterator[tuple[int, RawSample]]:
+    def walk(self, state: StreamState) -> Iterator[tuple[int, Sample]]:
         """Give out the rest of an epoch.
 
         Args:
@@ -152,16 +152,16 @@ class SampleOrder:
 
 
 class _EpochReader:
-    """Reads shards one after the other and knows where the next row is."""
+    """Reads shards one after the other and keeps the position of the next row."""
 
-    def __init__(self, source: VideoSource, shards: list[int], shard: int, row: int) -> None:
+    def __init__(self, source: Source, shards: list[int], shard: int, row: int) -> None:
         self.shard, self.row = shard, row
         self._rows = self._read(source, shards)
 
-    def __iter__(self) -> Iterator[RawSample]:
+    def __iter__(self) -> Iterator[Sample]:
         return self._rows
 
-    def _read(self, source: VideoSource, shards: list[int]) -> Iterator[RawSample]:
+    def _read(self, source: Source, shards: list[int]) -> Iterator[Sample]:
         while self.shard < len(shards):
             for sample in source.iterate_shard(shards[self.shard], skip=self.row):
                 self.row += 1

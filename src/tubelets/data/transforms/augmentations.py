@@ -1,7 +1,8 @@
-"""Augmentations of fine-tuning that work on one clip: RandAugment on raw frames, random erasing on normalised ones.
+"""Augmentations of fine-tuning for one clip: RandAugment on raw frames, random erasing on normalised ones.
 
-What is random is drawn once for a clip, from an explicit generator, and is the same in all of its frames, so that
-motion stays what it was; only the noise of an erased box is fresh in each frame. The order of the recipe is
+All draws come from an explicit generator and hold for all frames of a clip, so that its motion does not change; only
+the noise of an erased box differs between frames. The image functions are timm's and torchvision's; the draws are ours,
+because theirs use the global generators and, for random erasing, treat each frame by itself. The order of the recipe is
 RandAugment, normalisation, crop, flip, erasing, mixing (sigma.md, section 7.2; smile.md, section 6.3).
 """
 
@@ -17,6 +18,8 @@ from PIL import Image
 from timm.data import auto_augment
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
+
+from tubelets.data.transforms.geometry import PhotometricTransform
 
 MAX_LEVEL = 10.0
 GREY = (128, 128, 128)
@@ -125,7 +128,7 @@ class RandAugment:
             found = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)?)", part)
             if found is None or found[1] not in fields:
                 raise ValueError(
-                    f"{part!r} in {text!r} is no part of a RandAugment; write e.g. rand-m7-n4-mstd0.5-inc1"
+                    f"{part!r} in {text!r} is not a part of a RandAugment; write e.g. rand-m7-n4-mstd0.5-inc1"
                 )
             if found[1] == "inc":
                 increasing = float(found[2]) == 1
@@ -139,7 +142,7 @@ class RandAugment:
         """Draw the operations of one clip.
 
         Args:
-            generator: what is drawn from; always the same number of values, whatever is applied.
+            generator: random draws; the same number of values is always drawn.
 
         Returns:
             The operations to apply, in order; 0 to `num_operations` of them.
@@ -162,7 +165,7 @@ class RandAugment:
 
         Args:
             clip: uint8 `(T, 3, H, W)`.
-            generator: what is drawn from.
+            generator: random draws.
 
         Returns:
             uint8 of the same shape.
@@ -190,7 +193,7 @@ def _apply(frame: Tensor, operations: list[DrawnOperation]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ColorJitter:
+class ColorJitter(PhotometricTransform):
     """Brightness, contrast, saturation and hue of a clip, changed in a random order by torchvision's functions.
 
     Args:
@@ -272,7 +275,7 @@ class RandomErasing:
         Args:
             height: rows of the frames.
             width: columns of the frames.
-            generator: what is drawn from; always the same number of values.
+            generator: random draws; the same number of values is always drawn.
 
         Returns:
             `(top, left, rows, columns)` in pixels, or None if nothing is erased.
@@ -295,7 +298,7 @@ class RandomErasing:
 
         Args:
             clip: floating point `(T, C, H, W)`, normalised.
-            generator: what is drawn from, on the CPU. The noise of a clip on an accelerator comes from that device's
+            generator: random draws, on the CPU. The noise of a clip on an accelerator comes from that device's
                 own generator, seeded from this one.
 
         Returns:

@@ -1,4 +1,7 @@
-"""Mixup and cutmix on batches of clips, and the soft targets that go with them (smile.md, section 6.3)."""
+"""Mixup and cutmix on batches of clips, and their soft targets (smile.md, section 6.3).
+
+timm's `Mixup` has the same rules; it draws from NumPy's global generator, which cannot be resumed for each batch.
+"""
 
 import math
 from dataclasses import dataclass
@@ -108,7 +111,7 @@ class Mixing:
         Args:
             height: rows of the frames.
             width: columns of the frames.
-            generator: what is drawn from; always the same number of values.
+            generator: random draws; the same number of values is always drawn.
 
         Returns:
             The mix, or None if this batch is not mixed.
@@ -136,7 +139,7 @@ class Mixing:
         Args:
             clips: floating point `(B, T, C, H, W)`, B even.
             targets: floating point `(B, classes)`.
-            generator: what is drawn from.
+            generator: random draws.
 
         Returns:
             Mixed clips and targets of the same shapes.

@@ -1,4 +1,4 @@
-"""Random changes of sounds and of their spectrograms in training (structured_noise_masking.md, section 8)."""
+"""Random augmentations of sounds and of their spectrograms (structured_noise_masking.md, section 8)."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,7 +14,7 @@ def draw_beta(concentration: int, generator: torch.Generator) -> Tensor:
 
     Args:
         concentration: c, at least 1.
-        generator: what is drawn from.
+        generator: random draws.
 
     Returns:
         A scalar in (0, 1).
@@ -69,7 +69,7 @@ class SoundAugmentation:
 
         Args:
             waveform: float `(samples,)`.
-            generator: what is drawn from.
+            generator: random draws.
 
         Returns:
             A sound of the same shape, up to 1.5 times as loud.
@@ -83,13 +83,13 @@ class SoundAugmentation:
 
         Args:
             values: float `(frames, bands)`.
-            generator: what is drawn from.
+            generator: random draws.
 
         Returns:
             A spectrogram of the same shape.
 
         Raises:
-            ValueError: if `values` is no single spectrogram.
+            ValueError: if `values` is not a single spectrogram.
         """
         if values.ndim != 2:
             raise ValueError(f"values must be one spectrogram (frames, bands), got shape {tuple(values.shape)}")

@@ -1,38 +1,30 @@
 """Crops, flips and resizing of whole clips: uint8 `(T, C, H, W)` in and out, the same for every frame.
 
-Random transforms take an explicit generator and draw a fixed number of values from it, whatever the size of the clip
-and whatever was drawn before. Images are resized with `torchvision.transforms.v2.functional.resize` on uint8, bilinear;
-with antialias it follows Pillow's bilinear filter (differences of at most one grey level). Crops come before resizing.
+Random transforms draw a fixed number of values from an explicit generator, independent of the size of the clip and of
+earlier draws; torchvision's own crops and flips draw from the global generator, and their numbers differ from the
+official code, which is why only its `resize` is used (uint8, bilinear; with antialias it follows Pillow's filter to one
+grey level). Crops come before resizing.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
+
+from tubelets.data.transforms.geometry import (
+    ClipTransform,
+    Crop,
+    GeometricTransform,
+    Geometry,
+    Mirror,
+    Resize,
+    check_clip,
+)
 
 # `StretchedCrop` states its sizes for crops of this side.
 _STRETCHED_REFERENCE = 224
-
-
-class ClipTransform(Protocol):
-    """Anything that turns a uint8 clip `(T, C, H, W)` into another one, drawing from the generator if it is random."""
-
-    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Transform one clip."""
-
-
-def _check_clip(clip: Tensor) -> tuple[int, int]:
-    """Height and width of a valid clip."""
-    if clip.dtype != torch.uint8:
-        raise TypeError(f"clip must be uint8 in [0, 255], got {clip.dtype}; normalize after the transforms")
-    if clip.dim() != 4 or 0 in clip.shape:
-        raise ValueError(f"clip must be (T, C, H, W) without empty sides, got shape {tuple(clip.shape)}")
-    return clip.shape[2], clip.shape[3]
 
 
 def _check_size(size: int) -> None:
@@ -40,18 +32,7 @@ def _check_size(size: int) -> None:
         raise ValueError(f"size must be at least 1 pixel, got {size}")
 
 
-def _resize(clip: Tensor, height: int, width: int, antialias: bool = True) -> Tensor:
-    if clip.shape[2:] == (height, width):
-        return clip.contiguous()
-    # Contiguous only now: a crop is a view, and so only the pixels that stay are copied.
-    return tvf.resize(clip.contiguous(), [height, width], InterpolationMode.BILINEAR, antialias=antialias)
-
-
-def _crop(clip: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
-    return clip[:, :, top : top + height, left : left + width]
-
-
-def _pick(count: int, generator: torch.Generator) -> int:
+def _pick(count: int, generator: torch.Generator | None) -> int:
     return int(torch.randint(count, (), generator=generator))
 
 
@@ -119,7 +100,7 @@ def _grid_offsets(free_rows: int, free_columns: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class MultiScaleCrop:
+class MultiScaleCrop(GeometricTransform):
     """Pretraining crop: one of the candidates, then one of its 13 offsets, both uniform; resized to a square.
 
     Args:
@@ -142,18 +123,17 @@ class MultiScaleCrop:
     scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66)
     max_distort: int = 1
 
-    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop and resize one clip."""
-        height, width = _check_clip(clip)
+    def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
+        """Draw a crop; see `GeometricTransform.draw`."""
         candidates = multi_scale_crop_candidates(height, width, self.size, self.scales, self.max_distort)
         (rows, columns), offsets = candidates[_pick(len(candidates), generator)]
         top, left = offsets[_pick(len(offsets), generator)]
-        return _resize(_crop(clip, top, left, rows, columns), self.size, self.size)
+        return Geometry((Crop(top, left, rows, columns, (height, width)), Resize(self.size, self.size)))
 
 
 @dataclass(frozen=True)
-class StretchedCrop:
-    """Contrastive crop: resized to one of three sizes whatever its shape, then a random square of it.
+class StretchedCrop(GeometricTransform):
+    """Contrastive crop: resized to one of three sizes without keeping its shape, then a random square of it.
 
     Args:
         size: side of the result in pixels.
@@ -179,20 +159,19 @@ class StretchedCrop:
         if min(min(pair) for pair in self.sizes) < _STRETCHED_REFERENCE:
             raise ValueError(f"sizes must be at least {_STRETCHED_REFERENCE} pixels, got {self.sizes}")
 
-    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Resize and crop one clip."""
-        height, width = _check_clip(clip)
+    def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
+        """Draw a size and a crop; see `GeometricTransform.draw`."""
         drawn = self.sizes[_pick(len(self.sizes), generator)]
         columns, rows = (round(side * self.size / _STRETCHED_REFERENCE) for side in drawn)
         if height > width:
             columns, rows = rows, columns
         top, left = _pick(rows - self.size + 1, generator), _pick(columns - self.size + 1, generator)
-        resized = _resize(clip, rows, columns, antialias=False)
-        return _crop(resized, top, left, self.size, self.size).contiguous()
+        crop = Crop(top, left, self.size, self.size, (rows, columns))
+        return Geometry((Resize(rows, columns, antialias=False), crop))
 
 
 @dataclass(frozen=True)
-class RandomResizedCrop:
+class RandomResizedCrop(GeometricTransform):
     """Fine-tuning crop: random area and aspect, resized to a square; after 10 misfits the central part.
 
     The official code resizes normalised float frames; here the frames are still uint8, so results are rounded to whole
@@ -227,12 +206,12 @@ class RandomResizedCrop:
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio must be (low, high) with 0 < low <= high, got {self.ratio}")
 
-    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Crop and resize one clip."""
-        top, left, rows, columns = self.box(*_check_clip(clip), generator)
-        return _resize(_crop(clip, top, left, rows, columns), self.size, self.size, self.antialias)
+    def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
+        """Draw a crop; see `GeometricTransform.draw`."""
+        crop = Crop(*self.box(height, width, generator), (height, width))
+        return Geometry((crop, Resize(self.size, self.size, self.antialias)))
 
-    def box(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    def box(self, height: int, width: int, generator: torch.Generator | None) -> tuple[int, int, int, int]:
         """Draw a crop of a `height` x `width` video: `(top, left, rows, columns)` in pixels."""
         draws = torch.rand(10, 4, generator=generator, dtype=torch.float64).tolist()
         low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
@@ -248,7 +227,7 @@ class RandomResizedCrop:
 
 
 @dataclass(frozen=True)
-class HorizontalFlip:
+class HorizontalFlip(GeometricTransform):
     """Mirror all frames of a clip left to right, with a probability. Never use it where left and right are labels.
 
     Args:
@@ -271,14 +250,13 @@ class HorizontalFlip:
         if not 0 <= self.p <= 1:
             raise ValueError(f"p must be a probability in [0, 1], got {self.p}")
 
-    def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Flip one clip, or return it as it is."""
-        _check_clip(clip)
-        return clip.flip(-1) if float(torch.rand((), generator=generator)) < self.p else clip
+    def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
+        """Draw whether to flip; see `GeometricTransform.draw`."""
+        return Geometry((Mirror(),) if float(torch.rand((), generator=generator)) < self.p else ())
 
 
 @dataclass(frozen=True)
-class ShortSideResize:
+class ShortSideResize(GeometricTransform):
     """Resize so that the shorter side has `size` pixels; the longer one is cut to whole pixels.
 
     Args:
@@ -299,16 +277,15 @@ class ShortSideResize:
     def __post_init__(self) -> None:
         _check_size(self.size)
 
-    def __call__(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Resize one clip; the generator is not used."""
-        height, width = _check_clip(clip)
+    def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
+        """The new size; the generator is not used."""
         if height <= width:
-            return _resize(clip, self.size, self.size * width // height)
-        return _resize(clip, self.size * height // width, self.size)
+            return Geometry((Resize(self.size, self.size * width // height),))
+        return Geometry((Resize(self.size * height // width, self.size),))
 
 
 @dataclass(frozen=True)
-class CenterCrop:
+class CenterCrop(GeometricTransform):
     """Cut out the central square.
 
     Args:
@@ -329,15 +306,14 @@ class CenterCrop:
     def __post_init__(self) -> None:
         _check_size(self.size)
 
-    def __call__(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Crop one clip; the generator is not used."""
-        height, width = _check_clip(clip)
+    def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
+        """The central box; the generator is not used."""
         if min(height, width) < self.size:
             raise ValueError(
                 f"a crop of {self.size} pixels is larger than the {height} x {width} clip; use ShortSideResize first"
             )
         top, left = round((height - self.size) / 2), round((width - self.size) / 2)
-        return _crop(clip, top, left, self.size, self.size).contiguous()
+        return Geometry((Crop(top, left, self.size, self.size, (height, width)),))
 
 
 def three_crops(clip: Tensor, size: int) -> Tensor:
@@ -359,15 +335,15 @@ def three_crops(clip: Tensor, size: int) -> Tensor:
 
     Source: sigma.md, section 7.2; smile.md, section 8.2.
     """
-    height, width = _check_clip(clip)
+    height, width = check_clip(clip)
     if min(height, width) != size:
         raise ValueError(
             f"the shorter side of the clip must be {size}, got {height} x {width}; use ShortSideResize first"
         )
     offsets = [view * (max(height, width) - size) // 2 for view in range(3)]
     if width >= height:
-        return torch.stack([_crop(clip, 0, offset, size, size) for offset in offsets])
-    return torch.stack([_crop(clip, offset, 0, size, size) for offset in offsets])
+        return torch.stack([clip[:, :, :, offset : offset + size] for offset in offsets])
+    return torch.stack([clip[:, :, offset : offset + size] for offset in offsets])
 
 
 @dataclass(frozen=True)

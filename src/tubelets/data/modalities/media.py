@@ -1,0 +1,107 @@
+"""The built-in modalities of encoded media: frames of videos, and sound of sound files and videos; and text."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tubelets.data.modalities.audio import AudioSpec, audio_duration, check_audio, decode_audio
+from tubelets.data.modalities.modality import BadMediumError, Clip, Medium, Modality
+from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec, WaveformSpec
+from tubelets.data.modalities.video import Backend, open_video, read_clips
+
+
+class VideoModality(Modality):
+    """RGB frames, and optical flow and depth that are stored as videos (or single images).
+
+    Flow has its horizontal component in the red channel and its vertical one in the green channel, 128 standing for no
+    motion. A spec with fewer than three channels reads the first ones.
+    """
+
+    name = "video"
+    media = ("video", "flow", "depth")
+    suffixes = ("mp4", "webm", "avi", "mkv", "mov")
+    feature = "Video"
+    leads = True
+    is_spatial = True
+
+    def open(self, data: bytes, name: str, backend: Backend = "auto") -> Medium:
+        """Open a video; see `Modality.open`."""
+        return _Frames(data, name, backend)
+
+    def move(self, value: Tensor, spec: VideoSpec, geometry: Callable[[Any], Any], mirrored: bool) -> Tensor:
+        """Crop, resize and flip frames; a mirrored flow points to the other side, as `255 - value`."""
+        moved = geometry(value)
+        if spec.media == "flow" and mirrored:
+            moved = moved.clone()
+            moved[:, 0] = 255 - moved[:, 0]
+        return moved
+
+
+class _Frames(Medium):
+    def __init__(self, data: bytes, name: str, backend: Backend) -> None:
+        self._reader = open_video(data, backend=backend, name=name)
+        self.num_frames, self.fps = self._reader.num_frames, self._reader.fps
+
+    def read(self, spec: VideoSpec, clips: Sequence[Clip]) -> list[Tensor]:
+        """Uint8 `(T, C, H, W)` of each clip; frames that clips share are decoded once."""
+        wanted = [clip.frames_of(spec.num_frames, self._reader.num_frames, self.fps) for clip in clips]
+        return [frames[:, : spec.num_channels] for frames in read_clips(self._reader, wanted)]
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class AudioModality(Modality):
+    """Mono waveforms out of sound files, or out of the sound track of the video where a sample has no sound file."""
+
+    name = "audio"
+    media = ("audio",)
+    suffixes = ("flac", "m4a", "mp3", "ogg", "opus", "wav")
+    feature = "Audio"
+
+    def sources(self, spec: Any) -> tuple[str, ...]:
+        """The sound file first, then the video."""
+        return ("audio", "video")
+
+    def requested(self, argument: str, spec: InputSpec) -> tuple[str, InputSpec]:
+        """Spectrograms are made by a processor or a collator, of the item's `waveform`."""
+        return ("waveform", spec.waveform) if isinstance(spec, SpectrogramSpec) else (argument, spec)
+
+    def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
+        """Open a sound; see `Modality.open`."""
+        return _Sound(data, name)
+
+    def check(self, data: bytes, name: str) -> None:
+        """Decode the whole sound; see `Modality.check`."""
+        check_audio(data, name)
+
+
+class _Sound(Medium):
+    def __init__(self, data: bytes, name: str) -> None:
+        self._data, self._name = data, name
+
+    @functools.cached_property
+    def _duration(self) -> float:
+        return audio_duration(self._data, self._name)
+
+    def read(self, spec: WaveformSpec, clips: Sequence[Clip]) -> list[Tensor]:
+        """Float32 `(samples,)` around the middle of each clip, otherwise drawn or from the centre."""
+        values = []
+        for clip in clips:
+            stretch = AudioSpec(spec.sampling_rate, spec.seconds, clip.position)
+            start = stretch.start(self._duration, clip.generator, clip.middle_of(self._duration))
+            values.append(decode_audio(self._data, spec.sampling_rate, start, spec.seconds, self._name))
+        return values
+
+
+class TextModality(Modality):
+    """Annotations such as captions, which a collator tokenises."""
+
+    name = "text"
+    in_annotations = True
+
+    def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
+        """Text is never a file of its own."""
+        raise BadMediumError(f"{name}: text is an annotation of a sample; store it in a column such as `caption`")
