@@ -10,8 +10,8 @@ SHORT_SEQUENCE = 256
 def prefers_blockwise_attention(key: Tensor) -> bool:
     """Whether attention block by block is faster than PyTorch's fused kernel for these keys.
 
-    That was measured on AMD processors with instructions for bfloat16 (Zen 4 and Zen 5), where the fused kernel takes two
-    to three times as long. On an AMD processor without them (Zen 3) it is the other way round, by a factor of four.
+    That was measured on AMD processors with instructions for bfloat16 (Zen 4 and Zen 5), where the fused kernel takes
+    two to three times as long. On an AMD processor without them (Zen 3) the fused kernel is four times as fast.
 
     Args:
         key: `(B, heads, keys, width)`.
@@ -31,7 +31,6 @@ def prefers_blockwise_attention(key: Tensor) -> bool:
 
 
 def _is_amd_with_bfloat16() -> bool:
-    processor = (
-        torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    )  # absent in older PyTorch
+    # Older versions of PyTorch do not report capabilities.
+    processor = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "AMD" in processor.get("cpu_name", "") and bool(processor.get("avx512_bf16"))

@@ -29,8 +29,8 @@ SAFE_SCORE = 32.0
 class _BlockwiseAttention(torch.autograd.Function):
     """`(B, heads, tokens, width)` three times to `(B, queries, heads, width)`.
 
-    Scores are exponents of two. Blocks hold `2 ** (score - shift)`, not weights: the `width` results of a row are divided
-    by the row's sum instead. Gradients are computed one block of keys at a time, as in FlashAttention-2 (arXiv
+    Scores are exponents of two. Blocks hold `2 ** (score - shift)`, not weights: the `width` results of a row are
+    divided by the row's sum instead. Gradients are computed one block of keys at a time, as in FlashAttention-2 (arXiv
     2307.08691, algorithm 2).
     """
 
@@ -196,7 +196,7 @@ def blockwise_attention(
         raise ValueError("blockwise attention supports neither a mask nor dropout; use attn_implementation='sdpa'")
     if query.dtype == torch.float16 or query.device.type != "cpu":
         raise ValueError(
-            f"blockwise attention got {query.dtype} on {query.device.type} and supports bfloat16, float32 and float64 on "
-            "CPUs; use attn_implementation='sdpa'"
+            f"blockwise attention got {query.dtype} on {query.device.type} and supports bfloat16, float32 and float64 "
+            "on CPUs; use attn_implementation='sdpa'"
         )
     return _BlockwiseAttention.apply(query, key, value, scaling), None  # type: ignore[no-untyped-call]

@@ -1,7 +1,8 @@
 """SIGMA's swapped prediction: each branch predicts the other branch's prototype assignment (sigma.md, sections 4-5).
 
-Scores of all masked tokens against all prototypes are large, several hundred megabytes per process at the paper's sizes,
-and plain operations keep several such matrices for the backward pass. Here they are computed and dropped block by block.
+Scores of all masked tokens against all prototypes are large, several hundred megabytes per process at the paper's
+sizes, and plain operations keep several such matrices for the backward pass. Here they are computed and dropped block
+by block.
 """
 
 from dataclasses import dataclass

@@ -141,7 +141,7 @@ class CachedTeacher(Teacher):
         Raises:
             ValueError: if no argument is a tensor, or there is not one id per sample.
         """
-        arguments: dict[str | int, Any] = {**dict(enumerate(inputs)), **named}
+        arguments: dict[Any, Any] = {**dict(enumerate(inputs)), **named}
         tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
         if not tensors:
             raise ValueError(f"a cached teacher needs a tensor among its arguments, got {sorted(map(str, arguments))}")

@@ -1,8 +1,9 @@
 """Image encoders by name: `library:name`, with the weights that the library finds under it.
 
 Examples: `transformers:facebook/dino-vitb16`, `timm:vit_base_patch14_reg4_dinov2.lvd142m`,
-`open_clip:ViT-B-16-quickgelu/openai`. The name is a Hub id or, for transformers, a local folder; for timm and open_clip a
-folder is `local-dir:FOLDER`. `stand_in:efficientnet_lite0` is a small encoder that needs no Hub, see `stand_in_encoder`.
+`open_clip:ViT-B-16-quickgelu/openai`. The name is a Hub id or, for transformers, a local folder; for timm and open_clip
+a folder is `local-dir:FOLDER`. `stand_in:efficientnet_lite0` is a small encoder that does not need the Hub, see
+`stand_in_encoder`.
 """
 
 import pickle

@@ -131,7 +131,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only and never with a random encoder.
+        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only, never with a random encoder.
 
         Args:
             pretrained_model_name_or_path: a folder or a Hub id.

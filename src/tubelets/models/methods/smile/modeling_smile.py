@@ -56,8 +56,8 @@ class SmileForVideoClassification(TubeletsVideoMAEForVideoClassification):
 class SmileForPreTraining(Student, MaskedVideoAutoencoder):
     """SMILE pretraining: masked video model against features of a frozen image encoder (smile.md, sections 1 to 3).
 
-    The frozen encoder is kept outside the weights, see `tubelets.models.teachers`. `SmileCollator` pastes moving objects
-    into the clips and draws the masks.
+    The frozen encoder is kept outside the weights, see `tubelets.models.teachers`. `SmileCollator` pastes moving
+    objects into the clips and draws the masks.
 
     Args:
         config: sizes and constants.
