@@ -88,9 +88,7 @@ def saved_and_loaded(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("number", range(4))
-@pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), saved_and_loaded]
-)
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled, saved_and_loaded])
 def test_models_can_be_copied_and_pickled(number: int, duplicate: Any) -> None:
     model, given = models()[number]
     clips, _ = masked_clips()

@@ -99,7 +99,13 @@ def test_backbones_of_video_and_sound_teach_their_pooled_features(tmp_path: Path
     torch.manual_seed(0)
     ResNet3DModel(RESNET).save_pretrained(tmp_path / "video")
     sound_config = StructuredNoiseAudioConfig(
-        max_length=32, num_mel_bins=32, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24
+        max_length=32,
+        num_mel_bins=32,
+        mask_ratio=0.5,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
     )
     StructuredNoiseAudioModel(sound_config).save_pretrained(tmp_path / "sound")
     video = load_teacher(TeacherSpec(str(tmp_path / "video"), 512))
