@@ -103,8 +103,8 @@ def masked_regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         ValueError: if the shapes differ.
 
     Example:
-        >>> masked_regression_loss(torch.full((1, 2, 2), 2.0), torch.zeros(1, 2, 2))
-        tensor(4.)
+        >>> round(masked_regression_loss(torch.full((1, 2, 2), 2.0), torch.zeros(1, 2, 2)).item(), 4)
+        4.0
     """
     if predictions.shape != targets.shape:
         raise ValueError(

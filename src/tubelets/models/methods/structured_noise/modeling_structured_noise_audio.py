@@ -220,13 +220,6 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         mark_decoder(self.decoder, self.encoder_to_decoder, self.prediction)
         self.post_init()
 
-    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Fetch what the objective needs and the weights do not hold: nothing; training loops call it once.
-
-        Args:
-            teacher_cache: not used.
-        """
-
     @can_return_tuple
     def forward(
         self, input_values: Tensor, bool_masked_pos: Tensor, num_masked: int | None = None, **kwargs: Any

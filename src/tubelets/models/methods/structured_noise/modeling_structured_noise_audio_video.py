@@ -291,13 +291,6 @@ class StructuredNoiseAudioVideoForPreTraining(StructuredNoiseAudioVideoPreTraine
         mark_decoder(self.decoder, self.encoder_to_decoder, self.audio_prediction, self.video_prediction)
         self.post_init()
 
-    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Fetch what the objective needs and the weights do not hold: nothing; training loops call it once.
-
-        Args:
-            teacher_cache: not used.
-        """
-
     @can_return_tuple
     def forward(
         self,
