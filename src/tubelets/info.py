@@ -57,11 +57,8 @@ def package_versions() -> dict[str, str]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from tubelets.kernels.products import onednn_is_faster
-
     found: dict[str, Any] = {
         "cpu threads": torch.get_num_threads(),
-        "float32 products on cpu": "oneDNN" if onednn_is_faster() else "PyTorch's default",
         "cuda": torch.version.cuda or "no",
     }
     for index in range(torch.cuda.device_count()):

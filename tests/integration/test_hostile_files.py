@@ -37,7 +37,7 @@ from tubelets.evaluation.checkpoints import evaluate_checkpoint
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.layouts import read_checkpoint
 from tubelets.models.common.safe_loading import load_auto
-from tubelets.models.teachers.image_encoders import load_image_encoder
+from tubelets.models.teachers.image_libraries import load_image_encoder
 from tubelets.training.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
 from tubelets.training.classifiers import build_classifier
 from tubelets.training.finetuning_arguments import ModelArguments

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tubelets.objectives import masked_regression_loss, reconstruction, standardize_features, standardize_tubes_
+from tubelets.objectives import masked_regression_loss, standardize_features, standardize_tubes_
 
 
 def reference(values: Tensor, dims: tuple[int, ...], eps: float | Tensor) -> Tensor:
@@ -97,17 +97,20 @@ def test_different_shapes_are_refused_with_both() -> None:
         masked_regression_loss(torch.zeros(2, 7, 5), torch.zeros(2, 7, 6))
 
 
-@pytest.mark.parametrize("rows", [3, 1000])
-def test_the_loss_in_low_precision_is_exact_whatever_number_of_rows_is_compared_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, rows: int
-) -> None:
-    monkeypatch.setattr(reconstruction, "CPU_BLOCK_ROWS", rows)
-    predictions = random(2, 7, 5).to(torch.bfloat16).requires_grad_()
-    targets = random(2, 7, 5) + 0.5
-    loss = masked_regression_loss(predictions, targets)
-    loss.backward()
-    exact = predictions.detach().float().requires_grad_()
-    expected = F.mse_loss(exact, targets)
-    expected.backward()
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(predictions.grad.float(), exact.grad, rtol=0.02, atol=1e-4)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_loss_of_a_large_batch_is_summed_accurately(dtype: torch.dtype) -> None:
+    predictions, targets = random(32, 1408, 256).to(dtype), random(1, 1408, 256) + 0.5
+    targets = targets.expand(32, -1, -1)
+    expected = F.mse_loss(predictions.double(), targets.double())
+    torch.testing.assert_close(masked_regression_loss(predictions, targets).double(), expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_gradient_is_that_of_the_exact_difference(dtype: torch.dtype) -> None:
+    predictions, targets = random(2, 7, 5).to(dtype).requires_grad_(), random(2, 7, 5) + 0.5
+    masked_regression_loss(predictions, targets).backward()
+    exact = predictions.detach().double().requires_grad_()
+    F.mse_loss(exact, targets.double()).backward()
+    tolerance = 1e-6 if dtype == torch.float32 else 0.02
+    assert predictions.grad is not None
+    torch.testing.assert_close(predictions.grad.double(), exact.grad, rtol=tolerance, atol=1e-4 * tolerance)

@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distributed import run_processes
-from tubelets.kernels import products
 from tubelets.objectives import PrototypeAssignment, assign_prototypes, sinkhorn
 
 SAMPLES, PROTOTYPES = 96, 12
@@ -50,11 +49,7 @@ def test_equals_the_matrix_algorithm_in_float64(epsilon: float, iterations: int)
     assert torch.equal(assigned.labels, expected.argmax(dim=1))
 
 
-@pytest.mark.parametrize("onednn", [False, torch.backends.mkldnn.is_available()])
-def test_sizes_that_need_several_blocks_equal_the_matrix_algorithm(
-    monkeypatch: pytest.MonkeyPatch, onednn: bool
-) -> None:
-    monkeypatch.setattr(products, "onednn_is_faster", lambda: onednn)
+def test_sizes_that_need_several_blocks_equal_the_matrix_algorithm() -> None:
     sizes = {"samples": 1000, "prototypes": 3000, "width": 16}
     expected = naive(cosines(**sizes), 0.05, 10)
     assert_assignments(sinkhorn(cosines(**sizes)), expected, 1e-4)

@@ -1,6 +1,7 @@
-"""Both terms of swapped prediction: values, labels, and where their gradients go."""
+"""Assignments and cross entropy of swapped prediction: values, labels, and where their gradients go."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.objectives import (
-    SwappedPrediction,
+    PrototypeAssignment,
+    assign_prototypes,
     assignment_statistics,
     prototype_cross_entropy,
     sinkhorn,
-    swapped_prediction_loss,
 )
 
 TOKENS, WIDTH, PROTOTYPES = 60, 8, 6
@@ -24,6 +25,34 @@ def inputs(tokens: int = TOKENS, count: int = PROTOTYPES) -> tuple[Tensor, Tenso
     projections, predictions = (torch.randn(tokens, WIDTH, generator=generator) * scale for scale in (3.0, 0.2))
     prototypes = F.normalize(torch.randn(count, WIDTH, generator=generator), dim=1)
     return projections.requires_grad_(), predictions.requires_grad_(), prototypes.requires_grad_()
+
+
+class SwappedPrediction(NamedTuple):
+    loss: Tensor
+    projection_loss: Tensor
+    prediction_loss: Tensor
+    projection_assignment: PrototypeAssignment
+    prediction_assignment: PrototypeAssignment
+
+
+def swapped_prediction_loss(
+    projections: Tensor,
+    predictions: Tensor,
+    prototypes: Tensor,
+    epsilon: float = 0.05,
+    temperature: float = 0.1,
+    hard_labels: bool = True,
+) -> SwappedPrediction:
+    """The two functions put together as `SigmaForPreTraining.forward` does."""
+    projected, predicted = F.normalize(projections, dim=1), F.normalize(predictions, dim=1)
+    fixed = prototypes.detach()
+    first = assign_prototypes(projected.detach(), fixed, epsilon)
+    second = assign_prototypes(predicted.detach(), fixed, epsilon)
+    losses = (
+        prototype_cross_entropy(projected, prototypes, second.targets(hard_labels), temperature),
+        prototype_cross_entropy(predicted, fixed, first.targets(hard_labels), temperature),
+    )
+    return SwappedPrediction(losses[0] + losses[1], *losses, first, second)
 
 
 def cosine(features: Tensor, prototypes: Tensor) -> Tensor:
@@ -163,9 +192,7 @@ def test_statistics_count_labels() -> None:
     assert used.item() == 5
 
 
-def test_different_shapes_are_refused_with_both() -> None:
+def test_prototypes_of_another_width_are_refused_with_both_shapes() -> None:
     projections, predictions, prototypes = inputs()
-    with pytest.raises(ValueError, match=r"\(60, 8\).*\(59, 8\)"):
-        swapped_prediction_loss(projections, predictions[1:], prototypes)
     with pytest.raises(ValueError, match=r"\(60, 8\).*\(6, 7\)"):
         swapped_prediction_loss(projections, predictions, prototypes[:, 1:])

@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tubelets.kernels.products import linear
-
 
 class SpatialConv3d(nn.Conv3d):
     """A convolution of kernel (1, k, k) without bias: a 2-D convolution of every frame.
@@ -89,7 +87,7 @@ def _pointwise(layer: nn.Conv3d, input: Tensor) -> Tensor:
     """
     time, rows, columns = layer.stride
     kept = input[:, :, ::time, ::rows, ::columns].movedim(1, -1)
-    return linear(kept, layer.weight.flatten(1)).movedim(-1, 1)
+    return F.linear(kept, layer.weight.flatten(1)).movedim(-1, 1)
 
 
 class _TemporalConvolution(torch.autograd.Function):

@@ -19,18 +19,15 @@ from tubelets.objectives.reconstruction import (
 from tubelets.objectives.sinkhorn import sinkhorn
 from tubelets.objectives.swapped_prediction import (
     PrototypeAssignment,
-    SwappedPrediction,
     assign_prototypes,
     assignment_statistics,
     prototype_cross_entropy,
-    swapped_prediction_loss,
 )
 from tubelets.objectives.video_text import dual_softmax, video_text_contrastive_loss
 
 __all__ = [
     "KeyQueue",
     "PrototypeAssignment",
-    "SwappedPrediction",
     "assign_prototypes",
     "assignment_statistics",
     "audio_visual_contrastive_loss",
@@ -44,7 +41,6 @@ __all__ = [
     "standardize_features",
     "standardize_patches",
     "standardize_tubes_",
-    "swapped_prediction_loss",
     "symmetric_nce",
     "unshuffle_batches",
     "update_momentum",

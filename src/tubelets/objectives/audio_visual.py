@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def audio_visual_contrastive_loss(audio: Tensor, video: Tensor, temperature: float = 0.05) -> tuple[Tensor, Tensor]:
-    """Find each clip's own sound among those of the batch: cross entropy in one direction, from frames to sounds.
+    """Identify each clip's own sound within the batch: cross entropy in one direction, from frames to sounds.
 
     Args:
         audio: float `(B, D)`, not normalised.

@@ -1,4 +1,4 @@
-"""The loss of classifiers: one label a clip, several, or mixed ones."""
+"""The loss of classifiers: one label per clip, several, or mixed ones."""
 
 import torch
 import torch.nn.functional as F

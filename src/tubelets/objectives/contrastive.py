@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float = 0.2) -> tuple[Tensor, Tensor]:
-    """Tell each query's own key from the negatives.
+    """Identify each query's own key among the negatives.
 
     Args:
         queries: `(B, width)` of unit norm.
@@ -45,12 +45,12 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
 def symmetric_nce(
     first: Tensor, second: Tensor, temperature: Tensor | float, index: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Tell pairs apart within the batch of all processes, both ways, with gradients to both sides.
+    """Match pairs within the batch of all processes, in both directions, with gradients to both sides.
 
     Args:
         first: float `(B, width)`, not normalised.
         second: float `(B, width)`, row i belongs to row i of `first`.
-        temperature: divides the cosine similarities; a number, or a tensor that learns.
+        temperature: divides the cosine similarities; a number, or a learnt tensor.
         index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None takes each pair alone.
 
     Returns:
@@ -98,8 +98,8 @@ class KeyQueue(nn.Module):
 
     Args:
         width: size of a key.
-        size: keys that are kept; a multiple of the number of keys of a step over all processes.
-        generator: what the first keys are drawn from; None takes the global one, as layers do for their weights.
+        size: keys in the queue; a multiple of the number of keys of a step over all processes.
+        generator: draws the initial keys; None uses the global one, as layers do for their weights.
 
     Raises:
         ValueError: if a number is not positive.
@@ -130,7 +130,7 @@ class KeyQueue(nn.Module):
 
         Raises:
             ValueError: if the queue's size is not a multiple of the number of keys over all processes, or their width
-                is another one.
+                differs.
         """
         if keys.ndim != 2 or keys.shape[1] != self.keys.shape[0]:
             raise ValueError(f"keys has shape {tuple(keys.shape)}, expected (any, {self.keys.shape[0]})")
@@ -141,7 +141,7 @@ class KeyQueue(nn.Module):
                 f"a queue of {size} keys must be a multiple of the {count} clips of a step over all processes; change "
                 "queue_size or the batch size, and drop incomplete batches"
             )
-        # The place is worked out on the device: asking for the pointer's value would wait for an accelerator.
+        # Computed on the device: reading the pointer's value would wait for an accelerator.
         places = (self.pointer + torch.arange(count, device=keys.device)) % size
         self.keys.index_copy_(1, places, keys.T)
         self.pointer.copy_((self.pointer + count) % size)
@@ -176,15 +176,15 @@ def gather_keys(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def shuffle_batches(tensor: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Deal the clips of all processes anew, so that batch statistics of a key do not tell which query it belongs to.
+    """Shuffle the clips of all processes, so that a key's batch statistics do not reveal which query it belongs to.
 
     Args:
         tensor: `(B, ...)`, of the same shape in each process.
         generator: on the CPU, in the same state in each process; None lets the first process draw from the global one
-            of its device and tell the others.
+            of its device and broadcast.
 
     Returns:
-        This process's share `(B, ...)`, and the order int64 `(processes x B)`, which `unshuffle_batches` takes.
+        This process's share `(B, ...)`, and the order int64 `(processes x B)`, for `unshuffle_batches`.
 
     Example:
         >>> dealt, order = shuffle_batches(torch.arange(4.0), torch.Generator().manual_seed(0))
@@ -203,11 +203,11 @@ def shuffle_batches(tensor: Tensor, generator: torch.Generator | None = None) ->
 
 @torch.no_grad()
 def unshuffle_batches(tensor: Tensor, order: Tensor) -> Tensor:
-    """Give every process its own clips back after `shuffle_batches`.
+    """Return the features of every process's own clips after `shuffle_batches`.
 
     Args:
-        tensor: `(B, ...)`, what was made of this process's share.
-        order: as `shuffle_batches` returned it.
+        tensor: `(B, ...)`, features of this process's share.
+        order: as returned by `shuffle_batches`.
 
     Returns:
         `(B, ...)`.
@@ -222,9 +222,9 @@ def _own_share(order: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def update_momentum(target: nn.Module, source: nn.Module, momentum: float = 0.999) -> None:
-    """Move every parameter a little way to another module's: `target <- momentum * target + (1 - momentum) * source`.
+    """Update a momentum encoder: `target <- momentum * target + (1 - momentum) * source`, for every parameter.
 
-    Buffers stay: a momentum encoder keeps the batch-norm statistics of its own passes.
+    Buffers are not updated: a momentum encoder keeps the batch-norm statistics of its own passes.
 
     Args:
         target: changed in place.

@@ -6,12 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Rows of predictions that are compared at a time on CPUs; some hundred kilobytes.
-CPU_BLOCK_ROWS = 256
-
 
 def _standardize_(values: Tensor, dims: tuple[int, ...], eps: float | Tensor) -> Tensor:
-    # Two plain passes: on CPU they take a fifth of the time of torch.std_mean, and are as accurate.
+    # Two passes: on CPU five times as fast as torch.std_mean and as accurate.
     mean = values.mean(dim=dims, keepdim=True)
     count = values.numel() // mean.numel()
     values -= mean
@@ -74,41 +71,22 @@ def standardize_features(features: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 class _MeanSquaredError(torch.autograd.Function):
-    """Mean squared error that keeps one difference for the backward pass, in the predictions' dtype.
+    """Mean squared error that keeps one difference for the backward pass, in the predictions' precision.
 
-    `F.mse_loss` would make float32 copies, squares and a float32 gradient, each as large as the targets.
+    Under autocast, `F.mse_loss` keeps float32 copies of predictions and targets and computes a float32 gradient.
     """
 
     @staticmethod
     def forward(ctx: Any, predictions: Tensor, targets: Tensor) -> Tensor:
-        low = predictions.device.type == "cpu" and predictions.dtype in (torch.bfloat16, torch.float16)
-        if low and not torch.compiler.is_compiling():
-            difference, total = _difference_in_blocks(predictions, targets)
-        else:
-            difference = predictions - targets.float()
-            total = torch.linalg.vector_norm(difference).square()
+        difference = predictions.float() - targets
         ctx.save_for_backward(difference.to(predictions.dtype))
-        return total / difference.numel()
+        # Squares are summed row by row first: one norm over millions of values is off by a percent in float32.
+        return torch.linalg.vector_norm(difference, dim=-1).square().sum() / difference.numel()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (difference,) = ctx.saved_tensors
         return difference * (gradient * (2 / difference.numel())).to(difference.dtype), None
-
-
-def _difference_in_blocks(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Predictions minus targets in the predictions' low precision, and the sum of squares before rounding.
-
-    In float32 only a few rows exist at a time: on CPUs, memory of the size of the targets costs more than arithmetic.
-    """
-    difference = torch.empty_like(predictions)
-    total = torch.zeros((), dtype=torch.float32, device=predictions.device)
-    sides = (side.flatten(0, -2).split(CPU_BLOCK_ROWS) for side in (predictions, targets, difference))
-    for predicted, wanted, kept in zip(*sides, strict=True):
-        exact = predicted.float().sub_(wanted)
-        total += torch.linalg.vector_norm(exact).square()
-        kept.copy_(exact)
-    return difference, total
 
 
 def masked_regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -125,8 +103,8 @@ def masked_regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         ValueError: if the shapes differ.
 
     Example:
-        >>> masked_regression_loss(torch.full((1, 2, 2), 2.0), torch.zeros(1, 2, 2))
-        tensor(4.)
+        >>> round(masked_regression_loss(torch.full((1, 2, 2), 2.0), torch.zeros(1, 2, 2)).item(), 4)
+        4.0
     """
     if predictions.shape != targets.shape:
         raise ValueError(

@@ -1,29 +1,23 @@
 """Sinkhorn-Knopp assignment of features to prototypes, balanced over the global batch (sigma.md, section 4)."""
 
+import math
 from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tubelets.kernels.products import LOG2_E, onednn_product, takes_onednn
+# Powers of two are cheaper than those of e: `exp(x) = exp2(x * LOG2_E)`.
+LOG2_E = math.log2(math.e)
 
-# Entries of a score matrix that are worked on at once. On CPU a block stays in the cache; on accelerators it bounds the
-# memory, and one block holds the batch of one process at the paper's sizes.
+# Entries of a score matrix per block. On CPU a block stays in the cache; on accelerators it bounds the memory, and one
+# block holds the batch of one process at the paper's sizes.
 CPU_BLOCK = 2**20
 ACCELERATOR_BLOCK = 2**28
 
 
 def rows_per_block(num_columns: int, device: torch.device) -> int:
-    """Rows of a score matrix to work on at once.
-
-    Args:
-        num_columns: columns of the matrix.
-        device: where it lies.
-
-    Returns:
-        At least 1.
-    """
+    """Rows of a score matrix per block, at least 1."""
     return max(1, (CPU_BLOCK if device.type == "cpu" else ACCELERATOR_BLOCK) // num_columns)
 
 
@@ -39,15 +33,15 @@ def balance_prototypes(
 ) -> tuple[Tensor, Tensor]:
     """Find the factor of each prototype that gives every prototype and every sample equal mass.
 
-    The assignment is `exp(scores / epsilon) * factor` with rows rescaled to sum to 1. Alternating both scalings takes
-    two matrix-vector products with a matrix that never changes, instead of four passes that rescale it.
+    The assignment is `exp(scores / epsilon) * factor` with rows rescaled to sum to 1. Alternating both scalings needs
+    two matrix-vector products per iteration with a constant matrix, instead of four passes that rescale the matrix.
 
     In a distributed run the prototypes are balanced over the samples of all processes, which equals one process solving
     for the concatenated samples.
 
     Args:
         scores: blocks of rows, one after another; none is kept.
-        kernel: float32 `(samples, prototypes)`, memory for all of them, which is written to.
+        kernel: float32 `(samples, prototypes)`, memory for all of them; overwritten.
         epsilon: temperature, > 0.
         iterations: rounds of the two scalings, >= 0.
 
@@ -57,22 +51,19 @@ def balance_prototypes(
     """
     row_maxima = _fill_kernel(kernel, scores, epsilon)
     tiny = torch.finfo(torch.float32).tiny
-    highest = _all_reduce(row_maxima.max(), dist.ReduceOp.MAX)
-    # Rows of the kernel are relative to their own largest score; what that takes away is their first weight.
-    weights = ((row_maxima - highest) / epsilon).exp()
-    factor = torch.ones_like(kernel[0])
-    for _ in range(iterations):
-        mass = _product(weights, kernel)
-        factor = 1 / _all_reduce(mass, dist.ReduceOp.SUM).clamp_min(tiny)
-        factor = factor / factor.max()  # only ratios count, and without this they drift out of range
-        weights = 1 / _product(factor, kernel.T).clamp_min(tiny)
+    # Scores are made in the caller's precision, the balance is solved in float32.
+    with torch.autocast(device_type=kernel.device.type, enabled=False):
+        highest = _all_reduce(row_maxima.max(), dist.ReduceOp.MAX)
+        # Rows of the kernel are relative to their own largest score; their first weight makes up for that.
+        weights = ((row_maxima - highest) / epsilon).exp()
+        factor = torch.ones_like(kernel[0])
+        for _ in range(iterations):
+            mass = weights @ kernel
+            factor = 1 / _all_reduce(mass, dist.ReduceOp.SUM).clamp_min(tiny)
+            factor = factor / factor.max()  # only ratios count; without this they drift out of range
+            weights = 1 / (kernel @ factor).clamp_min(tiny)
     blocks = kernel.split(rows_per_block(kernel.shape[1], kernel.device))
     return factor, torch.cat([block.mul_(factor).argmax(dim=1) for block in blocks])
-
-
-def _product(vector: Tensor, matrix: Tensor) -> Tensor:
-    """`vector @ matrix`. Not as a matrix of one row where that is not faster, as products of matrices may be TF32."""
-    return onednn_product(vector[None], matrix.T)[0] if takes_onednn(vector, matrix) else vector @ matrix
 
 
 def _fill_kernel(kernel: Tensor, scores: Iterable[Tensor], epsilon: float) -> Tensor:
@@ -92,7 +83,7 @@ def _fill_kernel(kernel: Tensor, scores: Iterable[Tensor], epsilon: float) -> Te
 def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Tensor:
     """Soft assignments of samples to prototypes, balanced over the batch of all processes.
 
-    Computed in float32 whatever the input and also under autocast.
+    Computed in float32 for inputs of any precision, also under autocast.
 
     Args:
         scores: similarities `(samples, prototypes)`, usually cosines in [-1, 1].
@@ -112,21 +103,12 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Ten
     if scores.ndim != 2:
         raise ValueError(f"scores must be a matrix (samples, prototypes), got shape {tuple(scores.shape)}")
     check_sinkhorn(epsilon, iterations)
-    with torch.autocast(device_type=scores.device.type, enabled=False):
-        blocks = scores.split(rows_per_block(scores.shape[1], scores.device))
-        factor, _ = balance_prototypes(blocks, torch.empty_like(scores, dtype=torch.float32), epsilon, iterations)
-        return torch.softmax(scores.float() / epsilon + factor.log(), dim=1)
+    blocks = scores.split(rows_per_block(scores.shape[1], scores.device))
+    factor, _ = balance_prototypes(blocks, torch.empty_like(scores, dtype=torch.float32), epsilon, iterations)
+    return torch.softmax(scores.float() / epsilon + factor.log(), dim=1)
 
 
 def check_sinkhorn(epsilon: float, iterations: int) -> None:
-    """Refuse parameters outside their range.
-
-    Args:
-        epsilon: must be > 0.
-        iterations: must be >= 0.
-
-    Raises:
-        ValueError: naming both.
-    """
+    """Refuse parameters outside their range."""
     if epsilon <= 0 or iterations < 0:
         raise ValueError(f"epsilon must be > 0 and iterations >= 0, got epsilon={epsilon}, iterations={iterations}")

@@ -13,7 +13,7 @@ def video_text_contrastive_loss(
     Args:
         video: float `(B, D)`, not normalised.
         text: float `(B, D)`, row i belongs to video i.
-        temperature: divides the cosine similarities; a number, or a tensor that learns.
+        temperature: divides the cosine similarities; a number, or a learnt tensor.
         index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None takes each pair alone.
 
     Returns:
@@ -33,7 +33,7 @@ def video_text_contrastive_loss(
 
 
 def dual_softmax(similarity: Tensor) -> Tensor:
-    """Lower the scores of items that every query likes: `S * softmax(S)` over the queries.
+    """Lower the scores of items that are similar to every query: `S * softmax(S)` over the queries.
 
     Args:
         similarity: float `(queries, items)`.

@@ -16,6 +16,7 @@ from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
 from tubelets.info import package_versions
 from tubelets.models.common.auto import inference_processor, pretraining_collator
+from tubelets.models.teachers import attach_teacher
 from tubelets.training.recipe import DataSection, Recipe
 
 
@@ -34,7 +35,7 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
         model = AutoModelForPreTraining.from_config(config, dtype=torch.float32)
     else:
         model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
-    model.prepare_for_pretraining(recipe.model.teacher_cache)
+    attach_teacher(model, recipe.model.teacher_cache)
     if recipe.run.activation_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.run.compile:

@@ -1,1 +1,6 @@
-"""Frozen models by reference."""
+"""Frozen models that others learn from: images, videos, sounds, skeletons and classifiers, named by id or path."""
+
+from tubelets.models.teachers.frozen import CachedTeacher, FrozenModel, Teacher
+from tubelets.models.teachers.teacher import Student, TeacherSpec, attach_teacher, load_teacher
+
+__all__ = ["CachedTeacher", "FrozenModel", "Student", "Teacher", "TeacherSpec", "attach_teacher", "load_teacher"]

@@ -1,7 +1,7 @@
-"""A small frozen image encoder from the package registry, which stands in for CLIP where there is no Hub.
+"""A small frozen image encoder from a package registry, for tests and demonstrations without access to the Hub.
 
-EfficientNet-Lite0 trained on ImageNet labels (17 MB). It is no replacement for a paper's teacher: whatever is trained
-against it says so.
+EfficientNet-Lite0 trained on ImageNet labels (17 MB). It does not replace a paper's teacher; models that were trained
+with it say so.
 """
 
 import torch
@@ -16,7 +16,7 @@ STRIDES = (8, 16)
 
 
 class StandInEncoder(TimmImageEncoder):
-    """A CNN whose feature map gets exactly the wanted grid: images are resized, features are not.
+    """A CNN whose feature map has exactly the grid that is asked for: it resizes images, not features.
 
     Args:
         model: the timm model.
@@ -28,7 +28,7 @@ class StandInEncoder(TimmImageEncoder):
         self.stride = stride
 
     @torch.no_grad()
-    def forward(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+    def forward(self, images: Tensor, grid: tuple[int, int]) -> Tensor:  # type: ignore[override]
         """Features on a token grid.
 
         Args:
@@ -36,7 +36,7 @@ class StandInEncoder(TimmImageEncoder):
             grid: rows and columns wanted.
 
         Returns:
-            `(images, rows * columns, hidden_size)`, row-major.
+            `(images, rows * columns, feature_size)`, row-major.
         """
         size = (grid[0] * self.stride, grid[1] * self.stride)
         if tuple(images.shape[-2:]) != size:
@@ -55,19 +55,21 @@ def load_stand_in(name: str) -> StandInEncoder:
         The encoder, without gradients.
 
     Raises:
-        ValueError: if the name is another.
-        tubelets.data.assets.fetching.AssetError: if the weights cannot be fetched, or do not fit.
+        ValueError: if the name is unknown.
+        tubelets.data.assets.fetching.AssetError: if the weights cannot be fetched or do not fit.
     """
     import timm
 
     architecture, _, stride = name.partition("/")
     if architecture != "efficientnet_lite0" or stride not in ("", *map(str, STRIDES)):
-        raise ValueError(f"stand_in:{name} is not known; use efficientnet_lite0 with a stride of {STRIDES} after '/'")
+        raise ValueError(
+            f"stand_in:{name} is unknown; use efficientnet_lite0, optionally with a stride of {STRIDES} after '/'"
+        )
     path = fetch([ASSET], progress=False)[ASSET][0]
     weights = torch.load(path, map_location="cpu", weights_only=True)
     model = timm.create_model("tf_efficientnet_lite0")
     own = model.state_dict()
-    # The file has names of its own; its entries are in the order of timm's.
+    # The file has other names than timm, in the same order.
     shapes = [tuple(value.shape) for value in own.values()]
     if [tuple(value.shape) for value in weights.values()] != shapes:
         raise AssetError(f"the weights of {ASSET} do not fit timm's tf_efficientnet_lite0; use timm 1.0")

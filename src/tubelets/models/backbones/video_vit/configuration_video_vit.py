@@ -6,7 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
 from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
-from tubelets.masking import build_mask_generator
+from tubelets.masking import VIDEO_NOISE, build_mask_generator
+from tubelets.masking.noise_masks import count_visible
 from tubelets.models.common.configuration import RegisteredConfig
 
 POSITIVE = (
@@ -15,7 +16,7 @@ POSITIVE = (
     "decoder_intermediate_size",
 )  # fmt: skip
 
-# Limits that no published model comes near: a crafted file must be refused before memory is asked for.
+# Far beyond any published model: a crafted file is refused before memory is allocated.
 MAX_DEPTH = 1024
 MAX_VALUES = 2**35
 
@@ -39,8 +40,8 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
         mask_options: further fields of the mask generator, for coloured noise those of
             `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
-        mask_bank: a bank of coloured noise that was made before, a folder or a data set of the Hub, see
-            `tubelets.models.common.mask_banks`; None makes it from the options' seed when the first mask is drawn.
+        mask_bank: a precomputed bank of coloured noise, a folder or a data set of the Hub, see
+            `tubelets.models.common.mask_banks`; None computes it from the options' seed when the first mask is drawn.
         mask_ratio: share of masked tokens in pretraining, in [0, 1).
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
@@ -114,9 +115,21 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         """Width of the decoder's output: the pixels of a tube."""
         return self.pixels_per_tube
 
+    @property
+    def num_masked(self) -> int:
+        """Masked tokens of a clip in pretraining, the `num_masked` of the mask generator."""
+        time, rows, columns = self.grid
+        if self.mask_type in VIDEO_NOISE:
+            rule = (self.mask_options or {}).get("count_rule", "masked_floor")
+            return time * (rows * columns - count_visible(rows * columns, self.mask_ratio, rule))
+        # Multiplied in the generators' order, on which the rounding depends.
+        if self.mask_type == "random":
+            return int(self.mask_ratio * time * rows * columns)
+        return time * int(self.mask_ratio * rows * columns)
+
     def build_mask_generator(self) -> Any:
-        """What draws the masks of pretraining; its `num_masked` is the count of every clip."""
-        # A configuration that was read from a file has lists where the generator has tuples.
+        """The generator of pretraining masks."""
+        # JSON has lists where the generator has tuples.
         options = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in (self.mask_options or {}).items()
@@ -149,7 +162,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @property
     def num_values(self) -> int:
-        """About how many values the largest model of this configuration holds, position tables included."""
+        """Approximate number of values in the largest model of this configuration, position tables included."""
         height, width = _pair(self.image_size)
         patch_height, patch_width = _pair(self.patch_size)
         tubes = (self.num_frames * height * width) // max(self.tubelet_size * patch_height * patch_width, 1)
@@ -161,12 +174,12 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
 
     def validate_masks(self) -> None:
-        """Refuse options that the mask generator does not have."""
+        """Refuse options that the mask generator does not support."""
         if self.mask_options:
             self.build_mask_generator()
 
     def validate_limits(self) -> None:
-        """Refuse sizes of which no machine could hold a model; files of strangers are read."""
+        """Refuse sizes that no machine could hold: configurations are read from untrusted files."""
         for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
             if getattr(self, name) > MAX_DEPTH:
                 raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
@@ -179,7 +192,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     def validate_ranges(self) -> None:
         """Refuse ratios, activations and channel statistics outside their range."""
-        # Imports a thousand modules, which `import tubelets` should not wait for.
+        # Imports a thousand modules; `import tubelets` should not wait for them.
         from transformers.activations import ACT2FN
 
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
@@ -195,7 +208,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+        """Do nothing: the code is an installed package and is not copied into checkpoints."""
 
 
 def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -1,32 +1,26 @@
 """How linear layers are initialised in the official code (sigma.md, sections 2.4 and 7.1).
 
-Layers carry their scheme themselves: transformers initialises modules one by one, children first and without their
-names, and skips modules of other packages that have no parameters of their own.
+transformers initialises modules one by one, children first and without their names, so each layer carries its scheme.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from transformers import initialization as init
 
 
 def mark_initialization(module: nn.Linear, scheme: Callable[..., Tensor], **kwargs: float) -> None:
-    """Say how a linear layer's weight is initialised; its bias becomes zero.
-
-    transformers initialises modules one by one, children first and without their names, so that the layer has to carry
-    the scheme itself.
+    """Set how a linear layer's weight is initialised; its bias becomes zero.
 
     Args:
         module: the layer.
         scheme: a function of `transformers.initialization`.
         **kwargs: its arguments.
     """
-
-    def initialize(weight: Tensor) -> None:
-        scheme(weight, **kwargs)
-
-    module._tubelets_init = initialize  # type: ignore[assignment]
+    # Plain data, so that models can be pickled.
+    module._tubelets_init = partial(scheme, **kwargs)  # type: ignore[assignment]
 
 
 def mark_xavier(layers: nn.ModuleList) -> None:

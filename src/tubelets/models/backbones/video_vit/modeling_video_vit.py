@@ -1,4 +1,4 @@
-"""Video vision transformer of the masked-video methods: an encoder that embeds only the tubes it is given.
+"""Video vision transformer of the masked-video methods: an encoder that embeds only the visible tubes.
 
 Parameter names are those of `transformers.VideoMAEModel` and `VideoMAEForVideoClassification`; constants and
 initialisation are the official code's (sigma.md, sections 2 and 7).
@@ -10,6 +10,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 from transformers import PreTrainedModel
@@ -19,7 +20,6 @@ from transformers.models.videomae.modeling_videomae import VideoMAELayer, VideoM
 from transformers.utils import can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from tubelets.kernels.products import linear, replace_linear
 from tubelets.models.backbones.video_vit.attention import TubeletsVideoMAESelfAttention
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.models.backbones.video_vit.initialization import mark_initialization, mark_truncated_normal, mark_xavier
@@ -35,12 +35,12 @@ from tubelets.models.backbones.video_vit.tubes import (
 from tubelets.models.common.safe_loading import load_pretrained
 from tubelets.objectives.classification import classification_loss
 
-# What a pretraining checkpoint holds besides the encoder.
+# Weights of a pretraining checkpoint that do not belong to the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
 
 
 class TubeletsVideoMAEEmbeddings(nn.Module):
-    """Patch embedding of the tubes that are kept, plus fixed positions."""
+    """Patch embedding of the visible tubes, plus fixed positions."""
 
     def __init__(self, config: TubeletsVideoMAEConfig) -> None:
         super().__init__()
@@ -54,22 +54,22 @@ class TubeletsVideoMAEEmbeddings(nn.Module):
         """Embed the visible tubes of float or uint8 clips: `(B, N_vis, hidden_size)`."""
         projection = self.patch_embeddings.projection
         tubes = normalize_pixels(gather_tubes(pixel_values, visible_ids, self.config), self.config, channel_dim=2)
-        tokens = linear(tubes.flatten(2).to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
+        # The convolution of non-overlapping tubes as a linear layer.
+        tokens = F.linear(tubes.flatten(2).to(projection.weight.dtype), projection.weight.flatten(1), projection.bias)
         positions = self.position_embeddings.to(tokens.dtype)
         return tokens + (positions if visible_ids is None else positions[0][visible_ids])
 
 
 class TubeletsVideoMAELayer(VideoMAELayer):
-    """Pre-norm transformer block with stochastic depth and, for a decoder's last block, fewer queries than keys."""
+    """Pre-norm transformer block with stochastic depth; a decoder's last block has fewer queries than keys."""
 
     def __init__(self, config: TubeletsVideoMAEConfig, drop_path: float = 0.0) -> None:
         super().__init__(config)
         self.attention.attention = TubeletsVideoMAESelfAttention(config)
-        replace_linear(self)
         self.drop_path = StochasticDepth(drop_path, mode="row") if drop_path else nn.Identity()
 
     def forward(self, hidden_states: Tensor, num_queries: int | None = None) -> Tensor:  # type: ignore[override]
-        """Transform `(B, N, width)`; with `num_queries` only the last that many tokens are returned."""
+        """Transform `(B, N, width)`; with `num_queries`, only that many tokens at the end are returned."""
         residual = hidden_states if num_queries is None else hidden_states[:, -num_queries:]
         attended, _ = self.attention.attention(self.layernorm_before(hidden_states), num_queries)
         hidden_states = residual + self.drop_path(self.attention.output(attended, residual))
@@ -101,7 +101,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
     base_model_prefix = "videomae"
     main_input_name = "pixel_values"
     input_modalities = "video"
-    stock_class: str | None = None  # the class of transformers that computes the same, see `stock`
+    stock_class: str | None = None  # class of transformers with the same outputs, see `stock`
     supports_gradient_checkpointing = True
     _no_split_modules = ["TubeletsVideoMAEEmbeddings", "TubeletsVideoMAELayer"]
     _supports_sdpa = True
@@ -131,7 +131,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only and never with random encoders.
+        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only, never with a random encoder.
 
         Args:
             pretrained_model_name_or_path: a folder or a Hub id.
@@ -143,7 +143,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
 
         Raises:
             tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
-            tubelets.models.common.errors.CheckpointLayoutError: if files are damaged, shapes do not fit (another
+            tubelets.models.common.errors.CheckpointLayoutError: if files are corrupt, shapes do not fit (another
                 number of labels needs `ignore_mismatched_sizes=True`), or the checkpoint is another method's.
             OSError: if there is no checkpoint.
         """
@@ -162,9 +162,9 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
         Args:
             save_directory: folder to write.
             *args: passed on.
-            save_original_format: True would write the names of old checkpoints, which a Trainer cannot resume from.
-            as_videomae: write a stock VideoMAE checkpoint with its processors, which plain transformers loads without
-                this package; for classifiers and encoders, see `tubelets.models.backbones.video_vit.stock`.
+            save_original_format: True writes the names of old checkpoints, from which a Trainer cannot resume.
+            as_videomae: write a stock VideoMAE checkpoint with its processors, which transformers loads without this
+                package; for classifiers and encoders, see `tubelets.models.backbones.video_vit.stock`.
             **kwargs: passed on.
 
         Raises:
@@ -177,7 +177,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
-        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+        """Do nothing: the code is an installed package and is not copied into checkpoints."""
 
 
 class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
@@ -207,6 +207,31 @@ class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
         (initialize_blocks or mark_xavier)(self.encoder.layer)
         self.post_init()
 
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.hidden_size
+
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features of clips on the token grid.
+
+        Args:
+            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+
+        Returns:
+            `(B, hidden_size, time, rows, columns)`.
+
+        Raises:
+            ValueError: if the video does not fit the configuration.
+
+        Example:
+            >>> config = TubeletsVideoMAEConfig(image_size=(32, 64), num_frames=4, num_hidden_layers=1)
+            >>> TubeletsVideoMAEModel(config).feature_map(torch.zeros(1, 4, 3, 32, 64)).shape
+            torch.Size([1, 768, 2, 2, 4])
+        """
+        tokens = self(pixel_values, return_dict=True).last_hidden_state
+        return tokens.transpose(1, 2).unflatten(2, self.config.grid)
+
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""
         return self.embeddings.patch_embeddings
@@ -226,7 +251,7 @@ class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
             pixel_values: `(B, num_frames, channels, height, width)`: float, normalised with the configured mean and
                 standard deviation, or raw uint8, which the model normalises itself.
             bool_masked_pos: bool `(B, tokens)`, True = masked, the same number in every clip; None encodes all tokens.
-            num_masked: masked tokens per clip; saves a synchronisation on accelerators.
+            num_masked: masked tokens per clip; passing it avoids a synchronisation on accelerators.
             visible_ids: int64 `(B, N_vis)`, instead of `bool_masked_pos`.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
@@ -249,17 +274,16 @@ class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
         self, pixel_values: Tensor, bool_masked_pos: Tensor, num_masked: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Indices `(B, N_vis)` of visible and `(B, M)` of masked tokens; see `tubes.count_masked` for the checks."""
-        check_video(pixel_values, self.config)
-        default = self.config.build_mask_generator().num_masked
-        count = count_masked(bool_masked_pos, num_masked, default, len(pixel_values), self.config.num_tokens)
+        config = self.config
+        check_video(pixel_values, config)
+        count = count_masked(bool_masked_pos, num_masked, config.num_masked, len(pixel_values), config.num_tokens)
         return split_tokens(bool_masked_pos, count)
 
 
 class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
     """Video classifier: mean over tokens, LayerNorm, linear head (sigma.md, section 7.1).
 
-    The encoder's final norm is dropped and `fc_norm` starts fresh, as in the official fine-tuning; the configuration's
-    `use_mean_pooling` is set accordingly.
+    As in the official fine-tuning, the encoder's final norm is dropped (`use_mean_pooling`) and `fc_norm` is new.
 
     Args:
         config: sizes, labels and constants.
@@ -282,7 +306,7 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
         self.fc_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.head_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        # `head_init_scale` times a truncated normal is a truncated normal of that width and bounds.
+        # `head_init_scale` times a truncated normal is a truncated normal with scaled deviation and bounds.
         scale = config.head_init_scale
         mark_initialization(self.classifier, init.trunc_normal_, std=0.02 * scale, a=-2.0 * scale, b=2.0 * scale)
         self.post_init()
@@ -304,7 +328,7 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
             ValueError: if the video does not fit the configuration, or labels are out of range (checked on CPU; an
                 accelerator raises its own error) or of another shape.
         """
-        encoded = self.videomae(pixel_values, **{**kwargs, "return_dict": True})
+        encoded = self.videomae(pixel_values, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(self.fc_norm(encoded.pooler_output)))
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
         return ImageClassifierOutput(
@@ -313,7 +337,7 @@ class TubeletsVideoMAEForVideoClassification(TubeletsVideoMAEPreTrainedModel):
 
 
 def with_mean_pooling(config: TubeletsVideoMAEConfig, value: bool) -> TubeletsVideoMAEConfig:
-    """The configuration with that `use_mean_pooling`: itself, or a copy, so that a caller's is never changed."""
+    """The configuration with that `use_mean_pooling`, copied if it has to change."""
     if config.use_mean_pooling is value:
         return config
     config = deepcopy(config)

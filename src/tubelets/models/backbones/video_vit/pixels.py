@@ -1,4 +1,6 @@
-"""Pixels as the model sees them and as it has to predict them."""
+"""Pixels: normalisation of the input, and the targets of masked tubes."""
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -10,19 +12,29 @@ from tubelets.objectives import standardize_tubes_
 # Added to the deviation of a tube's pixels on the scale [0, 1] (sigma.md, section 3).
 PIXEL_EPS = 1e-6
 
-# Tubes of each clip whose targets are made at a time on CPUs; some hundred kilobytes.
+# Tubes per clip whose targets are computed at a time on CPUs; some hundred kilobytes.
 CPU_BLOCK_TOKENS = 128
 
 
 def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_dim: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the channels, float32, shaped to broadcast against a tensor."""
+    values = tuple(config.image_mean), tuple(config.image_std)
+    # A tensor that is traced must not be kept; compiled code holds it as a constant.
+    make = _on_device.__wrapped__ if torch.compiler.is_compiling() else _on_device
     shape = [-1 if dim == channel_dim else 1 for dim in range(like.ndim)]
-    mean = torch.tensor(config.image_mean, dtype=torch.float32, device=like.device).view(shape)
-    std = torch.tensor(config.image_std, dtype=torch.float32, device=like.device).view(shape)
+    mean, std = (make(each, like.device).view(shape) for each in values)
     return mean, std
 
 
+@lru_cache(maxsize=64)
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """A vector on a device, copied there once: a copy in every step would make an accelerator wait."""
+    with torch.inference_mode(False):  # or a training step could not use what an evaluation made
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+
 def normalize_pixels(pixels: Tensor, config: TubeletsVideoMAEConfig, channel_dim: int) -> Tensor:
-    """Normalise raw uint8 pixels with the configured mean and standard deviation; float pixels pass as they are.
+    """Normalise raw uint8 pixels with the configured mean and standard deviation; return float pixels unchanged.
 
     Args:
         pixels: any shape, uint8 in [0, 255] or normalised float.
@@ -51,8 +63,8 @@ def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVide
         float32 `(B, M, pixels_per_tube)`, ordered frame, row, column, channel with the channel fastest.
     """
     if pixel_values.device.type == "cpu" and not torch.compiler.is_compiling():
-        # New memory costs more than the arithmetic there: a few tubes at a time stay in the processor's cache.
-        pixel_values = pixel_values.contiguous()  # or every block would make it so
+        # A few tubes at a time stay in the processor's cache, which is faster than memory for all of them.
+        pixel_values = pixel_values.contiguous()  # once, instead of in every block
         blocks = masked_ids.split(CPU_BLOCK_TOKENS, dim=1)
         targets = torch.empty(*masked_ids.shape, config.pixels_per_tube, dtype=torch.float32)
         for block, ids in zip(targets.split(CPU_BLOCK_TOKENS, dim=1), blocks, strict=True):
@@ -63,12 +75,12 @@ def pixel_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVide
 
 def _tube_targets(pixel_values: Tensor, masked_ids: Tensor, config: TubeletsVideoMAEConfig) -> Tensor:
     """Targets of some tubes; see `pixel_targets`."""
-    # Statistics are taken in the video's own layout, frames before pixels, and in place.
+    # Standardised in place and in the video's own layout, frames before pixels.
     tubes = gather_tubes(pixel_values, masked_ids, config).float().flatten(4)  # (B, M, channels, frames, pixels)
     raw = pixel_values.dtype == torch.uint8
     mean, std = _channel_statistics(config, tubes, channel_dim=2)
     if config.norm_pix_loss:
-        # Undoing the normalisation would only rescale the deviation: `eps` is rescaled instead of every pixel.
+        # Undoing the normalisation would only rescale the deviation: `eps` is rescaled instead of the pixels.
         tubes = standardize_tubes_(tubes, PIXEL_EPS * 255 if raw else PIXEL_EPS / std)
     else:
         tubes = tubes / 255 if raw else tubes * std + mean

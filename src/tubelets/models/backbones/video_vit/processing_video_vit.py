@@ -8,8 +8,8 @@ from tubelets.models.backbones.video_vit.configuration_video_vit import Tubelets
 def video_processor(config: TubeletsVideoMAEConfig) -> VideoMAEVideoProcessor:
     """The stock inference processor with a configuration's size, mean and standard deviation.
 
-    It resizes the shorter side, crops the centre and normalises; frames are chosen by the caller, for instance with
-    `tubelets.read_clip`, since the rule of the stock processor is not the papers' (it spreads frames over the video).
+    It resizes the shorter side, crops the centre and normalises. The caller samples frames, for instance with
+    `tubelets.read_clip`: the stock processor spreads them over the video, which is not the papers' rule.
 
     Args:
         config: the model's configuration.

@@ -1,4 +1,4 @@
-"""Our classifiers and encoders as stock VideoMAE, which plain transformers loads without this package."""
+"""Export classifiers and encoders as stock VideoMAE, which transformers loads without this package."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -18,7 +18,7 @@ from transformers import (
 
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor
 
-# What the two models may differ by: stock's `fc_norm` has epsilon 1e-5 whatever the configuration says, ours its own.
+# Allowed difference of outputs: stock's `fc_norm` ignores the configured epsilon and always uses 1e-5.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 
 
@@ -29,9 +29,9 @@ class StockExportError(ValueError):
 def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMAEModel:
     """A stock VideoMAE model with the weights of ours.
 
-    Outputs are equal but for one constant: stock's `fc_norm` always has epsilon 1e-5 and ours the configured one
-    (1e-6), a relative difference of about 1e-5 in the logits. What acts in training only (`drop_path_rate`,
-    `head_dropout`, initialisation) has no counterpart there and is left out.
+    Outputs are equal up to one constant: stock's `fc_norm` always has epsilon 1e-5 and ours the configured one (1e-6),
+    a relative difference of about 1e-5 in the logits. `drop_path_rate`, `head_dropout` and the initialisation, which
+    matter in training only, have no counterpart there and are dropped.
 
     Args:
         model: a classifier or an encoder of the masked-video family.
@@ -40,7 +40,7 @@ def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMA
         The stock model in evaluation mode, in the dtype and on the device of ours.
 
     Raises:
-        StockExportError: if the model is neither, has weights that stock lacks, or computes something else.
+        StockExportError: if the model is neither, has weights that stock lacks, or has other outputs.
 
     Example:
         >>> from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForVideoClassification
@@ -50,8 +50,8 @@ def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMA
     """
     if model.stock_class is None:
         raise StockExportError(
-            f"{type(model).__name__} has no stock counterpart; classifiers and encoders have: save `model.videomae` of "
-            "a pretraining model"
+            f"{type(model).__name__} has no stock counterpart, only classifiers and encoders have; of a pretraining "
+            "model, save `model.videomae`"
         )
     stock_class = getattr(transformers, str(model.stock_class))
     stock = stock_class(stock_config(model.config)).to(device=model.device, dtype=model.dtype)
@@ -60,7 +60,7 @@ def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMA
     wrong = sorted(name for name in ours.keys() & theirs.keys() if ours[name].shape != theirs[name].shape)
     if extra or missing or wrong:
         raise StockExportError(
-            f"stock VideoMAE has no place for the weights {extra[:5]}, lacks {missing[:5]} and has others than "
+            f"stock VideoMAE does not have the weights {extra[:5]}, needs {missing[:5]} and has other shapes for "
             f"{wrong[:5]}; this {type(model).__name__} can only be loaded with this package"
         )
     stock.load_state_dict(ours)
@@ -85,7 +85,7 @@ def stock_config(config: Any) -> VideoMAEConfig:
 
 @torch.no_grad()
 def _check_same_outputs(model: PreTrainedModel, stock: Any) -> None:
-    """Refuse a model that computes something else than stock on one clip of noise, whatever the reason."""
+    """Refuse a model whose outputs differ from stock's on a clip of noise."""
     generator = torch.Generator().manual_seed(0)
     config = model.config
     shape = (1, config.num_frames, config.num_channels, *config.image_height_width)
@@ -93,7 +93,7 @@ def _check_same_outputs(model: PreTrainedModel, stock: Any) -> None:
     training = model.training
     ours, theirs = (_first(each.eval()(clip)) for each in (model, stock))
     model.train(training)
-    # Rounding of the two orders of operations, in lower precision.
+    # In lower precision, the two orders of operations round differently.
     eps = torch.finfo(model.dtype).eps
     tolerance = {name: max(value, 16 * eps) for name, value in TOLERANCE.items()}
     if not torch.allclose(ours, theirs, **tolerance):
@@ -118,7 +118,7 @@ def save_as_videomae(
     """Write a folder that stock transformers loads: configuration, safetensors, and both kinds of processor.
 
     The two attention biases are stored under the names of transformers 4 and of the published checkpoints (`q_bias`,
-    `v_bias`) and under those of transformers 5 (`query.bias`, `value.bias`): every version finds the ones it knows.
+    `v_bias`) and under those of transformers 5 (`query.bias`, `value.bias`), so that every version finds its own.
 
     Args:
         model: a classifier or an encoder of the masked-video family.

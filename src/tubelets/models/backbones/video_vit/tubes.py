@@ -11,7 +11,7 @@ def sinusoid_table(num_positions: int, width: int) -> Tensor:
 
     Args:
         num_positions: rows.
-        width: columns; even columns take the sine, odd ones the cosine of `n / 10000^(2 * floor(j / 2) / width)`.
+        width: columns; even columns hold the sine, odd ones the cosine of `n / 10000^(2 * floor(j / 2) / width)`.
 
     Returns:
         float32 `(1, num_positions, width)`, computed in float64.
@@ -50,7 +50,7 @@ def gather_tubes(pixel_values: Tensor, token_ids: Tensor | None, config: Tubelet
     """Cut out the tubes of some tokens, copying only those.
 
     Args:
-        pixel_values: `(clips, frames, channels, height, width)`; as a whole copied first if not in one piece.
+        pixel_values: `(clips, frames, channels, height, width)`; copied as a whole first if not contiguous.
         token_ids: int64 `(clips, tokens)`, or None for all tokens in order.
         config: the model's configuration.
 
@@ -71,7 +71,7 @@ def gather_tubes(pixel_values: Tensor, token_ids: Tensor | None, config: Tubelet
             .unflatten(6, (columns, patch_width))
         )
         return blocks.permute(0, 1, 4, 6, 3, 2, 5, 7).flatten(1, 3)
-    # What lies together in memory, a patch's row, is copied together: three times as fast as pixel by pixel on a CPU.
+    # Rows of patches are contiguous; copying whole rows is three times as fast as pixel by pixel on a CPU.
     clips, frames, channels, height, _ = pixel_values.shape
     lines = torch.arange(frames * channels * height * columns, device=token_ids.device)
     lines = lines.view(time, -1, channels, rows, patch_height, columns).permute(0, 3, 5, 2, 1, 4)
@@ -101,12 +101,12 @@ def split_tokens(bool_masked_pos: Tensor, num_masked: int) -> tuple[Tensor, Tens
 
 
 def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, num_clips: int, num_tokens: int) -> int:
-    """The common number of masked tokens, checked as far as that is free.
+    """The common number of masked tokens, checked without a synchronisation where possible.
 
     Args:
         bool_masked_pos: bool `(num_clips, num_tokens)`, True = masked.
-        num_masked: the count if the caller knows it (the collators of this package pass it), else None.
-        default: the count of the configured mask generator, used while compiling when `num_masked` is None.
+        num_masked: the count, as the collators of this package pass it, or None to count.
+        default: the configured count, used while compiling when `num_masked` is None.
         num_clips: clips of the batch.
         num_tokens: tokens of a clip.
 
@@ -114,8 +114,8 @@ def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, 
         Masked tokens per clip.
 
     Raises:
-        ValueError: if the mask has the wrong shape, or the clips have different counts. On an accelerator a count that
-            was passed is checked there without waiting, and a wrong one raises at the next synchronisation.
+        ValueError: if the mask has the wrong shape, or the clips have different counts. On an accelerator a given count
+            is checked asynchronously, and a wrong one raises at the next synchronisation.
     """
     if tuple(bool_masked_pos.shape) != (num_clips, num_tokens):
         raise ValueError(

@@ -1,8 +1,8 @@
-"""Masked video autoencoding: VideoMAE (Tong et al., NeurIPS 2022) that does no work on tokens that are thrown away.
+"""Masked video autoencoding: VideoMAE (Tong et al., NeurIPS 2022), without work on tokens whose output is discarded.
 
-The encoder embeds only visible tubes, targets exist only for masked ones, and the last decoder block queries masked
-tokens only. Parameter names are those of `transformers.VideoMAEForPreTraining`; constants and initialisation are the
-official code's (sigma.md, sections 2 and 7).
+The encoder embeds only visible tubes, targets are computed only for masked ones, and the last decoder block has queries
+for masked tokens only. Parameter names are those of `transformers.VideoMAEForPreTraining`; constants and initialisation
+are the official code's (sigma.md, sections 2 and 7).
 """
 
 from copy import deepcopy
@@ -12,10 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
-from tubelets.kernels.products import Linear
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.models.backbones.video_vit.initialization import mark_initialization, mark_xavier
 from tubelets.models.backbones.video_vit.modeling_video_vit import (
@@ -33,12 +31,12 @@ from tubelets.objectives import masked_regression_loss
 class MaskedVideoOutput(ModelOutput):
     """Output of masked-video pretraining; B clips, N_vis visible and M masked tokens.
 
-    Every scalar field is a number worth logging; the training loop logs them by name.
+    The training loop logs every scalar field by name.
 
     Args:
         loss: scalar.
         logits: `(B, M, prediction_size)` predictions for the masked tokens, in token order.
-        targets: `(B, M, prediction_size)` what they should have been.
+        targets: `(B, M, prediction_size)` targets of the masked tokens.
         encoder_last_hidden_state: `(B, N_vis, hidden_size)`, after the final norm.
         hidden_states: encoder states, if asked for.
         attentions: encoder attention maps, if asked for and computed eagerly.
@@ -53,7 +51,7 @@ class MaskedVideoOutput(ModelOutput):
 
 
 class TubeletsVideoMAEDecoder(nn.Module):
-    """Light decoder over visible then masked tokens that returns predictions for the masked ones."""
+    """Light decoder over visible then masked tokens; returns predictions for the masked ones."""
 
     def __init__(self, config: TubeletsVideoMAEConfig) -> None:
         super().__init__()
@@ -69,26 +67,29 @@ class TubeletsVideoMAEDecoder(nn.Module):
             # The attention kernel is chosen through the model's own configuration, not through the resized copy.
             layer.attention.attention.config = config
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.head = Linear(width, config.prediction_size)
+        self.head = nn.Linear(width, config.prediction_size)
         self.gradient_checkpointing = False
         self.register_buffer("position_embeddings", sinusoid_table(config.num_tokens, width), persistent=False)
 
     def forward(self, visible: Tensor, mask_token: Tensor, visible_ids: Tensor, masked_ids: Tensor) -> Tensor:
         """Predict the masked tokens: `(B, M, prediction_size)`."""
-        positions = self.position_embeddings[0].to(visible.dtype)
-        masked = mask_token.to(visible.dtype) + positions[masked_ids]
-        hidden_states = torch.cat([visible + positions[visible_ids], masked], dim=1)
+        num_masked = masked_ids.shape[1]
+        # In the weights' precision, not autocast's: the residual stream stays float32, as in the official code.
+        positions = self.position_embeddings[0].to(mask_token.dtype)
+        visible = visible + positions[visible_ids]  # (B, N_vis, width)
+        masked = mask_token + positions[masked_ids]  # (B, M, width)
+        hidden_states = torch.cat([visible, masked], dim=1)
         for layer in self.decoder_layers[:-1]:
             hidden_states = layer(hidden_states)
         for layer in self.decoder_layers[-1:]:
-            hidden_states = layer(hidden_states, masked_ids.shape[1])
-        return self.head(self.norm(hidden_states[:, -masked_ids.shape[1] :]))
+            hidden_states = layer(hidden_states, num_queries=num_masked)
+        return self.head(self.norm(hidden_states[:, -num_masked:]))
 
 
 class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
     """Encoder and decoder of masked-video pretraining, without an objective.
 
-    Methods subclass it: they add what their objective needs and then call `post_init`.
+    Methods subclass it, add the modules of their objective and then call `post_init`.
 
     Args:
         config: sizes and constants.
@@ -98,7 +99,7 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
         config = with_mean_pooling(config, False)
         super().__init__(config)
         self.videomae = TubeletsVideoMAEModel(config)
-        self.encoder_to_decoder = Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, config.decoder_hidden_size, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.decoder_hidden_size))
         self.decoder = TubeletsVideoMAEDecoder(config)
         mark_xavier(self.decoder.decoder_layers)
@@ -113,30 +114,18 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
             _, tokens, width = module.position_embeddings.shape
             init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
 
-    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Fetch what the objective needs and the weights do not hold (here nothing); training loops call it once.
+    def decode(self, visible: Tensor, visible_ids: Tensor, masked_ids: Tensor) -> Tensor:
+        """Predict the masked tokens from the encoded visible ones.
 
         Args:
-            teacher_cache: folder in which a frozen teacher's features are kept; None computes them anew.
-        """
-
-    def predict(
-        self, pixel_values: Tensor, visible_ids: Tensor, masked_ids: Tensor, **kwargs: Any
-    ) -> tuple[BaseModelOutputWithPooling, Tensor]:
-        """Encode the visible tokens and predict the masked ones.
-
-        Args:
-            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+            visible: `(B, N_vis, hidden_size)`.
             visible_ids: int64 `(B, N_vis)`.
             masked_ids: int64 `(B, M)`.
-            **kwargs: passed to the encoder.
 
         Returns:
-            The encoder's output, and predictions `(B, M, prediction_size)` in token order.
+            `(B, M, prediction_size)`, in the order of `masked_ids`.
         """
-        encoded = self.videomae(pixel_values, visible_ids=visible_ids, **{**kwargs, "return_dict": True})
-        visible = self.encoder_to_decoder(encoded.last_hidden_state)
-        return encoded, self.decoder(visible, self.mask_token, visible_ids, masked_ids)
+        return self.decoder(self.encoder_to_decoder(visible), self.mask_token, visible_ids, masked_ids)
 
 
 class TubeletsVideoMAEForPreTraining(MaskedVideoAutoencoder):
@@ -166,7 +155,7 @@ class TubeletsVideoMAEForPreTraining(MaskedVideoAutoencoder):
         Args:
             pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
             bool_masked_pos: bool `(B, tokens)`, True = masked, the same number in every clip.
-            num_masked: masked tokens per clip, an integer; saves a synchronisation on accelerators.
+            num_masked: masked tokens per clip; passing it avoids a synchronisation on accelerators.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
@@ -176,10 +165,14 @@ class TubeletsVideoMAEForPreTraining(MaskedVideoAutoencoder):
             ValueError: if the video or the mask does not fit the configuration.
         """
         visible_ids, masked_ids = self.videomae.split_tokens(pixel_values, bool_masked_pos, num_masked)
-        encoded, predictions = self.predict(pixel_values, visible_ids, masked_ids, **kwargs)
+        encoded = self.videomae(
+            pixel_values, visible_ids=visible_ids, return_dict=True, **kwargs
+        )  # (B, N_vis, hidden_size)
+        predictions = self.decode(encoded.last_hidden_state, visible_ids, masked_ids)  # (B, M, pixels_per_tube)
         targets = pixel_targets(pixel_values, masked_ids, self.config)
+        loss = masked_regression_loss(predictions, targets)
         return MaskedVideoOutput(
-            loss=masked_regression_loss(predictions, targets),
+            loss=loss,
             logits=predictions,
             targets=targets,
             encoder_last_hidden_state=encoded.last_hidden_state,

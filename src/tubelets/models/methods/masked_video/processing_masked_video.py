@@ -11,16 +11,16 @@ from tubelets.models.common.mask_banks import load_mask_bank
 
 
 def pretraining_masks(config: TubeletsVideoMAEConfig) -> Any:
-    """What draws the masks of pretraining, with the bank of noise that the configuration names.
+    """The generator of pretraining masks, with the bank of noise that the configuration names.
 
     Args:
-        config: gives the token grid, the mask type and the ratio.
+        config: token grid, mask type and ratio.
 
     Returns:
         A mask generator.
 
     Raises:
-        FileNotFoundError: if there is no such bank.
+        FileNotFoundError: if the bank does not exist.
         ValueError: if the bank is of another kind of noise.
     """
     generator = config.build_mask_generator()
@@ -35,11 +35,10 @@ def pretraining_masks(config: TubeletsVideoMAEConfig) -> Any:
 class MaskedVideoCollator:
     """Makes the batch of masked-video pretraining from the items of a clip stream.
 
-    Each clip's mask is drawn from the clip's own seed, so that it depends neither on the batch the clip is in nor on
-    the process or worker that draws it.
+    Each clip's mask is drawn from the clip's own seed and depends neither on its batch nor on the process or worker.
 
     Args:
-        config: gives the token grid, the mask type and the ratio.
+        config: token grid, mask type and ratio.
 
     Example:
         >>> collate = MaskedVideoCollator(TubeletsVideoMAEConfig(image_size=32, num_frames=4, mask_ratio=0.5))

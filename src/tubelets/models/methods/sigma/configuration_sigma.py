@@ -20,22 +20,22 @@ class SigmaConfig(TubeletsVideoMAEConfig):
     r"""Constants of SIGMA on top of the masked-video base.
 
     Args:
-        target_type: what masked tokens are compared with (sigma.md, section 3). `mlp`: a jointly trained projection of
-            their pixels; `dino_v1`, `dino_v2`: features of a frozen DINO ViT; `image_encoder`: features of the frozen
-            encoder named by `teacher`; `pixel`: the pixels themselves, regressed (the VideoMAE baseline).
+        target_type: target of the masked tokens (sigma.md, section 3). `mlp`: a jointly trained projection of their
+            pixels; `dino_v1`, `dino_v2`: features of a frozen DINO ViT; `image_encoder`: features of the frozen encoder
+            named by `teacher`; `pixel`: the pixels themselves, regressed (the VideoMAE baseline).
         loss_type: `prototypes` is SIGMA's swapped prediction, `regression` a mean squared error. `None` picks
             `regression` for pixels and `prototypes` otherwise. `mlp` with `regression` is refused: it collapses.
         normalize_target: standardise feature targets per clip and channel. (Pixels follow `norm_pix_loss`.)
         projection_hidden_sizes: hidden widths of the projection network.
         projection_size: output width of the projection network.
-        num_prototypes: K. The scripts use 3000; an ablation found 4000 best for SIGMA-MLP on mini-SSv2.
+        num_prototypes: K. The official scripts use 3000; in an ablation 4000 was best for SIGMA-MLP on mini-SSv2.
         sinkhorn_epsilon: temperature of the assignment; 0.05, and 0.03 in the official ViT-B scripts for SSv2.
-        sinkhorn_iterations: rounds of the assignment.
+        sinkhorn_iterations: iterations of the assignment.
         temperature: softmax temperature of the cross entropy.
         hard_labels: cross entropy against the argmax of the assignment, as the official code; False uses the soft
             assignment of the paper's formula.
         teacher: frozen image encoder, `library:name` with library `transformers`, `timm` or `open_clip`; `None` picks
-            the DINO of `teacher_hidden_size`. See `tubelets.models.teachers.image_encoders`.
+            the DINO of `teacher_hidden_size`. See `tubelets.models.teachers.image_libraries`.
         teacher_hidden_size: width of the teacher's features.
         **kwargs: fields of `TubeletsVideoMAEConfig`.
 
@@ -84,13 +84,13 @@ class SigmaConfig(TubeletsVideoMAEConfig):
 
     @property
     def num_values(self) -> int:
-        """About how many values the largest model of this configuration holds."""
+        """Approximate number of values in the largest model of this configuration."""
         widths = [self.pixels_per_tube, *self.projection_hidden_sizes, self.projection_size]
         projection = sum(before * after for before, after in itertools.pairwise(widths))
         return super().num_values + projection + (self.num_prototypes + self.decoder_hidden_size) * self.prediction_size
 
     def validate_target(self) -> None:
-        """Refuse combinations of target and loss that the method does not have."""
+        """Refuse combinations of target and loss that the method does not define."""
         if (self.target_type, self.loss_type) in (("mlp", "regression"), ("pixel", "prototypes")):
             why = "collapses" if self.target_type == "mlp" else "has no projection to score"
             raise ValueError(f"target_type={self.target_type!r} with loss_type={self.loss_type!r} {why}; change one")

@@ -1,8 +1,8 @@
 """SIGMA: Sinkhorn-guided masked video modelling (Salehi et al., ECCV 2024, arXiv 2407.15447).
 
-A video ViT predicts features of masked tubes; predicted and projected features are assigned to shared prototypes by an
-optimal transport that is balanced over the batch, and each branch predicts the other's assignment. Labels are the
-argmax of the assignments as in the official code, where the paper's formula has them soft (`hard_labels=False`).
+A video ViT predicts features of masked tubes. Predicted and projected features are assigned to shared prototypes by an
+optimal transport that is balanced over the batch, and each branch predicts the other's assignment. As in the official
+code, labels are the argmax of the assignments; the paper's formula has soft labels (`hard_labels=False`).
 """
 
 import itertools
@@ -15,19 +15,21 @@ from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
-from tubelets.kernels.products import Linear
 from tubelets.models.backbones.video_vit.modeling_video_vit import (
     TubeletsVideoMAEForVideoClassification,
     TubeletsVideoMAEModel,
 )
-from tubelets.models.methods.masked_video.feature_targets import FeatureTargetAutoencoder
-from tubelets.models.methods.masked_video.modeling_masked_video import MaskedVideoOutput
+from tubelets.models.backbones.video_vit.pixels import pixel_targets
+from tubelets.models.methods.masked_video.feature_targets import first_frame_features, masked_features
+from tubelets.models.methods.masked_video.modeling_masked_video import MaskedVideoAutoencoder, MaskedVideoOutput
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
+from tubelets.models.teachers import Student, TeacherSpec
 from tubelets.objectives import (
     PrototypeAssignment,
+    assign_prototypes,
     assignment_statistics,
     masked_regression_loss,
-    swapped_prediction_loss,
+    prototype_cross_entropy,
 )
 
 
@@ -35,7 +37,7 @@ from tubelets.objectives import (
 class SigmaForPreTrainingOutput(MaskedVideoOutput):
     """Output of SIGMA pretraining; B clips, M masked tokens each, K prototypes, D the prediction size.
 
-    Every scalar field is a number worth logging. Fields that need prototypes are None for the regression loss.
+    The training loop logs every scalar field. Fields that need prototypes are None for the regression loss.
 
     Args:
         projections: `(B, M, D)` features of the projection branch.
@@ -47,8 +49,8 @@ class SigmaForPreTrainingOutput(MaskedVideoOutput):
         prediction_entropy: scalar, the same for predictions.
         projection_used_prototypes: scalar, prototypes used by at least one projection of this process's batch.
         prediction_used_prototypes: scalar, the same for predictions.
-        projection_assignment: gives scores and soft assignments of the projections, `(B * M, K)`, when asked.
-        prediction_assignment: gives the same of the predictions.
+        projection_assignment: computes scores and soft assignments of the projections, `(B * M, K)`, on demand.
+        prediction_assignment: the same for predictions.
     """
 
     projections: Tensor | None = None
@@ -95,10 +97,10 @@ class SigmaForVideoClassification(TubeletsVideoMAEForVideoClassification):
     config: SigmaConfig
 
 
-class SigmaForPreTraining(FeatureTargetAutoencoder):
+class SigmaForPreTraining(Student, MaskedVideoAutoencoder):
     """SIGMA pretraining: masked video model, projection network and prototypes (sigma.md, sections 2 to 5).
 
-    A frozen image encoder, where the target needs one, is kept beside the weights, see `FeatureTargetAutoencoder`.
+    A frozen image encoder, if the target needs one, is kept outside the weights, see `tubelets.models.teachers`.
 
     Args:
         config: sizes and constants.
@@ -126,6 +128,19 @@ class SigmaForPreTraining(FeatureTargetAutoencoder):
         if module is self and self.config.loss_type == "prototypes":
             init.normal_(self.prototypes)
 
+    @property
+    def teacher_spec(self) -> TeacherSpec | None:
+        """The frozen image encoder of the feature targets."""
+        config = self.config
+        if not config.uses_teacher:
+            return None
+        return TeacherSpec(config.teacher, config.teacher_hidden_size, config.image_size)
+
+    def teacher_features(self, pixel_values: Tensor) -> Tensor:
+        """Features of the frozen encoder for the first frame of each tube: `(B, tokens, teacher_hidden_size)`."""
+        teacher = self.attached_teacher(f"target_type={self.config.target_type!r}")
+        return first_frame_features(teacher, pixel_values, self.config)
+
     @can_return_tuple
     def forward(
         self,
@@ -140,20 +155,31 @@ class SigmaForPreTraining(FeatureTargetAutoencoder):
         Args:
             pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
             bool_masked_pos: bool `(B, tokens)`, True = masked, the same number in every clip.
-            num_masked: masked tokens per clip, an integer; saves a synchronisation on accelerators.
+            num_masked: masked tokens per clip; passing it avoids a synchronisation on accelerators.
             target_features: `(B, tokens, teacher_hidden_size)` features of a frozen encoder computed elsewhere, before
                 normalisation; None computes them with the attached teacher.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
 
         Returns:
-            The loss, its parts, assignments, and statistics of the assignments.
+            The loss, its parts, the assignments and their statistics.
 
         Raises:
             ValueError: if the video or the mask does not fit the configuration, or features are needed and missing.
         """
+        config = self.config
+        # The encoder sees the visible tubes only, the decoder predicts the masked ones (section 2).
         visible_ids, masked_ids = self.videomae.split_tokens(pixel_values, bool_masked_pos, num_masked)
-        encoded, predictions = self.predict(pixel_values, visible_ids, masked_ids, **kwargs)
-        targets = self.targets(pixel_values, masked_ids, target_features)
+        encoded = self.videomae(
+            pixel_values, visible_ids=visible_ids, return_dict=True, **kwargs
+        )  # (B, N_vis, hidden_size)
+        predictions = self.decode(encoded.last_hidden_state, visible_ids, masked_ids)  # (B, M, D)
+
+        # Targets of the masked tubes: their pixels, or features of a frozen image encoder (section 3).
+        if config.uses_teacher:
+            features = self.teacher_features(pixel_values) if target_features is None else target_features
+            targets = masked_features(features, masked_ids, len(pixel_values), config)
+        else:
+            targets = pixel_targets(pixel_values, masked_ids, config)
         output = SigmaForPreTrainingOutput(
             logits=predictions,
             targets=targets,
@@ -161,50 +187,53 @@ class SigmaForPreTraining(FeatureTargetAutoencoder):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
-        if self.config.loss_type == "regression":
+        if config.loss_type == "regression":
             output.loss = masked_regression_loss(predictions, targets)
             return output
-        return self.assign(output)
 
-    def assign(self, output: SigmaForPreTrainingOutput) -> SigmaForPreTrainingOutput:
-        """Project the targets, score both branches against the prototypes and let each predict the other."""
-        predictions, targets = output.logits, output.targets
-        assert predictions is not None
-        assert targets is not None
+        # Projected targets, predictions and prototypes on the unit sphere (section 4). float32 also for a model in half
+        # precision: labels depend on small differences between scores.
         projections = targets
-        if self.config.target_type == "mlp":
+        if config.target_type == "mlp":
             projections = self.projection(targets.to(self.projection[0].weight.dtype))
-        swapped = swapped_prediction_loss(
-            projections.flatten(0, 1),
-            predictions.flatten(0, 1),
-            self.normalized_prototypes(),
-            epsilon=self.config.sinkhorn_epsilon,
-            iterations=self.config.sinkhorn_iterations,
-            temperature=self.config.temperature,
-            hard_labels=self.config.hard_labels,
+        projected = F.normalize(projections.flatten(0, 1).float(), dim=1)  # (B * M, D)
+        predicted = F.normalize(predictions.flatten(0, 1).float(), dim=1)
+        prototypes = self.normalized_prototypes().float()  # (K, D)
+        # Gradients reach the prototypes through the projection branch only (section 5).
+        fixed_prototypes = prototypes.detach()
+
+        # Scores of each branch, assigned to prototypes by Sinkhorn-Knopp, balanced over the batch (section 4).
+        sinkhorn = {"epsilon": config.sinkhorn_epsilon, "iterations": config.sinkhorn_iterations}
+        projection_assignment = assign_prototypes(projected.detach(), fixed_prototypes, **sinkhorn)
+        prediction_assignment = assign_prototypes(predicted.detach(), fixed_prototypes, **sinkhorn)
+
+        # Each branch predicts the assignment of the other (section 5).
+        projection_loss = prototype_cross_entropy(
+            projected, prototypes, prediction_assignment.targets(config.hard_labels), config.temperature
         )
-        clips = predictions.shape[:2]
-        output.loss = swapped.loss
+        prediction_loss = prototype_cross_entropy(
+            predicted, fixed_prototypes, projection_assignment.targets(config.hard_labels), config.temperature
+        )
+        output.loss = projection_loss + prediction_loss
+
         output.projections = projections
-        output.projection_loss = swapped.projection_loss.detach()
-        output.prediction_loss = swapped.prediction_loss.detach()
-        output.projection_labels = swapped.projection_assignment.labels.unflatten(0, clips)
-        output.prediction_labels = swapped.prediction_assignment.labels.unflatten(0, clips)
-        output.projection_assignment = swapped.projection_assignment
-        output.prediction_assignment = swapped.prediction_assignment
+        output.projection_loss, output.prediction_loss = projection_loss.detach(), prediction_loss.detach()
+        output.projection_assignment, output.prediction_assignment = projection_assignment, prediction_assignment
+        output.projection_labels = projection_assignment.labels.view(masked_ids.shape)
+        output.prediction_labels = prediction_assignment.labels.view(masked_ids.shape)
         output.projection_entropy, output.projection_used_prototypes = assignment_statistics(
-            swapped.projection_assignment.labels, self.config.num_prototypes
+            projection_assignment.labels, config.num_prototypes
         )
         output.prediction_entropy, output.prediction_used_prototypes = assignment_statistics(
-            swapped.prediction_assignment.labels, self.config.num_prototypes
+            prediction_assignment.labels, config.num_prototypes
         )
         return output
 
     def normalized_prototypes(self) -> Tensor:
-        """Overwrite the prototypes with their unit-norm rows, without gradient, and return them for use.
+        """Scale the stored prototypes to unit norm, without gradient, and return a copy `(K, D)`.
 
-        The gradient is the one with respect to the unit-norm rows (sigma.md, section 4). The returned copy keeps a
-        second forward before the backward from overwriting what autograd has saved.
+        The gradient is taken with respect to the unit-norm rows (sigma.md, section 4). With the copy, a second forward
+        before the backward does not overwrite tensors that autograd has saved.
         """
         with torch.no_grad():
             self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
@@ -212,16 +241,9 @@ class SigmaForPreTraining(FeatureTargetAutoencoder):
 
 
 def projection_network(config: SigmaConfig) -> nn.Sequential:
-    """The MLP of SIGMA-MLP: four linear layers with GELU between them, as in the official code.
-
-    Args:
-        config: holds the widths.
-
-    Returns:
-        A network from `pixels_per_tube` to `projection_size`.
-    """
+    """The MLP of SIGMA-MLP: four linear layers with GELU between them, as in the official code."""
     sizes = [config.pixels_per_tube, *config.projection_hidden_sizes, config.projection_size]
     layers: list[nn.Module] = []
     for width_in, width_out in itertools.pairwise(sizes):
-        layers += [Linear(width_in, width_out), nn.GELU()]
+        layers += [nn.Linear(width_in, width_out), nn.GELU()]
     return nn.Sequential(*layers[:-1])

@@ -22,21 +22,21 @@ OBJECTS = "mdorkenw/PIN_Synthetic_Dataset"
 class SmileConfig(TubeletsVideoMAEConfig):
     r"""Constants of SMILE on top of the masked-video base.
 
-    A second stage is the same model with `num_objects=0, mask_type="tube"`, started from the first one's weights. The
-    family without natural video has another `background` and, in the paper, `target_type="pixel"`.
+    The second stage is the same model with `num_objects=0, mask_type="tube"`, initialised with the first one's weights.
+    Pretraining without natural video uses another `background` and, in the paper, `target_type="pixel"`.
 
     Args:
-        target_type: what masked tokens are compared with (smile.md, section 3). `clip`: patch features of the frozen
+        target_type: target of the masked tokens (smile.md, section 3). `clip`: patch features of the frozen
             image tower of CLIP ViT-B/16; `dino`: of a DINO ViT; `image_encoder`: of the frozen encoder named by
             `teacher`; `pixel`: the pixels.
         normalize_target: standardise feature targets per clip and channel. (Pixels follow `norm_pix_loss`.)
-        teacher: frozen image encoder, `library:name`, see `image_encoders`; `None` picks the one of
+        teacher: frozen image encoder, `library:name`, see `image_libraries`; `None` picks the one of
             `target_type` and `teacher_hidden_size`. For CLIP, `open_clip:ViT-B-16-quickgelu/openai` is the same tower.
         teacher_hidden_size: width of the teacher's features.
-        background: what objects move over (smile.md, section 9). `video`: the clip; `still`: its first frame, also for
-            clips made from images; `black`; `noise`: uniform noise drawn for each clip, constant over its frames.
+        background: background of the moving objects (smile.md, section 9). `video`: the clip; `still`: its first frame,
+            also for clips made from images; `black`; `noise`: uniform noise per clip, constant over its frames.
         num_objects: objects pasted into each clip; 0 pastes none.
-        objects: where they come from: a folder or Hub data set of images with alpha, `emoji`, or `shapes`; see
+        objects: a folder or Hub data set of images with alpha, `emoji`, or `shapes`; see
             `tubelets.data.assets.objects.open_objects`.
         motion_type: path of an object: `gaussian` is smooth, `linear` goes straight between key frames.
         motion_settings: other fields of `tubelets.motion.MotionSettings` that differ from SMILE's, such as
@@ -96,20 +96,20 @@ class SmileConfig(TubeletsVideoMAEConfig):
 
     @property
     def pretraining_specs(self) -> dict[str, InputSpec]:
-        """Frames that are decoded: only one where it is repeated over the clip or not seen at all."""
+        """Frames to decode: one where it is repeated over the clip or not visible."""
         clip = VideoSpec(self.num_frames, self.image_height_width, self.num_channels)
         return {"pixel_values": clip if self.background == "video" else replace(clip, num_frames=1)}
 
     @property
     def motion(self) -> MotionSettings | None:
-        """How motions are drawn, None if nothing moves."""
+        """Settings of the motion engine, None if nothing moves."""
         if not self.num_objects:
             return None
         path = {"gaussian": "smooth", "linear": "piecewise"}[self.motion_type]
         return MotionSettings.smile(num_objects=self.num_objects, path=path, **(self.motion_settings or {}))
 
     def build_mask_generator(self) -> Any:
-        """What draws the masks of pretraining; that of `trajectory` is called with boxes, see its class."""
+        """The generator of pretraining masks; that of `trajectory` is called with boxes, see its class."""
         if self.mask_type != "trajectory":
             return super().build_mask_generator()
         patch = self.image_height_width[0] // self.grid[1]
@@ -118,7 +118,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
         )
 
     def validate_target(self) -> None:
-        """Refuse targets that nothing can compute."""
+        """Refuse targets that cannot be computed."""
         if self.teacher_hidden_size < 1 or self.masks_per_clip < 1:
             raise ValueError(
                 "teacher_hidden_size and masks_per_clip must be at least 1, got "
@@ -128,7 +128,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
             raise ValueError("target_type='image_encoder' needs teacher='library:name', got None")
 
     def validate_motion(self) -> None:
-        """Refuse motions and masks that do not go together."""
+        """Refuse motions and masks that contradict each other."""
         if not 0 <= self.num_objects <= 64:
             raise ValueError(f"num_objects must lie in [0, 64], got {self.num_objects}")
         if self.trajectory_mask not in TRAJECTORY_TYPES or not 0 <= self.traj_unmask_ratio <= 1:

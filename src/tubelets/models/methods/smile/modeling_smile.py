@@ -1,8 +1,8 @@
 """SMILE: spatial and motion semantics in masked video learning (Thoker et al., CVPR 2025, arXiv 2504.00527).
 
-A video ViT predicts, for masked tubes, the standardised features that a frozen image-language model gives them. In a
-first stage objects are pasted into the clips and their paths are masked harder (`processing_smile`), in a second one
-clips and masks are plain. Networks and loss are the same in both.
+A video ViT predicts the standardised features that a frozen image-language model gives the masked tubes. In the first
+stage, objects are pasted into the clips and more of the tokens on their paths are masked (`processing_smile`); in the
+second one, clips and masks are plain. Networks and loss are the same in both.
 """
 
 from typing import Any
@@ -14,9 +14,11 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import (
     TubeletsVideoMAEForVideoClassification,
     TubeletsVideoMAEModel,
 )
-from tubelets.models.methods.masked_video.feature_targets import FeatureTargetAutoencoder, repeat_clips
-from tubelets.models.methods.masked_video.modeling_masked_video import MaskedVideoOutput
+from tubelets.models.backbones.video_vit.pixels import pixel_targets
+from tubelets.models.methods.masked_video.feature_targets import first_frame_features, masked_features
+from tubelets.models.methods.masked_video.modeling_masked_video import MaskedVideoAutoencoder, MaskedVideoOutput
 from tubelets.models.methods.smile.configuration_smile import SmileConfig
+from tubelets.models.teachers import Student, TeacherSpec
 from tubelets.objectives import masked_regression_loss
 
 
@@ -51,11 +53,11 @@ class SmileForVideoClassification(TubeletsVideoMAEForVideoClassification):
     config: SmileConfig
 
 
-class SmileForPreTraining(FeatureTargetAutoencoder):
+class SmileForPreTraining(Student, MaskedVideoAutoencoder):
     """SMILE pretraining: masked video model against features of a frozen image encoder (smile.md, sections 1 to 3).
 
-    The frozen encoder is kept beside the weights, see `FeatureTargetAutoencoder`. What moves in the clips and what is
-    masked is decided by `SmileCollator`.
+    The frozen encoder is kept outside the weights, see `tubelets.models.teachers`. `SmileCollator` pastes moving
+    objects into the clips and draws the masks.
 
     Args:
         config: sizes and constants.
@@ -75,6 +77,19 @@ class SmileForPreTraining(FeatureTargetAutoencoder):
         super().__init__(config)
         self.post_init()
 
+    @property
+    def teacher_spec(self) -> TeacherSpec | None:
+        """The frozen image encoder of the feature targets."""
+        config = self.config
+        if not config.uses_teacher:
+            return None
+        return TeacherSpec(config.teacher, config.teacher_hidden_size, config.image_size)
+
+    def teacher_features(self, pixel_values: Tensor) -> Tensor:
+        """Features of the frozen encoder for the first frame of each tube: `(B, tokens, teacher_hidden_size)`."""
+        teacher = self.attached_teacher(f"target_type={self.config.target_type!r}")
+        return first_frame_features(teacher, pixel_values, self.config)
+
     @can_return_tuple
     def forward(
         self,
@@ -88,9 +103,9 @@ class SmileForPreTraining(FeatureTargetAutoencoder):
 
         Args:
             pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
-            bool_masked_pos: bool `(B, tokens)`, or `(B, K, tokens)` with K masks for each clip; True = masked, the same
+            bool_masked_pos: bool `(B, tokens)`, or `(B, K, tokens)` with K masks per clip; True = masked, the same
                 number in every mask. The teacher sees each clip once for all its masks.
-            num_masked: masked tokens of a mask, an integer; saves a synchronisation on accelerators.
+            num_masked: masked tokens of a mask; passing it avoids a synchronisation on accelerators.
             target_features: `(B, tokens, teacher_hidden_size)` features of a frozen encoder computed elsewhere, before
                 normalisation; None computes them with the attached teacher.
             **kwargs: `output_hidden_states`, `output_attentions`, `return_dict`.
@@ -102,15 +117,30 @@ class SmileForPreTraining(FeatureTargetAutoencoder):
         Raises:
             ValueError: if the video or a mask does not fit the configuration, or features are needed and missing.
         """
-        videos = pixel_values
+        config = self.config
+        # K masks of a clip are K clips with one mask each: the first masks of all clips, then the second ones.
+        num_clips, videos = len(pixel_values), pixel_values
         if bool_masked_pos.ndim == 3:
-            videos = repeat_clips(pixel_values, bool_masked_pos.shape[1])
+            videos = pixel_values.repeat(bool_masked_pos.shape[1], 1, 1, 1, 1)  # (K * B, frames, channels, H, W)
             bool_masked_pos = bool_masked_pos.transpose(0, 1).flatten(0, 1)
+
+        # The encoder sees the visible tubes only, the decoder predicts the masked ones (section 1).
         visible_ids, masked_ids = self.videomae.split_tokens(videos, bool_masked_pos, num_masked)
-        encoded, predictions = self.predict(videos, visible_ids, masked_ids, **kwargs)
-        targets = self.targets(pixel_values, masked_ids, target_features)
+        encoded = self.videomae(
+            videos, visible_ids=visible_ids, return_dict=True, **kwargs
+        )  # (K * B, N_vis, hidden_size)
+        predictions = self.decode(encoded.last_hidden_state, visible_ids, masked_ids)  # (K * B, M, D)
+
+        # Targets: standardised features of the frozen encoder, or pixels (sections 2 and 3).
+        if config.uses_teacher:
+            features = self.teacher_features(pixel_values) if target_features is None else target_features
+            targets = masked_features(features, masked_ids, num_clips, config)
+        else:
+            targets = pixel_targets(videos, masked_ids, config)
+
+        loss = masked_regression_loss(predictions, targets)
         return MaskedVideoOutput(
-            loss=masked_regression_loss(predictions, targets),
+            loss=loss,
             logits=predictions,
             targets=targets,
             encoder_last_hidden_state=encoded.last_hidden_state,

@@ -16,13 +16,13 @@ from tubelets.motion import Motion, MotionSettings, object_patches, render, samp
 class SmileCollator:
     """Makes the batch of SMILE pretraining from the items of a clip stream.
 
-    A clip's background, objects, motion and own masks are drawn from the clip's seed, so that they depend neither on
-    the batch the clip is in nor on the process or worker that draws them. Only `second_mask="permute"`, the default and
-    the official way, gives a clip the mask of another clip of its batch.
+    A clip's background, objects, motion and own masks are drawn from the clip's seed and depend neither on its batch
+    nor on the process or worker. Only `second_mask="permute"`, the default and the official rule, gives a clip the mask
+    of another clip of its batch.
 
     Args:
-        config: gives frames, background, objects, motion and masks.
-        objects: what is pasted; None opens `config.objects` when the first batch is made.
+        config: frames, background, objects, motion and masks.
+        objects: the objects to paste; None opens `config.objects` with the first batch.
 
     Example:
         >>> config = SmileConfig(image_size=32, num_frames=4, objects="shapes", mask_ratio=0.5)
@@ -40,7 +40,7 @@ class SmileCollator:
 
     @property
     def objects(self) -> ObjectSet:
-        """The objects that are pasted."""
+        """The objects to paste."""
         if self._objects is None:
             self._objects = open_objects(self.config.objects)
         return self._objects
@@ -49,8 +49,8 @@ class SmileCollator:
         """Stack clips, paste objects and draw masks.
 
         Args:
-            items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)` with
-                as many frames as `config.pretraining_specs` asks for, and `seed`, an integer.
+            items: mappings with `pixel_values`, uint8 `(frames, channels, height, width)` with the number of frames of
+                `config.pretraining_specs`, and `seed`, an integer.
 
         Returns:
             `pixel_values` uint8 `(B, frames, channels, height, width)`, `bool_masked_pos` bool `(B, K, tokens)` with
@@ -68,14 +68,16 @@ class SmileCollator:
         }
 
     def with_background(self, clips: Tensor, seeds: Sequence[int]) -> Tensor:
-        """What objects move over: the clips, or what `config.background` puts in their place (smile.md, section 9).
+        """The background of the moving objects: the clips, or what `config.background` replaces them with.
 
         Args:
-            clips: uint8 `(B, frames, channels, height, width)`; one frame suffices unless the background is the clip.
+            clips: uint8 `(B, frames, channels, height, width)`; one frame is enough unless the background is the clip.
             seeds: the clips' seeds.
 
         Returns:
             Uint8 `(B, num_frames, channels, height, width)`, contiguous.
+
+        Source: smile.md, section 9.
         """
         background = self.config.background
         if background == "video":
@@ -94,7 +96,7 @@ class SmileCollator:
 
         Args:
             clips: uint8 `(B, frames, channels, height, width)`, contiguous; overwritten.
-            settings: what motions are drawn from.
+            settings: ranges of the motions.
             seeds: the clips' seeds.
 
         Returns:
@@ -115,7 +117,7 @@ class SmileCollator:
 
         Args:
             seeds: the clips' seeds.
-            motion: what moves in them, for masks that follow it.
+            motion: the motions in the clips, for masks that follow them.
         """
         count = self.config.masks_per_clip
         if self.config.second_mask == "resample":
@@ -138,5 +140,5 @@ class SmileCollator:
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """What one part of a clip is drawn from; parts do not disturb each other."""
+    """The generator of one part of a clip; parts are drawn independently."""
     return torch.Generator().manual_seed(stable_seed(seed, purpose))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from tubelets.kernels.products import Linear
 from tubelets.models.backbones.video_vit.initialization import mark_initialization, mark_xavier
 from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAELayer
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
@@ -26,7 +25,7 @@ class SpectrogramLayer(TubeletsVideoMAELayer):
 
     def __init__(self, config: Any, drop_path: float = 0.0) -> None:
         super().__init__(config, drop_path)
-        self.attention.attention.key = Linear(config.hidden_size, config.hidden_size)
+        self.attention.attention.key = nn.Linear(config.hidden_size, config.hidden_size)
 
 
 def encoder_layers(config: Any) -> nn.ModuleList:
@@ -153,7 +152,7 @@ class SpectrogramEmbeddings(nn.Module):
     def __init__(self, config: StructuredNoiseAudioConfig, class_token: bool = True) -> None:
         super().__init__()
         self.config = config
-        self.patch_embeddings = Linear(config.values_per_patch, config.hidden_size)
+        self.patch_embeddings = nn.Linear(config.values_per_patch, config.hidden_size)
         mark_initialization(self.patch_embeddings, init.xavier_uniform_)
         self.positions = PositionTable(
             *token_grid(config), config.hidden_size, config.learned_positions, class_token=class_token

@@ -16,7 +16,6 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from tubelets.kernels.products import Linear
 from tubelets.models.backbones.video_vit.initialization import mark_truncated_normal, mark_xavier
 from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
 from tubelets.models.backbones.video_vit.tubes import count_masked, split_tokens
@@ -213,20 +212,13 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         super().__init__(config)
         width = config.decoder_hidden_size
         self.audio = StructuredNoiseAudioModel(config)
-        self.encoder_to_decoder = Linear(config.hidden_size, width)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_positions = PositionTable(*token_grid(config), width, config.learned_positions, class_token=True)
         self.decoder = WindowDecoder(config) if config.decoder_type == "window" else TokenDecoder(config)
-        self.prediction = Linear(width, config.values_per_patch)
+        self.prediction = nn.Linear(width, config.values_per_patch)
         mark_decoder(self.decoder, self.encoder_to_decoder, self.prediction)
         self.post_init()
-
-    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Fetch what the objective needs and the weights do not hold: nothing; training loops call it once.
-
-        Args:
-            teacher_cache: not used.
-        """
 
     @can_return_tuple
     def forward(

@@ -14,7 +14,6 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from tubelets.kernels.products import Linear
 from tubelets.models.backbones.video_vit.initialization import mark_initialization, mark_xavier
 from tubelets.models.backbones.video_vit.pixels import normalize_pixels
 from tubelets.models.backbones.video_vit.tubes import (
@@ -103,7 +102,7 @@ class FrameEmbeddings(nn.Module):
     def __init__(self, config: StructuredNoiseAudioVideoConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embeddings = Linear(config.pixels_per_tube, config.hidden_size)
+        self.patch_embeddings = nn.Linear(config.pixels_per_tube, config.hidden_size)
         mark_initialization(self.patch_embeddings, init.xavier_uniform_)
         self.positions = frame_positions(config, config.hidden_size)
         self.modality = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
@@ -280,24 +279,17 @@ class StructuredNoiseAudioVideoForPreTraining(StructuredNoiseAudioVideoPreTraine
         super().__init__(config)
         width = config.decoder_hidden_size
         self.audio_video = StructuredNoiseAudioVideoModel(config)
-        self.encoder_to_decoder = Linear(config.hidden_size, width)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_modality_audio = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_modality_video = nn.Parameter(torch.zeros(1, 1, width))
         self.audio_decoder_positions = PositionTable(*token_grid(config), width, config.learned_positions)
         self.video_decoder_positions = frame_positions(config, width)
         self.decoder = TokenDecoder(config)
-        self.audio_prediction = Linear(width, config.values_per_patch)
-        self.video_prediction = Linear(width, config.pixels_per_tube)
+        self.audio_prediction = nn.Linear(width, config.values_per_patch)
+        self.video_prediction = nn.Linear(width, config.pixels_per_tube)
         mark_decoder(self.decoder, self.encoder_to_decoder, self.audio_prediction, self.video_prediction)
         self.post_init()
-
-    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Fetch what the objective needs and the weights do not hold: nothing; training loops call it once.
-
-        Args:
-            teacher_cache: not used.
-        """
 
     @can_return_tuple
     def forward(

@@ -148,13 +148,6 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
             self.freeze_key()
         return super().train(mode)
 
-    def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Nothing has to be fetched.
-
-        Args:
-            teacher_cache: not used; there is no teacher.
-        """
-
     @can_return_tuple
     def forward(
         self, pixel_values: Tensor, key_pixel_values: Tensor, **kwargs: Any
