@@ -20,6 +20,7 @@ from tubelets.kernels.products import Linear
 from tubelets.models.backbones.video_vit.initialization import mark_truncated_normal, mark_xavier
 from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
 from tubelets.models.backbones.video_vit.tubes import count_masked, split_tokens
+from tubelets.models.common.backbone import Backbone
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.methods.structured_noise.layers import (
     PositionTable,
@@ -120,7 +121,7 @@ class StructuredNoiseAudioPreTrainedModel(TubeletsVideoMAEPreTrainedModel):
                 module.positions.resize(old, token_grid(self.config))
 
 
-class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
+class StructuredNoiseAudioModel(Backbone, StructuredNoiseAudioPreTrainedModel):
     """Audio ViT encoder that returns token features of spectrograms.
 
     Args:
@@ -134,6 +135,7 @@ class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
         torch.Size([1, 9, 768])
     """
 
+    num_class_tokens = 1
     _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, r"^fc_norm\.", r"^classifier\."]
 
     def __init__(
@@ -146,6 +148,11 @@ class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
         (initialize_blocks or mark_xavier)(self.encoder.layer)
         self.default_masked = config.build_mask_generator().num_masked
         self.post_init()
+
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.hidden_size
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""

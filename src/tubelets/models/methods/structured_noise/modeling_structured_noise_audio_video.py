@@ -24,6 +24,7 @@ from tubelets.models.backbones.video_vit.tubes import (
     sinusoid_table,
     split_tokens,
 )
+from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,
 )
@@ -160,7 +161,7 @@ class StructuredNoiseAudioVideoPreTrainedModel(StructuredNoiseAudioPreTrainedMod
     _can_record_outputs = {}
 
 
-class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
+class StructuredNoiseAudioVideoModel(VideoBackbone, StructuredNoiseAudioVideoPreTrainedModel):
     """Encoder of sound, frames, or both.
 
     Args:
@@ -199,6 +200,11 @@ class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
         )
         self.post_init()
 
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.hidden_size
+
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding of the sound."""
         return self.audio_embeddings.patch_embeddings
@@ -236,6 +242,11 @@ class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
             audio_hidden_state=heard,
             video_hidden_state=seen,
         )
+
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features `(B, hidden_size, T, H, W)` of the frames without the sound; arguments as for `forward`."""
+        tokens = self.share(self.encode_video(pixel_values), "video")
+        return tokens.unflatten(1, self.config.grid).permute(0, 4, 1, 2, 3)
 
     def encode_audio(self, input_values: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """The sound through its own blocks: `(B, N, hidden_size)`."""

@@ -21,6 +21,7 @@ from tubelets.models.backbones.convolutional.modeling_convolutional import (
 )
 from tubelets.models.backbones.i3d.modeling_i3d import I3DModel
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
+from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.objectives import (
     KeyQueue,
@@ -52,8 +53,8 @@ class TubeletContrastForPreTrainingOutput(ModelOutput):
     accuracy: Tensor | None = None
 
 
-class TubeletContrastModel(ConvolutionalPreTrainedModel):
-    """The video encoder: the configured backbone.
+class TubeletContrastModel(VideoBackbone, ConvolutionalPreTrainedModel):
+    """The video encoder: the configured convolutional backbone.
 
     Args:
         config: the backbone and its sizes.
@@ -75,6 +76,11 @@ class TubeletContrastModel(ConvolutionalPreTrainedModel):
         self.backbone = build_backbone(config)
         self.post_init()
 
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.feature_size
+
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Encode clips; see `ConvolutionalModel.forward`.
 
@@ -86,6 +92,10 @@ class TubeletContrastModel(ConvolutionalPreTrainedModel):
             `last_hidden_state` `(B, width, time, rows, columns)` and `pooler_output` `(B, width)`.
         """
         return self.backbone(pixel_values, **kwargs)
+
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features `(B, feature_size, T, H, W)` of clips; arguments as for `forward`."""
+        return self.backbone.feature_map(pixel_values)
 
 
 class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
@@ -235,7 +245,7 @@ class TubeletContrastForVideoClassification(ConvolutionalForVideoClassification)
 
     config: TubeletContrastConfig
     config_class = TubeletContrastConfig
-    backbone_class = TubeletContrastModel  # type: ignore[assignment]
+    backbone_class = TubeletContrastModel
     base_model_prefix = "encoder"
     _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^key_", r"^queue\."]
 
