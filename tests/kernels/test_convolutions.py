@@ -90,7 +90,7 @@ def test_only_the_gradients_that_are_asked_for(name: str) -> None:
 @every_layer
 def test_chains_stay_channels_last(name: str) -> None:
     fast, _ = pair(name)
-    assert fast(clip(4)).is_contiguous(memory_format=torch.channels_last_3d)
+    assert fast(clip(4, torch.channels_last_3d)).is_contiguous(memory_format=torch.channels_last_3d)
 
 
 @every_layer

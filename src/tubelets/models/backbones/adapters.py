@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEModel
 from tubelets.models.common.backbone import Backbone, VideoBackbone
-from tubelets.models.common.inputs import model_inputs
 
 
 def _mean_of_tokens(tokens: Tensor) -> Tensor:
@@ -66,7 +64,7 @@ FAMILIES = {
 }
 
 
-class TransformersBackbone(Backbone, nn.Module):
+class TransformersBackbone(Backbone):
     """An encoder of transformers as a backbone; made by `as_backbone`.
 
     Args:
@@ -81,6 +79,7 @@ class TransformersBackbone(Backbone, nn.Module):
         super().__init__()
         self.model = model
         self.config = model.config
+        self.train(model.training)
 
     @property
     def family(self) -> _Family:
@@ -150,8 +149,8 @@ def as_backbone(model: nn.Module) -> Backbone:
     """
     if isinstance(model, PreTrainedModel):
         model = model.base_model
-    if isinstance(model, (Backbone, TubeletsVideoMAEModel)):
-        return model  # type: ignore[return-value]
+    if isinstance(model, Backbone):
+        return model
     family = FAMILIES.get(model.config.model_type) if isinstance(model, PreTrainedModel) else None
     if family is None:
         raise TypeError(
@@ -161,23 +160,3 @@ def as_backbone(model: nn.Module) -> Backbone:
     if model.config.model_type == "timesformer" and model.config.attention_type == "space_only":
         raise TypeError("TimeSformer with attention_type='space_only' encodes frames one by one; choose another type")
     return TransformersBackbone(model) if family.tubelet is None else TransformersVideoBackbone(model)
-
-
-def input_name(backbone: Backbone) -> str:
-    """Name of the single input of a backbone, an argument of its `forward`.
-
-    Args:
-        backbone: as `as_backbone` returns it, with a configuration.
-
-    Raises:
-        ValueError: if it has several inputs.
-
-    Example:
-        >>> from tubelets import I3DConfig, I3DModel
-        >>> input_name(I3DModel(I3DConfig(width_multiplier=0.0625)))
-        'pixel_values'
-    """
-    names = list(model_inputs(backbone.config))  # type: ignore[attr-defined]
-    if len(names) != 1:
-        raise ValueError(f"the model takes {' and '.join(names)}; expected one input, either video or audio")
-    return names[0]

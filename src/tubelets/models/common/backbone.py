@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 
 
-class Backbone:
-    """Mixin for encoders, placed before `nn.Module` or `PreTrainedModel` among the bases.
+class Backbone(nn.Module):
+    """Base class of encoders; a model of transformers names it before `PreTrainedModel` among its bases.
 
     Subclasses define `feature_size`, an integer or a property, and `forward`, whose output has
 
@@ -28,7 +28,7 @@ class Backbone:
 
     Example:
         >>> from types import SimpleNamespace
-        >>> class MeanColour(Backbone, nn.Module):
+        >>> class MeanColour(Backbone):
         ...     feature_size = 3
         ...
         ...     def forward(self, pixel_values):
@@ -37,7 +37,7 @@ class Backbone:
         >>> import torch
         >>> MeanColour()(torch.zeros(2, 4, 3, 8, 8)).pooler_output.shape
         torch.Size([2, 3])
-        >>> class Headless(Backbone, nn.Module):
+        >>> class Headless(Backbone):
         ...     feature_size = 3
         Traceback (most recent call last):
         ...
@@ -52,9 +52,6 @@ class Backbone:
         @property
         def feature_size(self) -> int:
             """Width of the pooled feature."""
-
-        def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """Run `forward`."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
         """Refuse a backbone that does not implement the contract, unless it is `abstract`."""
@@ -86,7 +83,7 @@ class VideoBackbone(Backbone, abstract=True):
     Subclasses define `feature_map(pixel_values)` as well.
 
     Example:
-        >>> class NoMap(VideoBackbone, nn.Module):
+        >>> class NoMap(VideoBackbone):
         ...     feature_size = 3
         ...
         ...     def forward(self, pixel_values): ...

@@ -32,6 +32,7 @@ from tubelets.models.backbones.video_vit.tubes import (
     sinusoid_table,
     split_tokens,
 )
+from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.common.safe_loading import load_pretrained
 from tubelets.objectives.classification import classification_loss
 
@@ -180,7 +181,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
         """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
 
 
-class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
+class TubeletsVideoMAEModel(VideoBackbone, TubeletsVideoMAEPreTrainedModel):
     """Video ViT encoder that returns token features.
 
     Args:
@@ -206,6 +207,31 @@ class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
         self.layernorm = None if config.use_mean_pooling else nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         (initialize_blocks or mark_xavier)(self.encoder.layer)
         self.post_init()
+
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.hidden_size
+
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features of clips on the token grid.
+
+        Args:
+            pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
+
+        Returns:
+            `(B, hidden_size, time, rows, columns)`.
+
+        Raises:
+            ValueError: if the video does not fit the configuration.
+
+        Example:
+            >>> config = TubeletsVideoMAEConfig(image_size=(32, 64), num_frames=4, num_hidden_layers=1)
+            >>> TubeletsVideoMAEModel(config).feature_map(torch.zeros(1, 4, 3, 32, 64)).shape
+            torch.Size([1, 768, 2, 2, 4])
+        """
+        tokens = self(pixel_values, return_dict=True).last_hidden_state
+        return tokens.transpose(1, 2).unflatten(2, self.config.grid)
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""
