@@ -16,26 +16,20 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from tubelets.kernels.products import Linear
-from tubelets.models.backbones.video_vit.initialization import mark_truncated_normal, mark_xavier
-from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
-from tubelets.models.backbones.video_vit.tubes import count_masked, split_tokens
-from tubelets.models.common.backbone import Backbone
-from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
-from tubelets.models.methods.structured_noise.layers import (
-    PositionTable,
-    SpectrogramEmbeddings,
-    SpectrogramEncoder,
-    TokenDecoder,
-    mark_decoder,
-    mark_head,
-)
-from tubelets.models.methods.structured_noise.spectrograms import (
+from tubelets.models.backbones.audio_vit.layers import SpectrogramEmbeddings, SpectrogramEncoder
+from tubelets.models.backbones.audio_vit.positions import PositionTable
+from tubelets.models.backbones.audio_vit.spectrograms import (
     check_spectrogram,
     spectrogram_patches,
     take_tokens,
     token_grid,
 )
+from tubelets.models.backbones.video_vit.initialization import mark_truncated_normal, mark_xavier
+from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
+from tubelets.models.backbones.video_vit.tubes import count_masked, split_tokens
+from tubelets.models.common.backbone import Backbone
+from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
+from tubelets.models.methods.structured_noise.decoders import TokenDecoder, mark_decoder, mark_head
 from tubelets.models.methods.structured_noise.window_decoder import WindowAttention, WindowDecoder
 from tubelets.objectives import masked_regression_loss, standardize_patches
 from tubelets.objectives.classification import classification_loss
@@ -220,11 +214,11 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         super().__init__(config)
         width = config.decoder_hidden_size
         self.audio = StructuredNoiseAudioModel(config)
-        self.encoder_to_decoder = Linear(config.hidden_size, width)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_positions = PositionTable(*token_grid(config), width, config.learned_positions, class_token=True)
         self.decoder = WindowDecoder(config) if config.decoder_type == "window" else TokenDecoder(config)
-        self.prediction = Linear(width, config.values_per_patch)
+        self.prediction = nn.Linear(width, config.values_per_patch)
         mark_decoder(self.decoder, self.encoder_to_decoder, self.prediction)
         self.post_init()
 

@@ -14,7 +14,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from tubelets.kernels.products import Linear
+from tubelets.models.backbones.audio_vit.layers import SpectrogramEmbeddings, SpectrogramLayer, encoder_layers
+from tubelets.models.backbones.audio_vit.positions import PositionTable, grid_positions
+from tubelets.models.backbones.audio_vit.spectrograms import check_spectrogram, spectrogram_patches, token_grid
 from tubelets.models.backbones.video_vit.initialization import mark_initialization, mark_xavier
 from tubelets.models.backbones.video_vit.pixels import normalize_pixels
 from tubelets.models.backbones.video_vit.tubes import (
@@ -28,25 +30,11 @@ from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,
 )
-from tubelets.models.methods.structured_noise.layers import (
-    PositionTable,
-    SpectrogramEmbeddings,
-    SpectrogramLayer,
-    TokenDecoder,
-    encoder_layers,
-    mark_decoder,
-    mark_head,
-)
+from tubelets.models.methods.structured_noise.decoders import TokenDecoder, mark_decoder, mark_head
 from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import (
     PRETRAINING_KEYS,
     StructuredNoiseAudioPreTrainedModel,
     patch_targets,
-)
-from tubelets.models.methods.structured_noise.spectrograms import (
-    check_spectrogram,
-    grid_positions,
-    spectrogram_patches,
-    token_grid,
 )
 from tubelets.objectives import audio_visual_contrastive_loss, masked_regression_loss
 from tubelets.objectives.classification import classification_loss
@@ -104,7 +92,7 @@ class FrameEmbeddings(nn.Module):
     def __init__(self, config: StructuredNoiseAudioVideoConfig) -> None:
         super().__init__()
         self.config = config
-        self.patch_embeddings = Linear(config.pixels_per_tube, config.hidden_size)
+        self.patch_embeddings = nn.Linear(config.pixels_per_tube, config.hidden_size)
         mark_initialization(self.patch_embeddings, init.xavier_uniform_)
         self.positions = frame_positions(config, config.hidden_size)
         self.modality = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
@@ -291,15 +279,15 @@ class StructuredNoiseAudioVideoForPreTraining(StructuredNoiseAudioVideoPreTraine
         super().__init__(config)
         width = config.decoder_hidden_size
         self.audio_video = StructuredNoiseAudioVideoModel(config)
-        self.encoder_to_decoder = Linear(config.hidden_size, width)
+        self.encoder_to_decoder = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_modality_audio = nn.Parameter(torch.zeros(1, 1, width))
         self.decoder_modality_video = nn.Parameter(torch.zeros(1, 1, width))
         self.audio_decoder_positions = PositionTable(*token_grid(config), width, config.learned_positions)
         self.video_decoder_positions = frame_positions(config, width)
         self.decoder = TokenDecoder(config)
-        self.audio_prediction = Linear(width, config.values_per_patch)
-        self.video_prediction = Linear(width, config.pixels_per_tube)
+        self.audio_prediction = nn.Linear(width, config.values_per_patch)
+        self.video_prediction = nn.Linear(width, config.pixels_per_tube)
         mark_decoder(self.decoder, self.encoder_to_decoder, self.audio_prediction, self.video_prediction)
         self.post_init()
 

@@ -10,14 +10,14 @@ from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.transforms.sound import SoundAugmentation
 from tubelets.masking.noise_masks import NOISE_TYPES
+from tubelets.models.backbones.audio_vit.filterbanks import feature_extractor, spectrogram
+from tubelets.models.backbones.audio_vit.spectrograms import to_token_order
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor
 from tubelets.models.common.mask_banks import load_mask_bank
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,
 )
-from tubelets.models.methods.structured_noise.filterbanks import feature_extractor, spectrogram
-from tubelets.models.methods.structured_noise.spectrograms import to_token_order
 
 
 class StructuredNoiseAudioVideoProcessor(ProcessorMixin):

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from tubelets.kernels.products import Linear
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 
 MIN_TEMPERATURE = 0.01
@@ -80,10 +79,10 @@ class WindowAttention(nn.Module):
     def __init__(self, config: StructuredNoiseAudioConfig) -> None:
         super().__init__()
         width, self.num_heads = config.decoder_hidden_size, config.decoder_num_attention_heads
-        self.query = Linear(width, width)
-        self.key = Linear(width, width)
-        self.value = Linear(width, width)
-        self.output = Linear(width, width)
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
         self.temperature = nn.Parameter(torch.ones(self.num_heads))
         self.position_hidden = nn.Linear(2, config.decoder_position_hidden_size)
         self.position_output = nn.Linear(config.decoder_position_hidden_size, self.num_heads)
@@ -141,9 +140,9 @@ class WindowLayer(GradientCheckpointingLayer):
         self.grid, self.window, self.shift = window_geometry(config)
         self.attention = WindowAttention(config)
         self.layernorm_attention = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.intermediate = Linear(width, config.decoder_intermediate_size)
+        self.intermediate = nn.Linear(width, config.decoder_intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
-        self.output = Linear(config.decoder_intermediate_size, width)
+        self.output = nn.Linear(config.decoder_intermediate_size, width)
         self.layernorm_output = nn.LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, hidden_states: Tensor, offsets: Tensor, blocked: Tensor) -> Tensor:
