@@ -1,4 +1,4 @@
-"""The backbone contract: what heads, probes, retrieval and detection may rely on, whatever the network is.
+"""The backbone contract, on which heads, probes, retrieval and detection rely for any network.
 
 A backbone is a module whose `forward` returns `last_hidden_state` and `pooler_output`, one vector `(B, feature_size)`
 per clip, pooled the way its authors pool it. Code that uses a backbone never pools by itself. Models of this package

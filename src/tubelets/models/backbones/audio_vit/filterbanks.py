@@ -101,7 +101,7 @@ def feature_extractor(config: AudioVitSizes) -> FilterbankFeatureExtractor:
     """The inference processor of a configuration: waveforms to normalised spectrograms.
 
     Args:
-        config: gives the rate, the sizes and the statistics.
+        config: rate, sizes and statistics.
 
     Returns:
         A processor whose `input_values` are float `(B, max_length, num_mel_bins)`.
@@ -120,7 +120,7 @@ def spectrogram(waveform: Tensor, config: AudioVitSizes) -> Tensor:
 
     Args:
         waveform: float `(samples,)`.
-        config: gives the rate, the sizes and the statistics.
+        config: rate, sizes and statistics.
 
     Returns:
         float32 `(max_length, num_mel_bins)`.

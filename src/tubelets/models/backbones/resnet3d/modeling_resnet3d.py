@@ -119,7 +119,7 @@ class ResNet3DModel(ConvolutionalModel):
 
 
 class ResNet3DForVideoClassification(ConvolutionalForVideoClassification):
-    """Video classifier on a video ResNet: mean over time and place, dropout, linear layer.
+    """Video classifier on a video ResNet: mean over time and space, dropout, linear layer.
 
     Args:
         config: sizes, labels and constants.
