@@ -1,6 +1,7 @@
 """Positions of tokens on a grid: sines and cosines, fixed or trained."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +55,8 @@ class PositionTable(nn.Module):
     ) -> None:
         super().__init__()
         self.class_token = class_token
-        self.make_table = table or (lambda: grid_positions(rows, columns, width))
+        # Partial functions and not lambdas, so that models can be pickled.
+        self.make_table = table or partial(grid_positions, rows, columns, width)
         count = self.make_table().shape[1] + class_token
         if learned:
             self.position_embeddings = nn.Parameter(torch.zeros(1, count, width))
@@ -86,7 +88,7 @@ class PositionTable(nn.Module):
                 f"positions of a grid of {old} tokens cannot be extended to {new}: they were trained, or are not sines "
                 "of that grid; choose shorter spectrograms"
             )
-        self.make_table = lambda: grid_positions(*new, width)
+        self.make_table = partial(grid_positions, *new, width)
         grid = place[:, start:].unflatten(1, old)[:, : new[0], : new[1]].flatten(1, 2)
         table = self.initial().to(place) if larger else torch.cat([place[:, :start], grid], dim=1)
         if isinstance(place, nn.Parameter):

@@ -1,5 +1,7 @@
 """Layers of the audio-visual encoder: embedding of frames, and blocks that both modalities share."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -34,15 +36,17 @@ class FrameEmbeddings(nn.Module):
 
 def frame_positions(config: StructuredNoiseAudioVideoConfig, width: int) -> PositionTable:
     """Positions of the video tokens: 2-D as for one image; with several time steps, sines of the time are added."""
-    time, rows, columns = config.grid
-
-    def table() -> Tensor:
-        image = grid_positions(rows, columns, width)
-        if time == 1:
-            return image
-        return (sinusoid_table(time, width)[0][:, None] + image).flatten(0, 1)[None]
-
+    _, rows, columns = config.grid
+    table = partial(_frame_table, config.grid, width)
     return PositionTable(rows, columns, width, config.learned_positions, table=table)
+
+
+def _frame_table(grid: tuple[int, int, int], width: int) -> Tensor:
+    time, rows, columns = grid
+    image = grid_positions(rows, columns, width)
+    if time == 1:
+        return image
+    return (sinusoid_table(time, width)[0][:, None] + image).flatten(0, 1)[None]
 
 
 class SharedLayer(SpectrogramLayer):
