@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 from clip_shards import CLASS_NAMES, clip_rows, write_parquet
+from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tubelets import TubeletsVideoMAEConfig
@@ -12,7 +13,7 @@ from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation import features as module
 from tubelets.evaluation.features import FeatureSet, extract_features
-from tubelets.evaluation.inputs import FrameInputs
+from tubelets.evaluation.inputs import FrameInputs, processor_inputs
 from tubelets.models.backbones.video_vit.modeling_video_vit import (
     TubeletsVideoMAEForVideoClassification,
     TubeletsVideoMAEModel,
@@ -157,6 +158,22 @@ def test_any_backbone_is_measured_with_its_own_pooling(source):
     found = extract_features(BrightestColour(), source, inputs, pooling="tokens", progress=False)
     assert (found.features.shape, found.tokens.shape) == ((10, 3), (10, 2 * 16 * 16, 3))
     torch.testing.assert_close(found.tokens.float().amax(dim=1), found.features, atol=1e-2, rtol=1e-2)
+
+
+def test_models_of_transformers_are_measured_through_their_own_processor(source):
+    predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    config = VJEPA2Config(
+        crop_size=16, patch_size=8, frames_per_clip=4, tubelet_size=2, hidden_size=24, num_attention_heads=2,
+        num_hidden_layers=1, mlp_ratio=2, pred_num_mask_tokens=1, **predictor,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = VJEPA2Model(config).train()
+    processor = VJEPA2VideoProcessor(crop_size={"height": 16, "width": 16})
+    inputs = processor_inputs(processor, config, sampling="uniform")
+    found = extract_features(model, source, inputs, pooling="tokens", progress=False)
+    assert (found.features.shape, found.tokens.shape) == ((10, 24), (10, 2 * 2 * 2, 24))
+    torch.testing.assert_close(found.tokens.float().mean(dim=1), found.features, atol=2e-3, rtol=2e-3)
+    assert model.training
 
 
 def test_models_that_are_not_backbones_and_unknown_poolings_are_refused(source):
