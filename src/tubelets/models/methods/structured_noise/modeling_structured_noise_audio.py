@@ -223,7 +223,7 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         self.post_init()
 
     def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Do nothing: the objective has no teacher; training loops call it once.
+        """Fetch what the objective needs and the weights do not hold: nothing; training loops call it once.
 
         Args:
             teacher_cache: not used.

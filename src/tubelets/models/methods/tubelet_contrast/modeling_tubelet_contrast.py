@@ -159,10 +159,10 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
         return super().train(mode)
 
     def prepare_for_pretraining(self, teacher_cache: str | None = None) -> None:
-        """Do nothing: the objective has no teacher; training loops call it once.
+        """Nothing has to be fetched.
 
         Args:
-            teacher_cache: not used.
+            teacher_cache: not used; there is no teacher.
         """
 
     @can_return_tuple
