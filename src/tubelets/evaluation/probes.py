@@ -32,8 +32,8 @@ def linear_probe(
 ) -> Tensor:
     """Scores of a logistic regression on standardised features: the fast linear probe.
 
-    The linear-probe recipe of the papers (augmented clips, AdamW, 30 epochs) is fine-tuning with a frozen backbone, see
-    `training/run_video_classification.py`.
+    The closed recipe of the papers (augmented clips, AdamW, 30 epochs) is fine-tuning with a frozen backbone instead,
+    see `training/run_video_classification.py`.
 
     Args:
         train: features and labels to learn from; every class should occur.

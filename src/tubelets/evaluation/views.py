@@ -1,4 +1,4 @@
-"""Multi-view testing: score several clips and crops of a video and merge the scores."""
+"""Multi-view tests: score several clips and crops of a video and merge them into one answer."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ def score_batches(
     merge: Merge = "mean",
     clips_per_forward: int = 8,
 ) -> VideoScores:
-    """Score every view of every clip, for models with any inputs, and merge the views with the same id.
+    """Score every view of every clip and merge the views of clips with the same id.
 
     All processes call it, each with batches of its own clips; all get the scores of all clips.
 
@@ -159,7 +159,7 @@ def score_batches(
 
 
 class _Video:
-    """Scores of one video so far; views are merged as they come to save memory."""
+    """One video so far; views are merged as they arrive, so that memory does not grow with their number."""
 
     def __init__(self, clip_id: str, label: Tensor) -> None:
         self.clip_id, self.label = clip_id, label
