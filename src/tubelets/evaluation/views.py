@@ -89,11 +89,11 @@ def score_videos(
     Args:
         model: a video classifier.
         batches: mappings with `pixel_values`, uint8 `(B, T, C, H, W)` or `(B, views, T, C, H, W)`; `labels`, int64
-            `(B,)` or float `(B, classes)`; `clip_ids`, B names, equal for all clips of a video.
+            `(B,)` or float `(B, classes)`; `clip_ids`, B names, the same for all clips of a video.
         mean: of each colour channel, on the scale [0, 1].
         std: of each colour channel, on the scale [0, 1].
         merge: how views are merged, see `merge_views`.
-        clips_per_forward: views per forward pass, at least 1.
+        clips_per_forward: views that the model sees at once, at least 1.
 
     Returns:
         The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.
