@@ -37,7 +37,7 @@ from tubelets import (
     TubeletsVideoMAEForVideoClassification,
 )
 from tubelets.models.backbones.adapters import as_backbone
-from tubelets.models.common.backbone import Backbone, VideoBackbone
+from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.common.inputs import model_inputs
 
 SIZES = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32}
@@ -197,10 +197,3 @@ def test_other_models_are_refused_with_what_is_accepted() -> None:
 def test_an_adapter_keeps_the_mode_of_its_model() -> None:
     assert not as_backbone(vivit()).training
     assert as_backbone(vivit().train()).training
-
-
-def test_an_incomplete_backbone_fails_when_it_is_defined() -> None:
-    with pytest.raises(TypeError, match="must define `feature_size`"):
-        type("Sizeless", (Backbone,), {"forward": lambda self, x: x})
-    with pytest.raises(TypeError, match="must define `feature_map`"):
-        type("Mapless", (VideoBackbone,), {"forward": lambda self, x: x, "feature_size": 3})
