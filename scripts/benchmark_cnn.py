@@ -1,7 +1,7 @@
-"""Time one training step of our R(2+1)D-18 against torchvision's, taking turns in one run.
+"""Time a training step of our R(2+1)D-18 against torchvision's, alternating both in one process.
 
-A step is forward, cross entropy, backward and SGD with momentum. Both networks have the same weights and see the same
-clips; their outputs and gradients are also compared. Numbers are medians and ratios of those.
+A step is forward, cross entropy, backward and SGD with momentum. Both networks have the same weights and inputs; their
+outputs and gradients are also compared. The script reports medians, minima and the ratio of the medians.
 
 Example:
     python scripts/benchmark_cnn.py --frames 16 --size 112 --batch-size 4 --rounds 5 --json benchmark.json
@@ -53,7 +53,7 @@ def make_step(logits: Callable[[], Tensor], labels: Tensor, optimizer: torch.opt
 def differences(network: str) -> dict[str, float]:
     """Largest differences of outputs and gradients on small clips, in float64.
 
-    Rounding in float32 flips a few of the signs that ReLU sees, which hides whether two networks compute the same.
+    In float32, rounding flips the sign of a few inputs of ReLU and hides whether two networks are equivalent.
     """
     theirs, ours = (each.double() for each in make_pair(network))
     video = torch.randn(2, 8, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -75,13 +75,13 @@ def relative(expected: Tensor, found: Tensor) -> float:
 
 
 def compare(arguments: argparse.Namespace) -> dict[str, object]:
-    """Time both networks in turns and check that they agree."""
+    """Time both networks alternately and compare their results."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     theirs, ours = (network.to(device) for network in make_pair(arguments.network))
     shape = (arguments.batch_size, arguments.frames, 3, arguments.size, arguments.size)
     video = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(device)
     labels = torch.arange(arguments.batch_size, device=device) % CLASSES
-    # torchvision takes channels before frames; its copy is made once and not timed.
+    # torchvision expects channels before frames; its copy is made once and not timed.
     channels_first = video.transpose(1, 2).contiguous()
     networks: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
         "torchvision": (theirs, lambda: theirs(channels_first)),

@@ -1,14 +1,14 @@
-"""Measure frozen features on a labelled data set: kNN, linear, attentive and few-shot probes, retrieval, rank.
+"""Evaluate frozen features on a labelled data set: kNN, linear, attentive and few-shot probes, retrieval, rank.
 
-Features are cached below OUTPUT and an interrupted extraction continues. OUTPUT gets `frozen.json` with every number
-and `frozen.png` with the main ones. With --random-twin the same is measured for random weights of the same
-configuration: only the difference to them was learned.
+Features are cached in OUTPUT and an interrupted extraction resumes. The script writes `frozen.json` with all numbers
+and `frozen.png` with the main ones. --random-twin also evaluates random weights of the same configuration: only the
+difference was learned.
 
 Examples:
   python scripts/make_benchmarks.py camera-motion benchmarks/camera_motion
   python scripts/evaluate_frozen.py runs/model/final benchmarks/camera_motion evaluation --sampling uniform
 
-The checkpoint may be of videos or of sounds; --sampling and --stride speak of frames.
+The checkpoint is a video or an audio model; --sampling and --stride apply to frames.
 """
 
 import argparse
@@ -40,15 +40,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--test-split", default="test")
     parser.add_argument("--sampling", choices=get_args(Sampling), default="dense_test", help="default: dense_test")
     parser.add_argument("--stride", type=int, default=4, help="distance between frames, in video frames")
-    parser.add_argument("--pooling", choices=get_args(Pooling), default="mean", help="tokens adds the attentive probe")
+    parser.add_argument("--pooling", choices=get_args(Pooling), default="own", help="tokens adds the attentive probe")
     parser.add_argument("--k", type=int, default=200, help="neighbours of the kNN classifier")
-    parser.add_argument("--shots", type=int, nargs="*", default=[1, 4, 16], help="labelled clips a class")
+    parser.add_argument("--shots", type=int, nargs="*", default=[1, 4, 16], help="labelled clips per class")
     parser.add_argument("--draws", type=int, default=5, help="draws of the few-shot probes")
-    parser.add_argument("--random-twin", action="store_true", help="also measure random weights")
+    parser.add_argument("--random-twin", action="store_true", help="also evaluate random weights")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="compute features in bfloat16 (autocast)")
-    parser.add_argument("--seed", type=int, default=0, help="of draws, attentive probe and random weights")
+    parser.add_argument("--seed", type=int, default=0, help="for draws, attentive probe and random weights")
     return parser.parse_args(arguments)
 
 

@@ -26,7 +26,7 @@ from tubelets.data.modalities.audio import HOP_SECONDS, BadAudioError, decode_au
 from tubelets.data.modalities.video import BadVideoError, read_clip
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.masking import MASK_TYPES, VIDEO_NOISE, MaskGenerator, build_mask_generator
-from tubelets.models.methods.structured_noise.filterbanks import spectrogram
+from tubelets.models.backbones.audio_vit.filterbanks import spectrogram
 from tubelets.visualization.figures import save_masks
 from tubelets.visualization.masks import save_mask_statistics, save_sound_mask_statistics, save_sound_masks
 

@@ -4,18 +4,21 @@ from dataclasses import replace
 import pytest
 import torch
 from clip_shards import CLASS_NAMES, clip_rows, write_parquet
+from transformers import VJEPA2Config, VJEPA2Model, VJEPA2VideoProcessor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from tubelets import TubeletsVideoMAEConfig
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation import features as module
-from tubelets.evaluation.features import FeatureSet, extract_features, output_features
-from tubelets.evaluation.inputs import FrameInputs
+from tubelets.evaluation.features import FeatureSet, extract_features
+from tubelets.evaluation.inputs import FrameInputs, processor_inputs
 from tubelets.models.backbones.video_vit.modeling_video_vit import (
     TubeletsVideoMAEForVideoClassification,
     TubeletsVideoMAEModel,
 )
+from tubelets.models.common.backbone import Backbone
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 CLIPS = ClipSpec(num_frames=4, stride=2, clips_per_video=2, sampling="dense_test")
@@ -43,15 +46,17 @@ def extract(source, **changes):
     return extract_features(tiny_model(), source, INPUTS, **options)
 
 
-def test_rows_are_the_means_of_the_models_tokens_and_sorted_by_name(source):
+def test_rows_are_the_models_own_features_and_sorted_by_name(source):
     found = extract(source)
     assert found.features.shape == (20, 32)
     assert found.clip_ids == sorted(f"clip-{i:03d}#{k}" for i in range(10) for k in range(2))
     assert found.labels.tolist() == [i % 3 for i in range(10) for _ in range(2)]
     assert found.class_names == CLASS_NAMES
     tokens = extract(source, pooling="tokens")
-    assert tokens.features.dtype == torch.float16
-    torch.testing.assert_close(tokens.pooled().features, found.features, atol=2e-3, rtol=2e-3)
+    assert torch.equal(tokens.features, found.features)
+    assert (tokens.tokens.dtype, tokens.tokens.shape) == (torch.float16, (20, 8, 32))
+    torch.testing.assert_close(tokens.tokens.float().mean(dim=1), found.features, atol=2e-3, rtol=2e-3)
+    assert found.tokens is None
     # Raw clips are normalised with the given mean and deviation: the model does the same with its own.
     from tubelets.data.modalities.video import open_video, read_clips
 
@@ -84,11 +89,11 @@ def test_an_interrupted_extraction_continues_and_gives_the_same(source, tmp_path
     seen = []
     forward = module._forward
 
-    def failing(backbone, clips, *rest):
-        seen.append(len(clips))
+    def failing(backbone, inputs, *rest):
+        seen.append(len(inputs["pixel_values"]))
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return forward(backbone, clips, *rest)
+        return forward(backbone, inputs, *rest)
 
     monkeypatch.setattr(module, "_forward", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -126,10 +131,11 @@ def test_the_cache_knows_weights_videos_sampling_and_transform(source, tmp_path)
 
 
 def test_saved_features_come_back_and_half_written_ones_are_refused(tmp_path):
-    features = FeatureSet(torch.rand(3, 2), torch.tensor([0, 1, 1]), ["a", "b", "c"], ["x", "y"])
+    features = FeatureSet(torch.rand(3, 2), torch.tensor([0, 1, 1]), ["a", "b", "c"], ["x", "y"], torch.rand(3, 4, 2))
     features.save(tmp_path / "set")
     loaded = FeatureSet.load(tmp_path / "set")
     assert torch.equal(loaded.features, features.features)
+    assert torch.equal(loaded.tokens, features.tokens)
     assert (loaded.clip_ids, loaded.class_names) == (features.clip_ids, features.class_names)
     assert json.loads((tmp_path / "set" / "features.json").read_text())["class_names"] == ["x", "y"]
     (tmp_path / "set" / "features.json").unlink()
@@ -137,15 +143,44 @@ def test_saved_features_come_back_and_half_written_ones_are_refused(tmp_path):
         FeatureSet.load(tmp_path / "set")
 
 
-def test_maps_of_convolutional_networks_are_pooled_over_cells():
-    from types import SimpleNamespace
+class BrightestColour(Backbone):
+    """A toy with a pooling of its own: neither a mean nor weights."""
 
-    maps = torch.rand(2, 5, 3, 4, 4)
-    torch.testing.assert_close(output_features(SimpleNamespace(last_hidden_state=maps)), maps.mean(dim=(2, 3, 4)))
-    with pytest.raises(ValueError, match="last_hidden_state"):
-        output_features(SimpleNamespace(logits=maps))
-    with pytest.raises(ValueError, match="pooling"):
-        output_features(SimpleNamespace(last_hidden_state=maps), "max")
+    feature_size = 3
+
+    def forward(self, pixel_values):
+        pixels = pixel_values.movedim(2, 1)
+        return BaseModelOutputWithPooling(last_hidden_state=pixels, pooler_output=pixels.amax(dim=(2, 3, 4)))
+
+
+def test_any_backbone_is_measured_with_its_own_pooling(source):
+    inputs = FrameInputs(ClipSpec(2, 2, 1, "dense_test"), CROP, MEAN, STD)
+    found = extract_features(BrightestColour(), source, inputs, pooling="tokens", progress=False)
+    assert (found.features.shape, found.tokens.shape) == ((10, 3), (10, 2 * 16 * 16, 3))
+    torch.testing.assert_close(found.tokens.float().amax(dim=1), found.features, atol=1e-2, rtol=1e-2)
+
+
+def test_models_of_transformers_are_measured_through_their_own_processor(source):
+    predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    config = VJEPA2Config(
+        crop_size=16, patch_size=8, frames_per_clip=4, tubelet_size=2, hidden_size=24, num_attention_heads=2,
+        num_hidden_layers=1, mlp_ratio=2, pred_num_mask_tokens=1, **predictor,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = VJEPA2Model(config).train()
+    processor = VJEPA2VideoProcessor(crop_size={"height": 16, "width": 16})
+    inputs = processor_inputs(processor, config, sampling="uniform")
+    found = extract_features(model, source, inputs, pooling="tokens", progress=False)
+    assert (found.features.shape, found.tokens.shape) == ((10, 24), (10, 2 * 2 * 2, 24))
+    torch.testing.assert_close(found.tokens.float().mean(dim=1), found.features, atol=2e-3, rtol=2e-3)
+    assert model.training
+
+
+def test_models_that_are_not_backbones_and_unknown_poolings_are_refused(source):
+    with pytest.raises(TypeError, match="Linear is not a backbone"):
+        extract_features(torch.nn.Linear(2, 2), source, INPUTS)
+    with pytest.raises(ValueError, match="pooling must be one of own, tokens, got 'mean'"):
+        extract(source, pooling="mean")
 
 
 def test_unlabelled_videos_are_refused(source):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,7 +12,8 @@ def tokens(count: int, seed: int) -> FeatureSet:
     labels = torch.arange(count) % 2
     features = torch.randn(count, 4, 8, generator=generator)
     features[..., 0] += 6.0 * labels[:, None]
-    return FeatureSet(features.half(), labels, [str(i) for i in range(count)], ["a", "b"])
+    names = [str(i) for i in range(count)]
+    return FeatureSet(features.mean(dim=1), labels, names, ["a", "b"], features.half())
 
 
 def test_everything_is_measured_and_separable_classes_are_found():
@@ -24,7 +27,8 @@ def test_everything_is_measured_and_separable_classes_are_found():
 
 
 def test_pooled_features_have_no_attentive_probe():
-    result = evaluate_frozen(tokens(32, 0).pooled(), tokens(16, 1).pooled(), shots=(), draws=1)
+    train, test = (replace(tokens(count, seed), tokens=None) for seed, count in enumerate((32, 16)))
+    result = evaluate_frozen(train, test, shots=(), draws=1)
     assert "attentive_probe" not in result
 
 

@@ -29,7 +29,7 @@ def marked_tokens(count: int, seed: int) -> FeatureSet:
     signal[torch.arange(count), labels] = 4.0
     signal[:, 7] = 6.0
     tokens[torch.arange(count), place] = signal
-    return FeatureSet(tokens.half(), labels, [str(i) for i in range(count)])
+    return FeatureSet(tokens.mean(dim=1), labels, [str(i) for i in range(count)], tokens=tokens.half())
 
 
 def test_linear_probe_separates_clouds_and_gives_log_probabilities():

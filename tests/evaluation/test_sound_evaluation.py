@@ -74,7 +74,7 @@ def test_features_are_the_models_of_what_the_extractor_makes(model, shards):
     for name, label, features in zip(sorted(items), found.labels, found.features, strict=True):
         inputs = extractor(items[name]["waveform"].numpy(), sampling_rate=16000, return_tensors="pt")
         with torch.no_grad():
-            expected = model.base_model.eval()(**inputs).last_hidden_state.mean(dim=1)[0]
+            expected = model.base_model.eval()(**inputs).last_hidden_state[:, 1:].mean(dim=1)[0]
         torch.testing.assert_close(features, expected)
         assert label == items[name]["label"]
 
@@ -89,7 +89,7 @@ def test_a_model_of_sounds_is_measured_in_training(model, shards):
 
 def test_a_batch_is_what_the_extractor_makes(model):
     extractor = inference_processor(model.config)
-    inputs = processor_inputs(extractor)
+    inputs = processor_inputs(extractor, model.config)
     assert isinstance(inputs, SoundInputs)
     waves = [tone(0.4, 16000, 500.0), tone(0.2, 16000, 900.0)]
     batch = inputs.collate([{"waveform": wave, "clip_id": str(i), "label": i} for i, wave in enumerate(waves)])
@@ -99,12 +99,29 @@ def test_a_batch_is_what_the_extractor_makes(model):
     assert batch["label"].tolist() == [0, 1]
 
 
-def test_models_that_see_and_hear_are_refused(tmp_path):
-    config = StructuredNoiseAudioVideoConfig(
-        **{**SIZES, "num_shared_layers": 1, "image_size": 16, "video_mask_options": {"bank_size": 2}}
-    )
+AUDIO_VISUAL = {
+    **SIZES, "num_shared_layers": 1, "image_size": 16, "mask_options": {"bank_size": 2},
+    "video_mask_options": {"bank_size": 2},
+}  # fmt: skip
+
+
+def test_audio_visual_models_are_refused_unless_they_have_one_modality(tmp_path):
+    config = StructuredNoiseAudioVideoConfig(**AUDIO_VISUAL)
     StructuredNoiseAudioVideoForPreTraining(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="sees and hears"):
+    with pytest.raises(ValueError, match="supports video or audio models, not audio-visual ones"):
         load_processor(tmp_path)
-    with pytest.raises(ValueError, match="models of videos or of sounds"):
-        processor_inputs(inference_processor(config), 1)
+    with pytest.raises(ValueError, match="input_values and pixel_values, preprocessed by StructuredNoise"):
+        processor_inputs(inference_processor(config), config)
+
+
+def test_an_audio_visual_model_of_one_modality_is_measured_on_it(shards, tmp_path):
+    model = StructuredNoiseAudioVideoForPreTraining(StructuredNoiseAudioVideoConfig(**AUDIO_VISUAL, modality="audio"))
+    model.save_pretrained(tmp_path)
+    inference_processor(model.config).save_pretrained(tmp_path)
+    extractor = load_processor(tmp_path)
+    (found,) = checkpoint_features(model.base_model, extractor, shards, ("test",), progress=False)
+    item = next(iter(ClipStream(open_source(shards, split="test"), None, audio=WHOLE)))
+    inputs = extractor(item["waveform"].numpy(), sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.base_model.eval()(**inputs).pooler_output[0]
+    torch.testing.assert_close(found.features[found.clip_ids.index(f"{item['clip_id']}#0")], expected)

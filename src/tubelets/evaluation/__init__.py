@@ -1,1 +1,1 @@
-"""Measuring what models and their features are worth: metrics, multi-view tests, frozen evaluation."""
+"""Evaluation of models and their features: metrics, multi-view testing, frozen evaluation."""

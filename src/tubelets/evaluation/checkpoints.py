@@ -1,4 +1,4 @@
-"""Saved models measured side by side with their random twins: only the difference to them was learned."""
+"""Saved models measured beside random weights of the same configuration: only the difference was learned."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,25 +11,27 @@ from transformers import (
     AutoModel,
     AutoModelForPreTraining,
     AutoVideoProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
 )
 
+from tubelets.data.modalities.specs import SpectrogramSpec, VideoSpec
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
 from tubelets.evaluation.inputs import processor_inputs
-from tubelets.models.common.auto import MODELS
+from tubelets.models.common.inputs import model_inputs
 from tubelets.models.common.safe_loading import load_auto
 
 
 def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) -> Path:
-    """Write a model of the same configuration with random weights, and the same processor; once.
+    """Save a model of the same configuration with random weights, and the same processor, unless it exists.
 
     Args:
         checkpoint: folder or Hub id of a model.
-        folder: where the twin goes; kept as it is if it holds weights.
-        seed: seed of the weights. A pretraining run of this seed starts from the same ones.
+        folder: where the twin is saved; left as it is if it holds weights.
+        seed: seed of the weights. A pretraining run with this seed starts from the same ones.
 
     Returns:
         The folder.
@@ -53,56 +55,58 @@ def checkpoint_features(
     *,
     sampling: Sampling = "dense_test",
     stride: int = 4,
-    pooling: Pooling = "mean",
+    pooling: Pooling = "own",
     **options: Any,
 ) -> list[FeatureSet]:
-    """Features of labelled shards, made into inputs as a model's processor does it.
+    """Features of labelled shards, preprocessed with a model's processor.
 
     Args:
-        model: a backbone of videos, with `config.num_frames`, or of sounds.
-        processor: its video processor or feature extractor, as `load_processor` gives it.
+        model: a video or audio model with one input.
+        processor: its video processor or feature extractor, as `load_processor` returns it.
         data: folder of labelled shards, or a Hub data set.
         splits: names of its splits.
         sampling: which frames, see `ClipSpec`.
         stride: distance between the frames of a dense clip.
-        pooling: "mean" or "tokens".
+        pooling: "own", or "tokens" for attentive probes; see `extract_features`.
         **options: further arguments of `extract_features`.
 
     Returns:
         The features of each split.
     """
-    inputs = processor_inputs(processor, getattr(model.config, "num_frames", None), sampling=sampling, stride=stride)
+    inputs = processor_inputs(processor, model.config, sampling=sampling, stride=stride)
     return [
         extract_features(model, open_source(data, split=split), inputs, pooling=pooling, **options) for split in splits
     ]
 
 
 def load_processor(checkpoint: str | Path) -> Any:
-    """What makes the inputs of a saved model.
+    """Load the processor of a saved model.
 
     Args:
         checkpoint: folder or Hub id of a model.
 
     Returns:
-        Its video processor, or the feature extractor of a model of sounds.
+        Its video processor, or the feature extractor of an audio model.
 
     Raises:
-        ValueError: if the model takes both.
+        ValueError: if the model is audio-visual.
     """
-    config = load_auto(AutoConfig, checkpoint)
-    entry = MODELS.get(config.model_type)
-    if entry is not None and entry.joint_processor is not None:
-        raise ValueError(
-            f"{checkpoint} is a {config.model_type}, which sees and hears; frozen evaluation knows one of both"
-        )
-    hears = hasattr(config, "num_mel_bins")
-    return load_auto(AutoFeatureExtractor if hears else AutoVideoProcessor, checkpoint)
+    config: PreTrainedConfig = load_auto(AutoConfig, checkpoint)
+    kinds = {type(spec) for spec in model_inputs(config).values()}
+    if kinds == {VideoSpec}:
+        return load_auto(AutoVideoProcessor, checkpoint)
+    if kinds == {SpectrogramSpec}:
+        return load_auto(AutoFeatureExtractor, checkpoint)
+    raise ValueError(
+        f"{checkpoint} is a {config.model_type}; frozen evaluation supports video or audio models, not audio-visual "
+        "ones: fine-tune such a model instead"
+    )
 
 
 def evaluate_checkpoint(
     checkpoint: str | Path, data: str | Path, *, frozen: Mapping[str, Any] | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Load a model and measure its frozen features.
+    """Load a model and evaluate its frozen features.
 
     Args:
         checkpoint: folder or Hub id.
@@ -111,7 +115,7 @@ def evaluate_checkpoint(
         **options: arguments of `checkpoint_features`.
 
     Returns:
-        What `evaluate_frozen` returns.
+        The result of `evaluate_frozen`.
     """
     model, processor = load_auto(AutoModel, checkpoint), load_processor(checkpoint)
     train, test = checkpoint_features(model, processor, data, **options)

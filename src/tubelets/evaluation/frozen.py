@@ -1,4 +1,4 @@
-"""Everything that is measured on frozen features, in one call and one mapping of plain numbers."""
+"""All measurements on frozen features, in one call and one mapping of plain numbers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from tubelets.evaluation.probes import attentive_probe, few_shot, linear_probe
 
 
 def effective_rank(features: Tensor) -> float:
-    """How many directions the features really use: the exponential of the entropy of their singular values.
+    """Number of directions that the features use: the exponential of the entropy of their singular values.
 
     Args:
         features: floating point `(N, D)`, N at least 2.
 
     Returns:
-        A number from 1 (all on one line, or constant) to min(N - 1, D) (all directions alike).
+        A number from 1 (all on one line, or constant) to min(N - 1, D) (all directions equal).
 
     Raises:
         ValueError: if the shape does not fit.
@@ -59,20 +59,20 @@ def evaluate_frozen(
     seed: int = 0,
     attentive: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Weighted kNN, linear probe, few-shot probes, retrieval and effective rank; with tokens an attentive probe, too.
+    """Weighted kNN, linear probe, few-shot probes, retrieval and effective rank; with tokens also an attentive probe.
 
     Args:
         train: features of the training split, the bank of neighbours.
         test: features of the test split.
         k: neighbours of the kNN classifier.
         temperature: of its weights.
-        shots: labelled clips a class of the few-shot probes; numbers that are not there for every class are left out.
-        draws: draws of them.
+        shots: labelled clips per class of the few-shot probes; numbers larger than the smallest class are left out.
+        draws: draws of these clips.
         seed: seed of draws and of the attentive probe.
-        attentive: arguments of `attentive_probe`, which is used if the features are tokens.
+        attentive: arguments of `attentive_probe`, which runs if both sets have tokens.
 
     Returns:
-        Plain numbers, fractions unless said otherwise: `knn`, `linear_probe` and `attentive_probe` (each `top_1`,
+        Plain numbers, fractions unless stated otherwise: `knn`, `linear_probe` and `attentive_probe` (each `top_1`,
         `top_5`, `mean_class_accuracy`), `few_shot` (linear, by shots: `mean`, `std`), `retrieval`,
         `effective_rank` (directions), `chance`, `num_train`, `num_test`.
 
@@ -81,31 +81,30 @@ def evaluate_frozen(
     """
     if train.num_classes < test.num_classes:
         raise ValueError(f"the test split has {test.num_classes} classes, the training split {train.num_classes}")
-    bank, queries = train.pooled(), test.pooled()
     counts = torch.bincount(train.labels)
     shots = [count for count in shots if count <= int(counts[counts > 0].min())]
-    scores = weighted_knn(queries.features, bank.features, bank.labels, train.num_classes, k, temperature)
+    scores = weighted_knn(test.features, train.features, train.labels, train.num_classes, k, temperature)
     result: dict[str, Any] = {
         "knn": _accuracies(scores, test),
-        "linear_probe": _accuracies(linear_probe(bank, queries), test),
-        "few_shot": few_shot(bank, queries, shots, draws, seed),
-        "retrieval": retrieval_recall(queries.features, queries.labels, bank.features, bank.labels),
-        "effective_rank": effective_rank(queries.features),
+        "linear_probe": _accuracies(linear_probe(train, test), test),
+        "few_shot": few_shot(train, test, shots, draws, seed),
+        "retrieval": retrieval_recall(test.features, test.labels, train.features, train.labels),
+        "effective_rank": effective_rank(test.features),
         "chance": 1 / train.num_classes,
         "num_train": len(train.labels),
         "num_test": len(test.labels),
     }
-    if train.features.ndim == 3:
+    if train.tokens is not None and test.tokens is not None:
         options = {"seed": seed, **(attentive or {})}
         result["attentive_probe"] = _accuracies(attentive_probe(train, test, **options), test)
     return result
 
 
 def headline(result: Mapping[str, Any]) -> dict[str, float]:
-    """The top-1 numbers of `evaluate_frozen` under the names that tables and pictures show.
+    """The top-1 numbers of `evaluate_frozen` under the names that tables and figures show.
 
     Args:
-        result: what `evaluate_frozen` returned.
+        result: as `evaluate_frozen` returns it.
 
     Returns:
         Fractions by name; kNN, probes and few-shot means in this order.

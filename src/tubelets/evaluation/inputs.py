@@ -1,4 +1,4 @@
-"""What a frozen model is given of a file: frames, or the spectrogram of its sound."""
+"""Inputs of a frozen model, made from a file: frames, or the spectrogram of its sound."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -6,12 +6,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import BaseVideoProcessor, PreTrainedConfig
+from transformers.feature_extraction_utils import FeatureExtractionMixin
 
 from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.modalities.specs import SpectrogramSpec, VideoSpec
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Sampling, Transform
 from tubelets.data.stream.loader import collate_clips
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize, normalize
+from tubelets.models.common.inputs import model_inputs
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,11 @@ class FrameInputs:
     """Clips of frames.
 
     Attributes:
-        clips: which frames; with several clips a video, each clip gives a row.
+        clips: which frames; with several clips per video, each clip gives a row.
         transform: uint8 clip to uint8 clip, e.g. a central crop; None keeps it.
         mean: of each colour channel, on the scale [0, 1].
         std: of each colour channel, on the scale [0, 1].
+        name: argument of the model's `forward`.
 
     Example:
         >>> inputs = FrameInputs(ClipSpec(4), None, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -35,9 +40,10 @@ class FrameInputs:
     transform: Transform | None
     mean: Sequence[float]
     std: Sequence[float]
+    name: str = "pixel_values"
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides the tensors, as plain values."""
+        """Everything that determines the tensors, as plain values."""
         return {"clips": asdict(self.clips), "transform": [repr(self.transform), list(self.mean), list(self.std)]}
 
     def stream(self, source: Source, batch_size: int) -> ClipStream:
@@ -49,7 +55,7 @@ class FrameInputs:
         return collate_clips(items)
 
     def tensor(self, batch: Mapping[str, Any], device: torch.device) -> Tensor:
-        """What the model takes, float `(B, frames, channels, height, width)`."""
+        """The model's input, float `(B, frames, channels, height, width)`."""
         return normalize(batch["pixel_values"].to(device, non_blocking=True), self.mean, self.std)
 
 
@@ -58,70 +64,89 @@ class SoundInputs:
     """Spectrograms of the middle of each sound.
 
     Attributes:
-        extractor: a feature extractor of transformers' kind, with `sampling_rate` and `max_length`.
+        extractor: a feature extractor that makes `input_values` of waveforms.
+        spec: the spectrogram that the model expects.
+        name: argument of the model's `forward`.
 
     Example:
         >>> from transformers import ASTFeatureExtractor
-        >>> inputs = SoundInputs(ASTFeatureExtractor(max_length=64))
+        >>> inputs = SoundInputs(ASTFeatureExtractor(max_length=64), SpectrogramSpec(16000, 64, 128))
         >>> batch = inputs.collate([{"waveform": torch.zeros(8000), "clip_id": "a"}])
         >>> inputs.tensor(batch, torch.device("cpu")).shape, batch["clip_id"]
         (torch.Size([1, 64, 128]), ['a'])
     """
 
     extractor: Any
+    spec: SpectrogramSpec
+    name: str = "input_values"
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides the tensors, as plain values."""
+        """Everything that determines the tensors, as plain values."""
         return {"extractor": self.extractor.to_dict()}
 
     def stream(self, source: Source, batch_size: int) -> ClipStream:
         """The sounds of a source in their stored order."""
-        audio = AudioSpec.filling(self.extractor.max_length, self.extractor.sampling_rate, "centre")
+        audio = AudioSpec.filling(self.spec.max_length, self.spec.sampling_rate, "centre")
         return ClipStream(source, None, audio=audio, shuffle_window=0, split="samples", batch_size=batch_size)
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A batch of items with their `input_values`; runs in the workers."""
         waves = [item["waveform"].numpy() for item in items]
-        found = self.extractor(waves, sampling_rate=self.extractor.sampling_rate, return_tensors="pt")
+        found = self.extractor(waves, sampling_rate=self.spec.sampling_rate, return_tensors="pt")
         others = [{name: value for name, value in item.items() if name != "waveform"} for item in items]
         return {**collate_clips(others), "input_values": found["input_values"]}
 
     def tensor(self, batch: Mapping[str, Any], device: torch.device) -> Tensor:
-        """What the model takes, float `(B, time frames, mel bands)`."""
+        """The model's input, float `(B, time frames, mel bands)`."""
         return batch["input_values"].to(device, non_blocking=True)
 
 
 def processor_inputs(
-    processor: Any, num_frames: int | None = None, *, sampling: Sampling = "dense_test", stride: int = 4
+    processor: Any, config: PreTrainedConfig, *, sampling: Sampling = "dense_test", stride: int = 4
 ) -> FrameInputs | SoundInputs:
-    """What a model's processor makes of a file.
+    """Inputs that a model's configuration declares, preprocessed as its processor does.
 
     Args:
-        processor: a video processor, with `crop_size`, `image_mean` and `image_std`, or a feature extractor of sounds,
-            with `sampling_rate` and `max_length`.
-        num_frames: frames that a model of videos takes.
+        processor: the model's video processor, or the feature extractor of an audio model.
+        config: the model's configuration, see `tubelets.models.common.inputs.model_inputs`.
         sampling: which frames, see `ClipSpec`.
         stride: distance between the frames of a dense clip.
 
     Returns:
-        Frames or sounds.
+        Frames or spectrograms.
 
     Raises:
-        ValueError: if the processor is of neither kind, such as one of both.
+        ValueError: if the model has several inputs, or its processor or frame size is not supported.
 
     Example:
-        >>> from transformers import ASTFeatureExtractor
-        >>> type(processor_inputs(ASTFeatureExtractor())).__name__
+        >>> from transformers import ASTConfig, ASTFeatureExtractor
+        >>> type(processor_inputs(ASTFeatureExtractor(), ASTConfig())).__name__
         'SoundInputs'
     """
-    if hasattr(processor, "sampling_rate") and hasattr(processor, "max_length"):
-        return SoundInputs(processor)
-    if not hasattr(processor, "crop_size") or num_frames is None:
+    specs = list(model_inputs(config).items())
+    (name, spec), kind = specs[0], type(processor).__name__
+    if len(specs) == 1 and isinstance(spec, SpectrogramSpec) and isinstance(processor, FeatureExtractionMixin):
+        return SoundInputs(processor, spec, name)
+    if len(specs) > 1 or not isinstance(spec, VideoSpec) or not isinstance(processor, BaseVideoProcessor):
         raise ValueError(
-            f"frozen evaluation knows models of videos or of sounds, not what {type(processor).__name__} makes with "
-            f"num_frames={num_frames}; fine-tune a model of both instead"
+            f"{config.model_type} takes {' and '.join(name for name, _ in specs)}, preprocessed by {kind}; frozen "
+            "evaluation supports video or audio models, not audio-visual ones: fine-tune such a model instead"
         )
-    size = processor.crop_size["height"]
-    crop = Compose((ShortSideResize(size), CenterCrop(size)))
-    clips = ClipSpec(num_frames, stride, sampling=sampling)
-    return FrameInputs(clips, crop, processor.image_mean, processor.image_std)
+    if spec.size[0] != spec.size[1]:
+        raise ValueError(f"frames of {spec.size[0]} x {spec.size[1]} pixels are not square; choose a square model")
+    # A processor may resize to more pixels than it crops to.
+    short_side = (processor.to_dict()["size"] or {}).get("shortest_edge", spec.size[0])
+    crop = Compose((ShortSideResize(short_side), CenterCrop(spec.size[0])))
+    return FrameInputs(ClipSpec(spec.num_frames, stride, sampling=sampling), crop, *_statistics(processor), name)
+
+
+def _statistics(processor: Any) -> tuple[list[float], list[float]]:
+    """Mean and deviation, on the scale [0, 1], that give the same pixels as a processor's rescaling and normalising."""
+    channels = len(processor.image_mean)
+    extremes = torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, channels, 1, 1)
+    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    black, white = processor.rescale_and_normalize(
+        extremes, processor.do_rescale, processor.rescale_factor, processor.do_normalize, mean, std
+    ).flatten(1)
+    scale = (white - black).double()
+    return [round(value, 6) for value in (-black / scale).tolist()], [round(value, 6) for value in (1 / scale).tolist()]

@@ -1,14 +1,8 @@
-"""Classification metrics as plain functions, and the same ones for people who use `evaluate`.
+"""Classification metrics as plain functions.
 
 All numbers are fractions in [0, 1]. Scores may be logits or probabilities: only their order counts.
 """
 
-import abc
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import datasets
-import evaluate
 import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
@@ -76,13 +70,13 @@ def per_class_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_class_accuracy(scores: Tensor, labels: Tensor, absent: str = "ignore") -> float:
-    """Mean of the accuracies of the classes, each class counting the same.
+    """Mean of the accuracies of the classes, all classes weighted equally.
 
     Args:
         scores: floating point `(N, C)`.
         labels: int64 `(N,)`, in [0, C).
-        absent: what a class without a video does: "ignore" leaves it out, "zero" counts it as 0, as the reference code
-            of the SEVERE benchmark does.
+        absent: how to treat a class without a video: "ignore" leaves it out, "zero" counts it as 0, as the reference
+            code of the SEVERE benchmark does.
 
     Returns:
         A fraction.
@@ -111,7 +105,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
         labels: `(N, C)`, 1 where the class is present and 0 elsewhere.
 
     Returns:
-        float64 `(C,)`; NaN for a class that is present nowhere.
+        float64 `(C,)`; NaN for a class without a video.
 
     Raises:
         ValueError: if shapes do not fit or labels are not 0 and 1.
@@ -126,16 +120,16 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     truth = labels.cpu().numpy()
     if not np.isin(truth, (0, 1)).all():
         raise ValueError(f"labels must be 0 or 1, got values {np.unique(truth).tolist()[:5]}")
-    values = scores.double().cpu().numpy()
-    found = [
-        average_precision_score(truth[:, index], values[:, index]) if truth[:, index].any() else float("nan")
-        for index in range(truth.shape[1])
-    ]
-    return torch.tensor(found, dtype=torch.float64)
+    present = truth.any(axis=0)
+    found = np.full(truth.shape[1], np.nan)
+    if present.any():
+        values = scores.double().cpu().numpy()
+        found[present] = average_precision_score(truth[:, present], values[:, present], average=None)
+    return torch.from_numpy(found)
 
 
 def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
-    """Mean of `average_precision` over the classes that are present somewhere.
+    """Mean of `average_precision` over the classes that occur.
 
     Args:
         scores: floating point `(N, C)`.
@@ -145,7 +139,7 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
         A fraction.
 
     Raises:
-        ValueError: if shapes do not fit, labels are not 0 and 1, or no class is present at all.
+        ValueError: if shapes do not fit, labels are not 0 and 1, or no class occurs.
 
     Example:
         >>> mean_average_precision(torch.tensor([[0.9, 0.1], [0.4, 0.2]]), torch.tensor([[0, 0], [1, 0]]))
@@ -153,12 +147,12 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
     """
     mean = float(average_precision(scores, labels).nanmean())
     if np.isnan(mean):
-        raise ValueError(f"none of the {labels.shape[1]} classes is present in the {len(labels)} videos")
+        raise ValueError(f"none of the {labels.shape[1]} classes occurs in the {len(labels)} videos")
     return mean
 
 
 def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
-    """How many videos of each class are taken for each class.
+    """Number of videos of each class that are predicted as each class.
 
     Args:
         scores: floating point `(N, C)`.
@@ -180,75 +174,3 @@ def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.from_numpy(
         sklearn_confusion_matrix(labels.cpu().numpy(), predictions, labels=np.arange(scores.shape[1]))
     )
-
-
-class _ScoreMetric(evaluate.Metric, abc.ABC):
-    """A metric of `evaluate` over rows of scores.
-
-    Subclasses give a description, the type of a reference and the function.
-    """
-
-    description: str
-    reference: Any = datasets.Value("int64")
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.List(datasets.Value("float32")), "references": self.reference}
-        return evaluate.MetricInfo(
-            description=self.description,
-            citation="",
-            inputs_description="predictions: one score a class; references: what is true",
-            features=datasets.Features(features),
-        )
-
-    def _compute(self, predictions: Sequence[Any], references: Sequence[Any], **kwargs: Any) -> Mapping[str, float]:
-        return self.measure(torch.as_tensor(np.asarray(predictions)), torch.as_tensor(np.asarray(references)), **kwargs)
-
-    @abc.abstractmethod
-    def measure(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
-        """Compute the metric of scores `(N, C)`."""
-
-
-class TopKAccuracy(_ScoreMetric):
-    """`top_k_accuracy` for several k, as a metric of `evaluate`.
-
-    Example:
-        >>> TopKAccuracy().compute(predictions=[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], references=[2, 0], ks=(1, 2))
-        {'top_1': 0.5, 'top_2': 1.0}
-    """
-
-    description = "Share of the videos whose class is among the k highest scores."
-
-    def measure(self, scores: Tensor, labels: Tensor, ks: Sequence[int] = (1, 5)) -> dict[str, float]:
-        """Compute top-k accuracies."""
-        return {f"top_{k}": top_k_accuracy(scores, labels, k) for k in ks}
-
-
-class MeanClassAccuracy(_ScoreMetric):
-    """`mean_class_accuracy` as a metric of `evaluate`.
-
-    Example:
-        >>> MeanClassAccuracy().compute(predictions=[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], references=[0, 0, 1])
-        {'mean_class_accuracy': 0.75}
-    """
-
-    description = "Mean of the accuracies of the classes, each class counting the same."
-
-    def measure(self, scores: Tensor, labels: Tensor, absent: str = "ignore") -> dict[str, float]:
-        """Compute the mean class accuracy."""
-        return {"mean_class_accuracy": mean_class_accuracy(scores, labels, absent)}
-
-
-class MeanAveragePrecision(_ScoreMetric):
-    """`mean_average_precision` as a metric of `evaluate`.
-
-    Example:
-        >>> MeanAveragePrecision().compute(predictions=[[0.9, 0.1], [0.4, 0.2]], references=[[0, 0], [1, 0]])
-        {'mean_average_precision': 0.5}
-    """
-
-    description = "Mean over the classes that are present of the average precision over the videos."
-    reference = datasets.List(datasets.Value("int64"))
-
-    def measure(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
-        """Compute the mean average precision."""
-        return {"mean_average_precision": mean_average_precision(scores, labels)}

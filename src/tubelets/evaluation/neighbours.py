@@ -32,7 +32,7 @@ def weighted_knn(
         bank_labels: int `(M,)`, in [0, num_classes).
         num_classes: number of classes.
         k: neighbours; more than M counts as M.
-        temperature: a neighbour of similarity s weighs exp(s / temperature).
+        temperature: a neighbour of similarity s has weight exp(s / temperature).
 
     Returns:
         float32 `(Q, num_classes)`: sums of weights.
@@ -61,7 +61,7 @@ def weighted_knn(
 def retrieval_recall(
     queries: Tensor, query_labels: Tensor, bank: Tensor, bank_labels: Tensor, ks: Sequence[int] = (1, 5, 10, 20)
 ) -> dict[str, float]:
-    """Share of queries of whose class there is a clip among the k nearest of the bank, in cosine similarity.
+    """Share of queries with a clip of their class among the k nearest of the bank, in cosine similarity.
 
     Args:
         queries: floating point `(Q, D)`, e.g. features of the test split.

@@ -1,4 +1,4 @@
-"""Frozen evaluation in the middle of pretraining: whether features get better, not only the loss."""
+"""Frozen evaluation during pretraining: do the features improve, and not only the loss?"""
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -15,30 +15,29 @@ from tubelets.training.recipe import EvaluationSection
 
 
 class OnlineEvaluation:
-    """Measures the backbone of a model in training; draws no random number, so that training goes on as without it.
+    """Evaluates the backbone of a model in training; draws no random number, so that training is not affected.
 
     Args:
-        section: which data, how often, and what; its `path` is set.
+        section: which data, how often, and which metrics; its `path` is set.
         config: the model's configuration.
-        precision: type that features are computed in.
+        precision: type of the forward pass.
 
     Raises:
-        FileNotFoundError: if there are no such shards.
-        ValueError: if a split does not exist, or the model sees and hears.
+        FileNotFoundError: if the shards are not found.
+        ValueError: if a split does not exist, or the model is audio-visual.
     """
 
     def __init__(self, section: EvaluationSection, config: PreTrainedConfig, precision: torch.dtype) -> None:
         processor = inference_processor(config)
         self._section, self._precision = section, precision
-        frames = getattr(config, "num_frames", None)
-        self._inputs = processor_inputs(processor, frames, sampling=section.sampling, stride=section.stride)
+        self._inputs = processor_inputs(processor, config, sampling=section.sampling, stride=section.stride)
         path = str(section.path)
         self._train, self._test = (
             open_source(path, split=split) for split in (section.train_split, section.test_split)
         )
 
     def is_due(self, step: int, total_steps: int) -> bool:
-        """Whether to evaluate after this step: every few of them, and after the last."""
+        """Whether to evaluate after this step: every `every_steps`, and after the last."""
         return step % self._section.every_steps == 0 or step == total_steps
 
     def __call__(self, model: PreTrainedModel) -> dict[str, float]:
@@ -48,13 +47,13 @@ class OnlineEvaluation:
             model: any model with a backbone (`base_model`).
 
         Returns:
-            `knn_top_1`, `effective_rank` (of test features) and, if asked for, `probe_top_1`.
+            `knn_top_1`, `effective_rank` (of test features) and, if requested, `probe_top_1`.
         """
         train, test = self._features(model, "train"), self._features(model, "test")
         scores = weighted_knn(test.features, train.features, train.labels, train.num_classes, self._section.k)
         found = {"knn_top_1": top_k_accuracy(scores, test.labels), "effective_rank": effective_rank(test.features)}
         if self._section.linear_probe:
-            # A fixed penalty: choosing one each time costs more than it tells.
+            # A fixed penalty: cross-validating it each time costs more than the comparison gains.
             found["probe_top_1"] = top_k_accuracy(linear_probe(train, test, penalty=0.01), test.labels)
         return found
 

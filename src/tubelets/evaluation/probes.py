@@ -1,4 +1,4 @@
-"""Classifiers on frozen features: a linear one, one that attends to tokens, and either with few labels."""
+"""Classifiers on frozen features: a linear probe, an attentive probe over tokens, and either with few labels."""
 
 import math
 import statistics
@@ -22,8 +22,8 @@ from tubelets.evaluation.metrics import top_k_accuracy
 # Strengths of the penalty that cross-validation chooses from, as scikit-learn's C.
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 
-# Multiplications in a look at all features below which NumPy's threads, which wait for each other many times an
-# iteration, cost the solver more time than they save: on two cores one thread took half the time at 3 << 28.
+# Multiplications in a pass over all features below which NumPy's threads, which synchronise many times per iteration,
+# cost the solver more time than they save: on two cores one thread took half the time at 3 << 28.
 MIN_PARALLEL_OPERATIONS = 1 << 29
 
 
@@ -48,7 +48,6 @@ def linear_probe(
     Raises:
         ValueError: if fewer than two classes occur in `train`.
     """
-    train, test = train.pooled(), test.pooled()
     counts = torch.bincount(train.labels, minlength=train.num_classes)
     if int((counts > 0).sum()) < 2:
         raise ValueError(f"a probe needs clips of at least two classes, got counts {counts.tolist()}")
@@ -68,15 +67,15 @@ def linear_probe(
 
 
 def _few_threads(operations: int) -> AbstractContextManager[object]:
-    """One thread of NumPy's for products of so many multiplications, if they are few."""
+    """Limit NumPy to one thread for small problems."""
     return threadpool_limits(1, "blas") if operations < MIN_PARALLEL_OPERATIONS else nullcontext()
 
 
 class AttentiveProbe(nn.Module):
-    """Learned queries, one a head, attend to the tokens of a frozen model; a linear layer classifies what they see.
+    """Learned queries, one per head, attend to the tokens of a frozen model; a linear layer classifies the result.
 
-    It is cross attention from one query. Key and value projections act on the queries and on what was seen instead of
-    on every token, which is the same and takes a fiftieth of the arithmetic.
+    This is cross attention from one query. Key and value projections are applied to the queries and to the attended
+    tokens instead of to every token, which is equivalent and needs a fiftieth of the arithmetic.
 
     Args:
         hidden_size: width of the tokens.
@@ -84,7 +83,7 @@ class AttentiveProbe(nn.Module):
         num_heads: heads of the attention; must divide the width.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: if it does not divide the width.
 
     Example:
         >>> AttentiveProbe(8, 3, num_heads=2)(torch.zeros(4, 10, 8)).shape
@@ -106,8 +105,8 @@ class AttentiveProbe(nn.Module):
         """Class scores `(B, num_classes)` of tokens `(B, N, hidden_size)`."""
         keys = self.norm(tokens)
         attention = (keys @ self.queries.T).softmax(dim=1)
-        seen = attention.transpose(1, 2) @ keys
-        return self.classifier(torch.einsum("bhd,hde->bhe", seen, self.values).flatten(1))
+        attended = attention.transpose(1, 2) @ keys
+        return self.classifier(torch.einsum("bhd,hde->bhe", attended, self.values).flatten(1))
 
 
 def attentive_probe(
@@ -124,10 +123,10 @@ def attentive_probe(
     """Train an `AttentiveProbe` on token features and score the test clips.
 
     Args:
-        train: token features `(N, tokens, D)` with labels.
-        test: token features to score.
+        train: features with tokens and labels.
+        test: features with tokens to score.
         steps: AdamW steps; the learning rate rises over 5 % of them and falls as a cosine.
-        batch_size: clips a step; all clips if there are fewer.
+        batch_size: clips per step; all clips if there are fewer.
         learning_rate: highest learning rate.
         weight_decay: decoupled weight decay.
         num_heads: heads of the attention.
@@ -137,17 +136,14 @@ def attentive_probe(
         Class scores float32 `(N, classes)`.
 
     Raises:
-        ValueError: if the features are pooled ones.
+        ValueError: if the features have no tokens.
     """
-    if train.features.ndim != 3 or test.features.ndim != 3:
-        raise ValueError(
-            f"an attentive probe needs token features (N, tokens, D), got {tuple(train.features.shape)}; extract with "
-            "pooling='tokens'"
-        )
+    if train.tokens is None or test.tokens is None:
+        raise ValueError("the features have no tokens, which an attentive probe needs; extract with pooling='tokens'")
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        probe = AttentiveProbe(train.features.shape[2], train.num_classes, num_heads)
+        probe = AttentiveProbe(train.tokens.shape[2], train.num_classes, num_heads)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=weight_decay)
     warmup = max(1, round(0.05 * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -155,13 +151,13 @@ def attentive_probe(
     )
     for _ in range(steps):
         chosen = torch.randint(len(train.labels), (min(batch_size, len(train.labels)),), generator=generator)
-        loss = F.cross_entropy(probe(train.features[chosen].float()), train.labels[chosen])
+        loss = F.cross_entropy(probe(train.tokens[chosen].float()), train.labels[chosen])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     with torch.no_grad():
-        return torch.cat([probe(block.float()) for block in test.features.split(256)])
+        return torch.cat([probe(block.float()) for block in test.tokens.split(256)])
 
 
 def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor:
@@ -169,8 +165,8 @@ def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor
 
     Args:
         labels: int64 `(N,)`.
-        shots: clips a class, at least 1.
-        generator: what is drawn from.
+        shots: clips per class, at least 1.
+        generator: source of the draw.
 
     Returns:
         Indices, int64 `(classes * shots,)`, sorted.
@@ -185,7 +181,7 @@ def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor
     counts = torch.bincount(labels)
     present = torch.nonzero(counts)[:, 0]
     if shots < 1 or int(counts[present].min()) < shots:
-        raise ValueError(f"cannot draw {shots} clips a class: classes have {counts[present].tolist()} clips")
+        raise ValueError(f"cannot draw {shots} clips per class: classes have {counts[present].tolist()} clips")
     # A random order, sorted by class: the first `shots` of each class are a fair draw.
     order = torch.randperm(len(labels), generator=generator)
     by_class = order[labels[order].argsort(stable=True)]
@@ -202,12 +198,12 @@ def few_shot(
     seed: int = 0,
     probe: Callable[[FeatureSet, FeatureSet], Tensor] = linear_probe,
 ) -> dict[str, dict[str, float]]:
-    """Top-1 accuracy of a probe that sees few labelled clips a class, over several draws of them.
+    """Top-1 accuracy of a probe trained on few labelled clips per class, over several draws of them.
 
     Args:
         train: features that clips are drawn from.
         test: all of them are scored, for each draw.
-        shots: clips a class.
+        shots: clips per class.
         draws: independent draws for each number of shots, at least 1.
         seed: seed of the draws; the same for every model, so that models are compared on the same clips.
         probe: `linear_probe`, `attentive_probe` or another function from both sets to scores.

@@ -13,7 +13,7 @@ def video_text_recall(
 
     Args:
         video_to_text: float `(videos, texts)` similarities, larger is nearer.
-        text_owners: int64 `(texts,)`, which video a text describes. A video may have several texts: the best counts.
+        text_owners: int64 `(texts,)`, the video each text describes. If a video has several texts, the best counts.
         text_to_video: float `(texts, videos)`; by default the transpose of the first.
 
     Returns:
@@ -42,7 +42,7 @@ def video_text_recall(
     result: dict[str, float] = {}
     for name, scores, right in (("video_to_text", video_to_text, belongs), ("text_to_video", back, belongs.t())):
         order = scores.argsort(dim=1, descending=True, stable=True)
-        # The place of the best right answer.
+        # Rank of the best correct answer.
         rank = right.gather(1, order).int().argmax(dim=1)
         recalls = [100 * (rank < k).double().mean().item() for k in RECALL_AT]
         result |= {f"{name}_r{k}": recall for k, recall in zip(RECALL_AT, recalls, strict=True)}

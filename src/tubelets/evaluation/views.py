@@ -1,4 +1,4 @@
-"""Multi-view tests: several clips and crops of a video are scored, and their scores merged into one answer."""
+"""Multi-view tests: score several clips and crops of a video and merge them into one answer."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class VideoScores:
     num_views: int
 
     def metrics(self) -> dict[str, float]:
-        """The numbers that tables report, as fractions.
+        """The metrics that tables report, as fractions.
 
         Returns:
             `top_1`, `top_5`, `mean_class_accuracy` (over the classes that occur), or `mean_average_precision` for
@@ -50,7 +50,7 @@ class VideoScores:
 
 
 def merge_views(probabilities: Tensor, merge: Merge = "mean") -> Tensor:
-    """One score a class out of several views.
+    """Merge the class scores of several views.
 
     Args:
         probabilities: floating point `(..., views, classes)`.
@@ -119,18 +119,18 @@ def score_batches(
     merge: Merge = "mean",
     clips_per_forward: int = 8,
 ) -> VideoScores:
-    """Score every view of every clip, whatever the model takes, and merge the views of those with the same id.
+    """Score every view of every clip and merge the views of clips with the same id.
 
     All processes call it, each with batches of its own clips; all get the scores of all clips.
 
     Args:
         model: a classifier; it is in evaluation mode meanwhile.
-        batches: mappings with `labels`, int64 `(B,)` or float `(B, classes)`; `clip_ids`, B names; and what `inputs`
-            uses.
-        inputs: makes the model's arguments of a batch, on its device, the first dimension of each B times the views of
-            a clip.
+        batches: mappings with `labels`, int64 `(B,)` or float `(B, classes)`; `clip_ids`, B names; and the values that
+            `inputs` uses.
+        inputs: makes the model's arguments from a batch, on its device; the first dimension of each is B times the
+            views per clip.
         merge: how views are merged, see `merge_views`.
-        clips_per_forward: views that the model sees at once, at least 1.
+        clips_per_forward: views per forward pass, at least 1.
 
     Returns:
         The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.
@@ -159,7 +159,7 @@ def score_batches(
 
 
 class _Video:
-    """What is known of one video so far; its views are merged as they come, so that few numbers are kept."""
+    """One video so far; views are merged as they arrive, so that memory does not grow with their number."""
 
     def __init__(self, clip_id: str, label: Tensor) -> None:
         self.clip_id, self.label = clip_id, label
@@ -167,7 +167,7 @@ class _Video:
         self.num_views = 0
 
     def add(self, scores: Tensor, label: Tensor, merge: Merge) -> None:
-        """Take in scores `(views, classes)` of one clip."""
+        """Add scores `(views, classes)` of one clip."""
         if not torch.equal(label, self.label):
             raise ValueError(f"video {self.clip_id!r} occurs with two labels; ids must be unique in the data set")
         merged = scores.sum(dim=0) if merge == "mean" else scores.amax(dim=0)

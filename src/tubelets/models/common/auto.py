@@ -44,7 +44,10 @@ class AutoEntry:
     def load(self, reference: str) -> Any:
         """Import the class that `module:class` names."""
         module, _, name = reference.partition(":")
-        return getattr(importlib.import_module(f"tubelets.models.{self.folder}.{module}".replace("..", ".")), name)
+        path = (
+            module if module.startswith("tubelets.") else f"tubelets.models.{self.folder}.{module}".replace("..", ".")
+        )
+        return getattr(importlib.import_module(path), name)
 
 
 def _masked_video(
@@ -108,8 +111,8 @@ def _structured_noise_audio() -> AutoEntry:
             "AutoModelForPreTraining": f"{modeling}ForPreTraining",
             "AutoModelForAudioClassification": f"{modeling}ForAudioClassification",
         },
-        feature_extractor="filterbanks:FilterbankFeatureExtractor",
-        processor="tubelets.models.methods.structured_noise.filterbanks:feature_extractor",
+        feature_extractor="tubelets.models.backbones.audio_vit.filterbanks:FilterbankFeatureExtractor",
+        processor="tubelets.models.backbones.audio_vit.filterbanks:feature_extractor",
         collator="tubelets.models.methods.structured_noise.processing_structured_noise:AudioCollator",
         published="checkpoints_structured_noise:AUDIO",
         paper="checkpoints_structured_noise:PAPER",
@@ -129,7 +132,7 @@ def _structured_noise_audio_video() -> AutoEntry:
             "AutoModelForAudioClassification": f"{modeling}ForVideoClassification",
         },
         video_processor="VideoMAEVideoProcessor",
-        feature_extractor="filterbanks:FilterbankFeatureExtractor",
+        feature_extractor="tubelets.models.backbones.audio_vit.filterbanks:FilterbankFeatureExtractor",
         joint_processor="processing_structured_noise:StructuredNoiseAudioVideoProcessor",
         processor="tubelets.models.methods.structured_noise.processing_structured_noise:audio_video_processor",
         collator="tubelets.models.methods.structured_noise.processing_structured_noise:AudioVideoCollator",

@@ -1,11 +1,11 @@
-"""What any model takes: our configurations say it themselves, those of transformers are read here and nowhere else."""
+"""Inputs of any model: our configurations declare them; those of transformers are read here and nowhere else."""
 
 from transformers import PreTrainedConfig
 
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
 from tubelets.models.common.configuration import RegisteredConfig
 
-# transformers' video models name the two numbers in these ways.
+# Names of the two numbers in the video models of transformers.
 _FRAMES = ("num_frames", "frames_per_clip")
 _SIZES = ("image_size", "crop_size")
 
@@ -17,11 +17,11 @@ def model_inputs(config: PreTrainedConfig) -> dict[str, InputSpec]:
         config: the configuration of a video or spectrogram model.
 
     Returns:
-        Argument of `forward` to spec. Models of transformers that do not state mean and deviation get ImageNet's; their
-        processor is what counts at inference.
+        Argument of `forward` to spec. The configurations of transformers hold no mean and deviation: the spec has
+        ImageNet's, and inference follows the model's processor.
 
     Raises:
-        ValueError: if the configuration does not state what the model takes.
+        ValueError: if the configuration does not state the model's inputs.
 
     Example:
         >>> from transformers import VJEPA2Config
@@ -37,10 +37,10 @@ def model_inputs(config: PreTrainedConfig) -> dict[str, InputSpec]:
     size = next((fields[name] for name in _SIZES if name in fields), None)
     if frames is None or size is None:
         raise ValueError(
-            f"model type {config.model_type!r} does not state how many frames and pixels it takes; its configuration "
+            f"model type {config.model_type!r} does not state its number of frames and pixels; its configuration "
             f"must have {' or '.join(_FRAMES)}, and {' or '.join(_SIZES)}"
         )
     height, width = (size, size) if isinstance(size, int) else size
-    # V-JEPA 2 names its argument in its own way.
+    # V-JEPA 2 names its argument differently.
     name = "pixel_values_videos" if config.model_type == "vjepa2" else "pixel_values"
     return {name: VideoSpec(frames, (height, width), fields.get("num_channels", fields.get("in_chans", 3)))}

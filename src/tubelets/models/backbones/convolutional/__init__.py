@@ -1,1 +1,1 @@
-"""What the convolutional backbones share."""
+"""Code shared by the convolutional backbones."""

@@ -1,4 +1,4 @@
-"""What the convolutional backbones share: loading, initialisation, pooling and the classifier."""
+"""Loading, initialisation, pooling and the classifier of the convolutional backbones."""
 
 import math
 from typing import Any
@@ -12,12 +12,13 @@ from transformers.utils import can_return_tuple
 
 from tubelets.models.backbones.convolutional.configuration_convolutional import ConvolutionalConfig
 from tubelets.models.backbones.video_vit.pixels import normalize_pixels
+from tubelets.models.common.backbone import VideoBackbone
+from tubelets.models.common.classification_head import ClassificationHead
 from tubelets.models.common.safe_loading import load_pretrained
-from tubelets.objectives.classification import classification_loss
 
 
 class ConvolutionalPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation of the convolutional models."""
+    """Base class of the convolutional models: loading, saving and initialisation."""
 
     config: Any
     base_model_prefix = "backbone"
@@ -42,7 +43,7 @@ class ConvolutionalPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only and never with random weights.
+        """Load as `transformers.PreTrainedModel.from_pretrained` does, from safetensors and never with random weights.
 
         Args:
             pretrained_model_name_or_path: a folder or a Hub id.
@@ -54,25 +55,30 @@ class ConvolutionalPreTrainedModel(PreTrainedModel):
 
         Raises:
             tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
-            tubelets.models.common.errors.CheckpointLayoutError: if files are damaged, shapes do not fit, or the
-                checkpoint is another method's.
-            OSError: if there is no checkpoint.
+            tubelets.models.common.errors.CheckpointLayoutError: if a file is corrupt, shapes do not fit, or the
+                checkpoint belongs to another method.
+            OSError: if no checkpoint is found.
         """
         return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
-        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+        """Do nothing: the code is an installed package and is not copied next to a checkpoint."""
 
 
-class ConvolutionalModel(ConvolutionalPreTrainedModel):
-    """A backbone of named stages, run one after the other.
+class ConvolutionalModel(VideoBackbone, ConvolutionalPreTrainedModel):
+    """A backbone of named stages that run one after the other.
 
     Args:
         config: the configuration.
     """
 
     stage_names: tuple[str, ...] = ()
+
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.feature_size
 
     @can_return_tuple
     def forward(
@@ -86,11 +92,11 @@ class ConvolutionalModel(ConvolutionalPreTrainedModel):
             **kwargs: `return_dict`.
 
         Returns:
-            `last_hidden_state` `(B, width, time, rows, columns)`, `pooler_output` `(B, width)`, its mean over time and
-            place, and, if asked for, `hidden_states`: the maps of the stages in order.
+            `last_hidden_state` `(B, feature_size, T, H, W)`, `pooler_output` `(B, feature_size)`, see `pool`, and, if
+            requested, `hidden_states`: the maps of the stages in order.
 
         Raises:
-            ValueError: if the video is not five-dimensional, or has other channels.
+            ValueError: if the video is not five-dimensional, or has another number of channels.
         """
         hidden = to_channels_first(pixel_values, self.config)
         stages = []
@@ -103,26 +109,29 @@ class ConvolutionalModel(ConvolutionalPreTrainedModel):
             hidden_states=tuple(stages) if output_hidden_states else None,
         )
 
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features `(B, feature_size, T, H, W)` of clips; arguments as for `forward`."""
+        return self(pixel_values, return_dict=True).last_hidden_state
+
     def pool(self, hidden: Tensor) -> Tensor:
-        """One vector for each clip `(B, width)` of a feature map."""
+        """Pool a feature map into one vector `(B, feature_size)` per clip; by default its mean over time and space."""
         return hidden.mean(dim=(2, 3, 4))
 
 
-class ConvolutionalForVideoClassification(ConvolutionalPreTrainedModel):
-    """A backbone, its pooled feature and a linear layer.
+class ConvolutionalForVideoClassification(ClassificationHead, ConvolutionalPreTrainedModel):
+    """Video classifier on a convolutional backbone: pooled feature, dropout, linear layer.
 
     Args:
         config: the configuration.
     """
 
-    backbone_class: type[ConvolutionalModel]
+    backbone_class: type[PreTrainedModel]
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         setattr(self, self.base_model_prefix, self.backbone_class(config))
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.feature_size, config.num_labels)
+        self.add_classification_head(config.feature_size, config.num_labels, dropout=config.head_dropout)
         self.post_init()
 
     @can_return_tuple
@@ -140,14 +149,13 @@ class ConvolutionalForVideoClassification(ConvolutionalPreTrainedModel):
         Raises:
             ValueError: if the video or the labels do not fit.
         """
-        encoded = getattr(self, self.base_model_prefix)(pixel_values, **{**kwargs, "return_dict": True})
-        logits = self.classifier(self.dropout(encoded.pooler_output))
-        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        encoded = self.base_model(pixel_values, **{**kwargs, "return_dict": True})
+        loss, logits = self.classify(encoded.pooler_output, labels, self.config.problem_type)
         return ImageClassifierOutput(loss=loss, logits=logits, hidden_states=encoded.hidden_states)
 
 
 def to_channels_first(pixel_values: Tensor, config: ConvolutionalConfig) -> Tensor:
-    """Bring clips into the order of 3-D convolutions; raw pixels are normalised.
+    """Move the channels of clips before the frames, as 3-D convolutions expect, and normalise raw pixels.
 
     Args:
         pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.

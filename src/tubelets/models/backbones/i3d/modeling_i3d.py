@@ -1,6 +1,6 @@
 """I3D: Inception-v1 inflated to video, with the parameter names of the official pretraining code.
 
-Paddings follow TensorFlow's "same" rule for one fixed input size: they depend on kernel and stride alone
+Padding follows TensorFlow's "same" rule for one fixed input size: it depends only on kernel and stride
 (tubelet_contrast.md, section 3.3).
 """
 
@@ -43,7 +43,7 @@ STAGES = (
 
 
 def same_padding(kernel: Sequence[int], stride: Sequence[int]) -> tuple[int, ...]:
-    """Zeros before and after each axis, last axis first, as `F.pad` wants them.
+    """Zeros before and after each axis, last axis first, in the order of `F.pad`.
 
     Example:
         >>> same_padding((7, 7, 7), (2, 2, 2)), same_padding((1, 3, 3), (1, 2, 2))
@@ -73,7 +73,7 @@ class I3DUnit(nn.Module):
 
 
 class I3DMaxPool(nn.Module):
-    """Max pooling over zeros at the border; a window that sticks out counts."""
+    """Max pooling with zero padding; windows that extend beyond the border count."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class I3DModel(ConvolutionalModel):
 
 
 class I3DForVideoClassification(ConvolutionalForVideoClassification):
-    """Video classifier on I3D: mean over time and place, dropout, linear layer.
+    """Video classifier on I3D: mean over time and space, dropout, linear layer.
 
     Args:
         config: sizes, labels and constants.

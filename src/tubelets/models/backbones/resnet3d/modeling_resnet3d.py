@@ -1,15 +1,14 @@
 """R(2+1)D-18 and R3D-18 (Tran et al., CVPR 2018, arXiv 1711.11248), with the parameter names of torchvision.
 
-Differences from torchvision are the epsilon of batch norm and the initial weights, which are the official pretraining
-code's (tubelet_contrast.md, section 3), and the variant of TCLR (severe_benchmark.md, section 4).
+The epsilon of batch norm and the initial weights are those of the official pretraining code (tubelet_contrast.md,
+section 3). The variant of TCLR is not in torchvision (severe_benchmark.md, section 4).
 """
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from tubelets.kernels.factorized_convolutions import PointwiseConv3d, SpatialConv3d, TemporalConv3d
-from tubelets.kernels.volume_convolution import VolumeConv3d
+from tubelets.kernels.convolutions import use_cpu_convolutions
 from tubelets.models.backbones.convolutional.modeling_convolutional import (
     ConvolutionalForVideoClassification,
     ConvolutionalModel,
@@ -18,7 +17,7 @@ from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DCo
 
 
 def middle_size(size_in: int, size_out: int) -> int:
-    """Channels between the two parts of a factorised 3 x 3 x 3 convolution: as many weights as a full one has.
+    """Channels between the factors of a 3 x 3 x 3 convolution that keep its number of weights.
 
     Example:
         >>> [middle_size(*sizes) for sizes in ((64, 64), (64, 128), (128, 128), (256, 512))]
@@ -34,12 +33,12 @@ def _norm(config: ResNet3DConfig, size: int) -> nn.BatchNorm3d:
 def _convolution(config: ResNet3DConfig, size_in: int, size_out: int, middle: int, stride: int) -> nn.Module:
     """A 3 x 3 x 3 convolution, or its two factors with batch norm and ReLU between them."""
     if config.convolution == "3d":
-        return VolumeConv3d(size_in, size_out, 3, stride, 1, bias=False)
+        return nn.Conv3d(size_in, size_out, 3, stride, 1, bias=False)
     return nn.Sequential(
-        SpatialConv3d(size_in, middle, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
+        nn.Conv3d(size_in, middle, (1, 3, 3), (1, stride, stride), (0, 1, 1), bias=False),
         _norm(config, middle),
         nn.ReLU(inplace=True),
-        TemporalConv3d(middle, size_out, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False),
+        nn.Conv3d(middle, size_out, (3, 1, 1), (stride, 1, 1), (1, 0, 0), bias=False),
     )
 
 
@@ -50,14 +49,14 @@ class ResNet3DStem(nn.Sequential):
         channels, width = config.num_channels, config.hidden_sizes[0]
         layers: list[nn.Module]
         if config.convolution == "3d":
-            layers = [VolumeConv3d(channels, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)]
+            layers = [nn.Conv3d(channels, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)]
         else:
             middle = config.stem_size
             layers = [
-                SpatialConv3d(channels, middle, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
+                nn.Conv3d(channels, middle, (1, 7, 7), (1, 2, 2), (0, 3, 3), bias=False),
                 _norm(config, middle),
                 nn.ReLU(inplace=True),
-                TemporalConv3d(middle, width, (3, 1, 1), (1, 1, 1), (1, 0, 0), bias=False),
+                nn.Conv3d(middle, width, (3, 1, 1), (1, 1, 1), (1, 0, 0), bias=False),
             ]
         super().__init__(*layers, _norm(config, width), nn.ReLU(inplace=True))
 
@@ -71,15 +70,14 @@ class ResNet3DBlock(nn.Module):
         first, shortcut = _convolution(config, size_in, size_out, middle, stride), (stride, stride, stride)
         if dilated:
             shortcut = (1, stride, stride)
-            first = VolumeConv3d(size_in, size_out, 3, shortcut, (2, 1, 1), (2, 1, 1), bias=False)
+            first = nn.Conv3d(size_in, size_out, 3, shortcut, (2, 1, 1), (2, 1, 1), bias=False)
         self.conv1 = nn.Sequential(first, _norm(config, size_out), nn.ReLU(inplace=True))
         self.conv2 = nn.Sequential(_convolution(config, size_out, size_out, middle, 1), _norm(config, size_out))
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = None
         if stride != 1 or size_in != size_out:
-            self.downsample = nn.Sequential(
-                PointwiseConv3d(size_in, size_out, 1, shortcut, bias=False), _norm(config, size_out)
-            )
+            projection = nn.Conv3d(size_in, size_out, 1, shortcut, bias=False)
+            self.downsample = nn.Sequential(projection, _norm(config, size_out))
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Transform a feature map."""
@@ -116,11 +114,12 @@ class ResNet3DModel(ConvolutionalModel):
             setattr(self, f"layer{stage}", nn.Sequential(*blocks))
             size_in = size
         self.stage_names = ("stem", *(f"layer{stage}" for stage in range(1, stages + 1)))
+        use_cpu_convolutions(self)
         self.post_init()
 
 
 class ResNet3DForVideoClassification(ConvolutionalForVideoClassification):
-    """Video classifier on a video ResNet: mean over time and place, dropout, linear layer.
+    """Video classifier on a video ResNet: mean over time and space, dropout, linear layer.
 
     Args:
         config: sizes, labels and constants.

@@ -32,6 +32,7 @@ from tubelets.models.backbones.video_vit.tubes import (
     sinusoid_table,
     split_tokens,
 )
+from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.common.safe_loading import load_pretrained
 from tubelets.objectives.classification import classification_loss
 
@@ -180,7 +181,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
         """Do nothing: the code is an installed package and is not copied into checkpoints."""
 
 
-class TubeletsVideoMAEModel(TubeletsVideoMAEPreTrainedModel):
+class TubeletsVideoMAEModel(VideoBackbone, TubeletsVideoMAEPreTrainedModel):
     """Video ViT encoder that returns token features.
 
     Args:

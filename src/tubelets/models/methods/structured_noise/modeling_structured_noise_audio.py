@@ -1,7 +1,7 @@
 """Structured-noise masking of audio ("structured noise", arXiv 2503.16311): a masked autoencoder of spectrograms.
 
-The network is AudioMAE's (Huang et al., NeurIPS 2022, arXiv 2207.06405): a ViT over patches of a log-mel spectrogram
-sees the visible ones, a decoder predicts the standardised values of the others. The method changes the masks alone:
+The network is AudioMAE's (Huang et al., NeurIPS 2022, arXiv 2207.06405): a ViT encodes the visible patches of a log-mel
+spectrogram, and a decoder predicts the standardised values of the masked ones. The method changes only the masks, to
 regularised blue noise. With other sizes and `token_order="frequency"` the network is MaskSpec's (arXiv 2204.12768).
 """
 
@@ -16,29 +16,25 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceCl
 from transformers.utils import ModelOutput, can_return_tuple
 from transformers.utils.output_capturing import capture_outputs
 
-from tubelets.models.backbones.video_vit.initialization import mark_truncated_normal, mark_xavier
-from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
-from tubelets.models.backbones.video_vit.tubes import count_masked, split_tokens
-from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
-from tubelets.models.methods.structured_noise.layers import (
-    PositionTable,
-    SpectrogramEmbeddings,
-    SpectrogramEncoder,
-    TokenDecoder,
-    mark_decoder,
-    mark_head,
-)
-from tubelets.models.methods.structured_noise.spectrograms import (
+from tubelets.models.backbones.audio_vit.layers import SpectrogramEmbeddings, SpectrogramEncoder
+from tubelets.models.backbones.audio_vit.positions import PositionTable
+from tubelets.models.backbones.audio_vit.spectrograms import (
     check_spectrogram,
     spectrogram_patches,
     take_tokens,
     token_grid,
 )
+from tubelets.models.backbones.video_vit.initialization import mark_truncated_normal, mark_xavier
+from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEPreTrainedModel, with_mean_pooling
+from tubelets.models.backbones.video_vit.tubes import count_masked, split_tokens
+from tubelets.models.common.backbone import Backbone
+from tubelets.models.common.classification_head import ClassificationHead
+from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
+from tubelets.models.methods.structured_noise.decoders import TokenDecoder, mark_decoder, mark_head
 from tubelets.models.methods.structured_noise.window_decoder import WindowAttention, WindowDecoder
 from tubelets.objectives import masked_regression_loss, standardize_patches
-from tubelets.objectives.classification import classification_loss
 
-# What a pretraining checkpoint holds besides the encoder.
+# Weights of a pretraining checkpoint that are not the encoder's.
 PRETRAINING_KEYS = [r"^decoder\.", r"^decoder_positions", r"^encoder_to_decoder\.", r"^mask_token$", r"^prediction\."]
 
 
@@ -49,10 +45,10 @@ class MaskedAudioOutput(ModelOutput):
     Args:
         loss: scalar.
         logits: `(B, M, values_per_patch)` predictions for the masked patches, in token order.
-        targets: `(B, M, values_per_patch)` what they should have been.
+        targets: `(B, M, values_per_patch)` of the predictions.
         encoder_last_hidden_state: `(B, 1 + N_vis, hidden_size)`, after the final norm, the class token first.
-        hidden_states: encoder states, if asked for.
-        attentions: encoder attention maps, if asked for and computed eagerly.
+        hidden_states: encoder states, if requested.
+        attentions: encoder attention maps, if requested and computed eagerly.
     """
 
     loss: Tensor | None = None
@@ -86,15 +82,15 @@ class StructuredNoiseAudioPreTrainedModel(TubeletsVideoMAEPreTrainedModel):
                 init.normal_(vector, std=0.02)
 
     def resize_spectrograms(self, max_length: int) -> None:
-        """Let an encoder or classifier take spectrograms of another length, as fine-tuning on shorter sounds does.
+        """Change the length of the spectrograms of an encoder or classifier, e.g. to fine-tune on shorter sounds.
 
-        Patches keep the positions that they have; those of longer spectrograms go on with the same sines.
+        Patches keep their positions; longer spectrograms continue the same sines.
 
         Args:
             max_length: frames, a multiple of the patch size.
 
         Raises:
-            ValueError: if the model has a decoder, or its positions do not tell those of longer spectrograms.
+            ValueError: if the model has a decoder, or its positions cannot be extended to longer spectrograms.
 
         Example:
             >>> model = StructuredNoiseAudioModel(StructuredNoiseAudioConfig(max_length=64, num_hidden_layers=1))
@@ -119,7 +115,7 @@ class StructuredNoiseAudioPreTrainedModel(TubeletsVideoMAEPreTrainedModel):
                 module.positions.resize(old, token_grid(self.config))
 
 
-class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
+class StructuredNoiseAudioModel(Backbone, StructuredNoiseAudioPreTrainedModel):
     """Audio ViT encoder that returns token features of spectrograms.
 
     Args:
@@ -133,6 +129,7 @@ class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
         torch.Size([1, 9, 768])
     """
 
+    num_class_tokens = 1
     _keys_to_ignore_on_load_unexpected = [*PRETRAINING_KEYS, r"^fc_norm\.", r"^classifier\."]
 
     def __init__(
@@ -145,6 +142,11 @@ class StructuredNoiseAudioModel(StructuredNoiseAudioPreTrainedModel):
         (initialize_blocks or mark_xavier)(self.encoder.layer)
         self.default_masked = config.build_mask_generator().num_masked
         self.post_init()
+
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.hidden_size
 
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding."""
@@ -259,17 +261,17 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         if self.config.decoder_type == "plain":
             first = tokens[:, :1] + self.decoder_positions.position_embeddings[:, :1].to(tokens.dtype)
             return self.prediction(self.decoder(torch.cat([first, visible], dim=1), masked))
-        # Windows need the whole grid; the class token has no place on it.
+        # Windows cover the whole grid, on which the class token has no place.
         order = torch.cat([visible_ids, masked_ids], dim=1).argsort(dim=1)
         decoded = self.decoder(take_tokens(torch.cat([visible, masked], dim=1), order))
         return self.prediction(take_tokens(decoded, masked_ids))
 
 
-class StructuredNoiseAudioForAudioClassification(StructuredNoiseAudioPreTrainedModel):
+class StructuredNoiseAudioForAudioClassification(ClassificationHead, StructuredNoiseAudioPreTrainedModel):
     """Audio classifier: mean over patches, LayerNorm, linear head, for one label or several.
 
-    In training it drops whole time steps and bands of patches, if the configuration says so; they are drawn like
-    dropout, from the device's generator.
+    In training it drops whole time steps and bands of patches if so configured, drawn from the device's generator as
+    dropout is.
 
     Args:
         config: sizes, labels and constants.
@@ -288,9 +290,9 @@ class StructuredNoiseAudioForAudioClassification(StructuredNoiseAudioPreTrainedM
         super().__init__(config)
         self.num_labels = config.num_labels
         self.audio = StructuredNoiseAudioModel(config, mark_truncated_normal)
-        self.fc_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.add_classification_head(
+            self.audio.feature_size, config.num_labels, dropout=config.head_dropout, norm_eps=config.layer_norm_eps
+        )
         mark_head(self.classifier, config.head_init_scale)
         self.post_init()
 
@@ -315,8 +317,7 @@ class StructuredNoiseAudioForAudioClassification(StructuredNoiseAudioPreTrainedM
         if self.training and (self.config.time_mask_ratio or self.config.frequency_mask_ratio):
             kept = draw_kept_patches(self.config, len(input_values), input_values.device)
         encoded = self.audio(input_values, visible_ids=kept, **{**kwargs, "return_dict": True})
-        logits = self.classifier(self.dropout(self.fc_norm(encoded.pooler_output)))
-        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        loss, logits = self.classify(encoded.pooler_output, labels, self.config.problem_type)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
         )
@@ -324,18 +325,18 @@ class StructuredNoiseAudioForAudioClassification(StructuredNoiseAudioPreTrainedM
 
 @torch.no_grad()
 def patch_targets(patches: Tensor, masked_ids: Tensor, standardized: bool) -> Tensor:
-    """The masked patches of all `(B, N, values)`, standardised one by one if asked for: float32 `(B, M, values)`."""
+    """The masked patches of all `(B, N, values)`, each standardised if requested: float32 `(B, M, values)`."""
     masked = take_tokens(patches, masked_ids).float()
     return standardize_patches(masked) if standardized else masked
 
 
 def draw_kept_patches(config: StructuredNoiseAudioConfig, batch_size: int, device: torch.device) -> Tensor:
-    """Patches that are in none of the dropped time steps and bands, other ones for each clip.
+    """Draw the patches outside of the dropped time steps and bands, independently for each clip.
 
     Args:
         config: grid and ratios; `int(steps * (1 - ratio))` of each axis are kept.
         batch_size: clips.
-        device: whose generator is drawn from.
+        device: its generator is the source of the draw.
 
     Returns:
         int64 `(batch_size, kept)` in token order.

@@ -1,8 +1,8 @@
-"""Structured-noise masking of sound with frames ("structured noise", arXiv 2503.16311): a model that sees and hears.
+"""Structured-noise masking of sound with frames ("structured noise", arXiv 2503.16311): an audio-visual model.
 
-The network is CAV-MAE's (Gong et al., ICLR 2023, arXiv 2210.07839): blocks of each modality, then shared ones with
-norms of their own for sound, frames and both; masked patches of both are reconstructed, and a clip's two modalities are
-matched. The method changes the masks alone: regularised blue noise for the sound, green noise for the frames.
+The network is CAV-MAE's (Gong et al., ICLR 2023, arXiv 2210.07839): blocks per modality, then shared blocks with
+separate norms for sound, frames and both. Masked patches of both are reconstructed, and sounds are matched with frames.
+The method changes only the masks: regularised blue noise for the sound, green noise for the frames.
 """
 
 from dataclasses import dataclass
@@ -10,54 +10,47 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils import ModelOutput, can_return_tuple
 
-from tubelets.models.backbones.video_vit.initialization import mark_initialization, mark_xavier
+from tubelets.models.backbones.audio_vit.layers import SpectrogramEmbeddings, encoder_layers
+from tubelets.models.backbones.audio_vit.positions import PositionTable
+from tubelets.models.backbones.audio_vit.spectrograms import check_spectrogram, spectrogram_patches, token_grid
+from tubelets.models.backbones.video_vit.initialization import mark_xavier
 from tubelets.models.backbones.video_vit.pixels import normalize_pixels
 from tubelets.models.backbones.video_vit.tubes import (
     check_video,
     count_masked,
     gather_tubes,
-    sinusoid_table,
     split_tokens,
+)
+from tubelets.models.common.backbone import VideoBackbone
+from tubelets.models.common.classification_head import ClassificationHead
+from tubelets.models.methods.structured_noise.audio_video_layers import (
+    FrameEmbeddings,
+    SharedLayer,
+    frame_positions,
 )
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,
 )
-from tubelets.models.methods.structured_noise.layers import (
-    PositionTable,
-    SpectrogramEmbeddings,
-    SpectrogramLayer,
-    TokenDecoder,
-    encoder_layers,
-    mark_decoder,
-    mark_head,
-)
+from tubelets.models.methods.structured_noise.decoders import TokenDecoder, mark_decoder, mark_head
 from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import (
     PRETRAINING_KEYS,
     StructuredNoiseAudioPreTrainedModel,
     patch_targets,
 )
-from tubelets.models.methods.structured_noise.spectrograms import (
-    check_spectrogram,
-    grid_positions,
-    spectrogram_patches,
-    token_grid,
-)
 from tubelets.objectives import audio_visual_contrastive_loss, masked_regression_loss
-from tubelets.objectives.classification import classification_loss
 
 MODALITIES = ("both", "audio", "video")
 
 
 @dataclass
 class AudioVideoOutput(ModelOutput):
-    """Token features of clips; B clips, N_a audio and N_v video tokens. What was not given is None.
+    """Token features of clips; B clips, N_a audio and N_v video tokens. Features of missing inputs are None.
 
     Args:
-        last_hidden_state: `(B, N_a + N_v, hidden_size)` of both together, sound first; of one modality if alone.
+        last_hidden_state: `(B, N_a + N_v, hidden_size)` of both jointly, sound first, or of the only modality.
         pooler_output: `(B, hidden_size)`, its mean over tokens.
         audio_hidden_state: `(B, N_a, hidden_size)` of the sound without the frames.
         video_hidden_state: `(B, N_v, hidden_size)` of the frames without the sound.
@@ -96,57 +89,6 @@ class MaskedAudioVideoOutput(ModelOutput):
     video_targets: Tensor | None = None
 
 
-class FrameEmbeddings(nn.Module):
-    """Embedding of the video tokens that are kept, plus positions and the modality's vector."""
-
-    def __init__(self, config: StructuredNoiseAudioVideoConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.patch_embeddings = nn.Linear(config.pixels_per_tube, config.hidden_size)
-        mark_initialization(self.patch_embeddings, init.xavier_uniform_)
-        self.positions = frame_positions(config, config.hidden_size)
-        self.modality = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
-
-    def forward(self, pixel_values: Tensor, visible_ids: Tensor | None = None) -> Tensor:
-        """Embed the visible tokens of float or uint8 frames: `(B, N_vis, hidden_size)`."""
-        tubes = normalize_pixels(gather_tubes(pixel_values, visible_ids, self.config), self.config, channel_dim=2)
-        tokens = self.patch_embeddings(tubes.flatten(2).to(self.patch_embeddings.weight.dtype))
-        return tokens + self.positions(visible_ids) + self.modality
-
-
-def frame_positions(config: StructuredNoiseAudioVideoConfig, width: int) -> PositionTable:
-    """Positions of the video tokens: 2-D as for one image; with several time steps, sines of the time are added."""
-    time, rows, columns = config.grid
-
-    def table() -> Tensor:
-        image = grid_positions(rows, columns, width)
-        if time == 1:
-            return image
-        return (sinusoid_table(time, width)[0][:, None] + image).flatten(0, 1)[None]
-
-    return PositionTable(rows, columns, width, config.learned_positions, table=table)
-
-
-class SharedLayer(SpectrogramLayer):
-    """Block that sound, frames and both pass through, with norms of their own."""
-
-    def __init__(self, config: StructuredNoiseAudioVideoConfig) -> None:
-        super().__init__(config, config.drop_path_rate)
-        for modality in ("audio", "video"):
-            for place in ("before", "after"):
-                norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-                setattr(self, f"layernorm_{place}_{modality}", norm)
-
-    def forward(self, hidden_states: Tensor, modality: str = "both") -> Tensor:  # type: ignore[override]
-        """Transform `(B, N, hidden_size)` with the norms of `both`, `audio` or `video`."""
-        suffix = "" if modality == "both" else f"_{modality}"
-        before, after = getattr(self, f"layernorm_before{suffix}"), getattr(self, f"layernorm_after{suffix}")
-        attended, _ = self.attention.attention(before(hidden_states))
-        hidden_states = hidden_states + self.drop_path(self.attention.output(attended, hidden_states))
-        expanded = self.intermediate(after(hidden_states))
-        return hidden_states + self.drop_path(self.output.dropout(self.output.dense(expanded)))
-
-
 class StructuredNoiseAudioVideoPreTrainedModel(StructuredNoiseAudioPreTrainedModel):
     """Loading, saving and initialisation shared by the audio-visual models."""
 
@@ -155,11 +97,11 @@ class StructuredNoiseAudioVideoPreTrainedModel(StructuredNoiseAudioPreTrainedMod
     base_model_prefix = "audio_video"
     input_modalities = ("audio", "video")
     _no_split_modules = ["SpectrogramEmbeddings", "FrameEmbeddings", "SpectrogramLayer", "SharedLayer"]
-    # States of several stacks of different lengths would be one list.
+    # Several stacks with sequences of different lengths would end up in one list.
     _can_record_outputs = {}
 
 
-class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
+class StructuredNoiseAudioVideoModel(VideoBackbone, StructuredNoiseAudioVideoPreTrainedModel):
     """Encoder of sound, frames, or both.
 
     Args:
@@ -198,6 +140,11 @@ class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
         )
         self.post_init()
 
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.hidden_size
+
     def get_input_embeddings(self) -> nn.Module:
         """The patch embedding of the sound."""
         return self.audio_embeddings.patch_embeddings
@@ -206,7 +153,7 @@ class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
     def forward(
         self, input_values: Tensor | None = None, pixel_values: Tensor | None = None, **kwargs: Any
     ) -> AudioVideoOutput:
-        """Encode what is given.
+        """Encode sound, frames, or both.
 
         Args:
             input_values: float `(B, max_length, num_mel_bins)`, normalised, or None.
@@ -214,10 +161,10 @@ class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
             **kwargs: `return_dict`.
 
         Returns:
-            Features of both together, and of each alone.
+            Features of both jointly, and of each alone.
 
         Raises:
-            ValueError: if nothing is given, or an input does not fit the configuration.
+            ValueError: if both are None, or an input does not fit the configuration.
         """
         audio = None if input_values is None else self.encode_audio(input_values)
         video = None if pixel_values is None else self.encode_video(pixel_values)
@@ -235,6 +182,11 @@ class StructuredNoiseAudioVideoModel(StructuredNoiseAudioVideoPreTrainedModel):
             audio_hidden_state=heard,
             video_hidden_state=seen,
         )
+
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features `(B, hidden_size, T, H, W)` of the frames without the sound; arguments as for `forward`."""
+        tokens = self.share(self.encode_video(pixel_values), "video")
+        return tokens.unflatten(1, self.config.grid).permute(0, 4, 1, 2, 3)
 
     def encode_audio(self, input_values: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """The sound through its own blocks: `(B, N, hidden_size)`."""
@@ -383,11 +335,11 @@ class StructuredNoiseAudioVideoForPreTraining(StructuredNoiseAudioVideoPreTraine
         return patch_targets(pixels, order, self.config.norm_pix_loss)
 
 
-class StructuredNoiseAudioVideoForVideoClassification(StructuredNoiseAudioVideoPreTrainedModel):
+class StructuredNoiseAudioVideoForVideoClassification(ClassificationHead, StructuredNoiseAudioVideoPreTrainedModel):
     """Classifier of sound, frames, or both: mean over tokens, LayerNorm, linear head.
 
-    `config.modality` says what it is trained on; weights of the other modality and norms of other passes stay as they
-    are. A classifier of both that is given one modality averages what its joint and its single norms make of it, as the
+    `config.modality` selects the inputs; weights of the other modality and norms of other passes are not trained. A
+    classifier of both that gets one modality averages the features under its joint and its single norms, as the
     official code does.
 
     Args:
@@ -406,9 +358,9 @@ class StructuredNoiseAudioVideoForVideoClassification(StructuredNoiseAudioVideoP
         super().__init__(config)
         self.num_labels = config.num_labels
         self.audio_video = StructuredNoiseAudioVideoModel(config)
-        self.fc_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.add_classification_head(
+            config.hidden_size, config.num_labels, dropout=config.head_dropout, norm_eps=config.layer_norm_eps
+        )
         mark_head(self.classifier, config.head_init_scale)
         self.post_init()
 
@@ -435,15 +387,14 @@ class StructuredNoiseAudioVideoForVideoClassification(StructuredNoiseAudioVideoP
             `logits` `(B, num_labels)` and, with labels, the `loss`.
 
         Raises:
-            ValueError: if what the modality needs is not given, or an input or label does not fit the configuration.
+            ValueError: if an input of the modality is missing, or an input or label does not fit the configuration.
         """
         pooled = self.pool(input_values, pixel_values, modality or self.config.modality)
-        logits = self.classifier(self.dropout(self.fc_norm(pooled)))
-        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        loss, logits = self.classify(pooled, labels, self.config.problem_type)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def pool(self, input_values: Tensor | None, pixel_values: Tensor | None, modality: str) -> Tensor:
-        """The clip's vector `(B, hidden_size)` of a modality."""
+        """Pool the features of a modality: `(B, hidden_size)`."""
         if modality not in MODALITIES:
             raise ValueError(f"modality must be one of {MODALITIES}, got {modality!r}")
         encoder = self.audio_video

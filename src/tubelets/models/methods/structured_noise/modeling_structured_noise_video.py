@@ -1,6 +1,8 @@
-"""Structured-noise masking of video ("structured noise", arXiv 2503.16311): VideoMAE whose masks are Green3D noise.
+"""Structured-noise masking of video ("structured noise", arXiv 2503.16311): VideoMAE with Green3D masks.
 
-Only the masks change; the networks and the loss are those of `tubelets.models.methods.masked_video`.
+Only the masks change; the networks and the loss are those of `tubelets.models.methods.masked_video`. Recipes set the
+masks of `tubelets_videomae` or `sigma` instead. This model type has the method's masks as its default and makes cards
+cite its paper; it is public, so that saved models of it must load.
 """
 
 from tubelets.models.backbones.video_vit.modeling_video_vit import (

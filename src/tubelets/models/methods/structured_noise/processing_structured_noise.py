@@ -10,14 +10,14 @@ from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.transforms.sound import SoundAugmentation
 from tubelets.masking.noise_masks import NOISE_TYPES
+from tubelets.models.backbones.audio_vit.filterbanks import feature_extractor, spectrogram
+from tubelets.models.backbones.audio_vit.spectrograms import to_token_order
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor
 from tubelets.models.common.mask_banks import load_mask_bank
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,
 )
-from tubelets.models.methods.structured_noise.filterbanks import feature_extractor, spectrogram
-from tubelets.models.methods.structured_noise.spectrograms import to_token_order
 
 
 class StructuredNoiseAudioVideoProcessor(ProcessorMixin):
@@ -44,12 +44,12 @@ class StructuredNoiseAudioVideoProcessor(ProcessorMixin):
         Args:
             audio: a waveform `(samples,)`, or a list of them.
             videos: a video `(frames, channels, height, width)`, or a list of them.
-            sampling_rate: of the waveforms; another one than the model's is refused.
+            sampling_rate: of the waveforms; must be the model's.
             return_tensors: `pt` for tensors.
             **kwargs: passed to the video processor.
 
         Returns:
-            `input_values` and `pixel_values`, as far as given.
+            `input_values`, `pixel_values`, or both.
 
         Raises:
             ValueError: if neither is given, or the sampling rate is not the model's.
@@ -67,7 +67,7 @@ class StructuredNoiseAudioVideoProcessor(ProcessorMixin):
 
     @property
     def model_input_names(self) -> list[str]:
-        """Names of what a call returns."""
+        """Names of the returned tensors."""
         return ["input_values", "pixel_values"]
 
 
@@ -75,7 +75,7 @@ def audio_video_processor(config: StructuredNoiseAudioVideoConfig) -> Structured
     """The inference processor of an audio-visual configuration.
 
     Args:
-        config: gives rate, sizes and statistics.
+        config: rate, sizes and statistics.
 
     Returns:
         A processor whose `pixel_values` are float `(B, frames, channels, height, width)`.
@@ -113,7 +113,7 @@ class SpectrogramAugmentation:
 
         Args:
             waveform: float `(samples,)` at the configured rate.
-            generator: what is drawn from.
+            generator: source of the draw.
 
         Returns:
             float32 `(max_length, num_mel_bins)`.
@@ -125,7 +125,7 @@ class SpectrogramAugmentation:
 def _masks(config: Any, part: str = "") -> Any:
     """The generator of a configuration's audio masks, or of those of `part` "video", with its bank made or read.
 
-    Banks are made before data-loader workers start, which would else each make their own.
+    The bank is made before data-loader workers start; otherwise each would make its own.
     """
     generator = getattr(config, f"build_{part}_mask_generator" if part else "build_mask_generator")()
     prefix = f"{part}_" if part else ""
@@ -136,22 +136,22 @@ def _masks(config: Any, part: str = "") -> Any:
         return generator
     options = {"count_rule": config.count_rule, **(getattr(config, f"{prefix}mask_options") or {})}
     if generator.kind == "regularized_blue":
-        # A bank of such masks states the rule that it was made with, and is of no use for another.
+        # A bank of these masks states its own rule and cannot serve another.
         options.pop("count_rule")
     bank = load_mask_bank(source, generator.grid, generator.mask_ratio, **options)
     if bank.kind != generator.kind or bank.num_masked != generator.num_masked:
         raise ValueError(
             f"{prefix}mask_bank={source!r} holds {bank.kind} with {bank.num_masked} masked tokens, not "
-            f"{generator.kind} with {generator.num_masked}; make another"
+            f"{generator.kind} with {generator.num_masked}; choose or make another bank"
         )
     return bank
 
 
 class AudioCollator:
-    """Makes the batch of masked-audio pretraining from the items of a clip stream.
+    """Batch of masked-audio pretraining from the items of a clip stream.
 
-    A clip's mask and augmentation are drawn from the clip's own seed: they depend neither on the batch the clip is in
-    nor on the process or worker that draws them.
+    A clip's mask and augmentation are drawn from the clip's own seed. They depend neither on the batch nor on the
+    process or worker.
 
     Args:
         config: rate, sizes, statistics, augmentations and masks.
@@ -190,7 +190,7 @@ class AudioCollator:
 
 
 class AudioVideoCollator:
-    """Makes the batch of audio-visual pretraining from the items of a clip stream; see `AudioCollator`.
+    """Batch of audio-visual pretraining from the items of a clip stream; see `AudioCollator`.
 
     Args:
         config: rate, sizes, statistics, augmentations and masks.
@@ -220,7 +220,7 @@ class AudioVideoCollator:
             `video_bool_masked_pos`, and the two counts: the arguments of the pretraining model.
         """
         audio = self.collate_audio(items)
-        # One clip's two masks must not come from the same numbers.
+        # The two masks of a clip must be independent.
         generators = [torch.Generator().manual_seed(int(item["seed"]) ^ 0x5EED) for item in items]
         return {
             "input_values": audio["input_values"],

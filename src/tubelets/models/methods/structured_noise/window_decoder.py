@@ -1,7 +1,7 @@
 """Decoder blocks that attend within windows, every second one shifted (structured_noise_masking.md, section 8).
 
-Attention is by cosine similarity with a learned temperature for each head, plus a bias that a small network makes of
-the logarithmic distance of two places; the norms come after the branches (Swin Transformer V2).
+Attention is by cosine similarity with a learned temperature for each head, plus a bias that a small network computes
+from the logarithmic distance of two places; the norms come after the branches (Swin Transformer V2).
 """
 
 import torch
@@ -20,7 +20,7 @@ def log_offsets(window: tuple[int, int], device: torch.device | None = None) -> 
 
     Args:
         window: rows and columns.
-        device: where the result is made.
+        device: of the result.
 
     Returns:
         float32 `(places, places, 2)`: `sign(d) * log(1 + |d|)` of the rows and of the columns.
@@ -38,7 +38,7 @@ def log_offsets(window: tuple[int, int], device: torch.device | None = None) -> 
 
 
 def to_windows(tokens: Tensor, grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
-    """Sort tokens by window: `(B, rows * columns, D)` to `(B, windows, places, D)`."""
+    """Group tokens by window: `(B, rows * columns, D)` to `(B, windows, places, D)`."""
     blocks = tokens.unflatten(1, (grid[0] // window[0], window[0], grid[1] // window[1], window[1]))
     return blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
@@ -57,8 +57,8 @@ def blocked_pairs(
     Args:
         grid: rows and columns of the tokens.
         window: rows and columns of a window.
-        shift: by how much the grid is rolled back before it is cut into windows.
-        device: where the result is made.
+        shift: by how much the grid is rolled back before it is split into windows.
+        device: of the result.
 
     Returns:
         bool `(windows, places, places)`, True = must not attend to each other.
@@ -74,7 +74,7 @@ def blocked_pairs(
 
 
 class WindowAttention(nn.Module):
-    """Scaled cosine attention within windows, with a bias from a network of log-spaced distances."""
+    """Scaled cosine attention within windows, with a bias computed from log-spaced distances."""
 
     def __init__(self, config: StructuredNoiseAudioConfig) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class WindowAttention(nn.Module):
         bias = self.position_bias(offsets).to(query.dtype).expand(count, -1, -1, -1)
         if blocked is not None:
             bias = bias.masked_fill(blocked[:, None], float("-inf"))
-        # Windows count as heads: fused kernels take four dimensions.
+        # Windows are folded into the heads: fused kernels expect four dimensions.
         attended = F.scaled_dot_product_attention(
             query.flatten(1, 2),
             F.normalize(key, dim=-1).to(query.dtype).flatten(1, 2),
@@ -126,7 +126,7 @@ class WindowAttention(nn.Module):
 
 
 class WindowLayer(GradientCheckpointingLayer):
-    """Block with attention within windows, and norms behind its two branches.
+    """Block with attention within windows, and norms after its two branches.
 
     Args:
         config: sizes and constants.
@@ -166,7 +166,7 @@ class WindowLayer(GradientCheckpointingLayer):
 
 
 def window_geometry(config: StructuredNoiseAudioConfig) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Grid, window and shift in token order; a window is no larger than the grid, which it then need not shift over.
+    """Grid, window and shift in token order; a window covers at most the grid, and then does not shift.
 
     Example:
         >>> window_geometry(StructuredNoiseAudioConfig(max_length=32))

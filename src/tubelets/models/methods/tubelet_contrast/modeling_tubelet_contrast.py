@@ -1,7 +1,7 @@
-"""Tubelet-Contrast (Thoker et al., ICCV 2023, arXiv 2303.11003): contrast of clips that share nothing but motion.
+"""Tubelet-Contrast (Thoker et al., ICCV 2023, arXiv 2303.11003): contrast of clips that share only motion.
 
-Two clips of different videos receive the same moving patches. A query encoder sees the one that the patches were cut
-from, a slowly following key encoder the other; the pair has to be told from a queue of older keys.
+The same moving patches are pasted into clips of two videos. A query encoder encodes the clip that the patches were cut
+from, a momentum encoder the other; the pair must be identified among the keys in a queue.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from tubelets.models.backbones.convolutional.modeling_convolutional import (
 )
 from tubelets.models.backbones.i3d.modeling_i3d import I3DModel
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
+from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.objectives import (
     KeyQueue,
@@ -38,11 +39,11 @@ class TubeletContrastForPreTrainingOutput(ModelOutput):
 
     Args:
         loss: scalar.
-        logits: `(B, 1 + K)`, similarities over the temperature, the own key's first; with a shared encoder `(P, P)`, P
-            the pairs of all processes, own pairs on the diagonal.
+        logits: `(B, 1 + K)`, similarities over the temperature, the positive key first; with a shared encoder `(P, P)`,
+            P the pairs of all processes, positives on the diagonal.
         query: `(B, projection_size)` of unit length.
         key: `(B, projection_size)` of unit length; without gradient unless the encoder is shared.
-        accuracy: scalar, share of queries that are nearest to their own key.
+        accuracy: scalar, share of queries whose nearest key is the positive one.
     """
 
     loss: Tensor | None = None
@@ -52,8 +53,8 @@ class TubeletContrastForPreTrainingOutput(ModelOutput):
     accuracy: Tensor | None = None
 
 
-class TubeletContrastModel(ConvolutionalPreTrainedModel):
-    """The video encoder: the configured backbone.
+class TubeletContrastModel(VideoBackbone, ConvolutionalPreTrainedModel):
+    """The video encoder: the configured convolutional backbone.
 
     Args:
         config: the backbone and its sizes.
@@ -75,6 +76,11 @@ class TubeletContrastModel(ConvolutionalPreTrainedModel):
         self.backbone = build_backbone(config)
         self.post_init()
 
+    @property
+    def feature_size(self) -> int:
+        """Width of the pooled feature."""
+        return self.config.feature_size
+
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Encode clips; see `ConvolutionalModel.forward`.
 
@@ -87,11 +93,15 @@ class TubeletContrastModel(ConvolutionalPreTrainedModel):
         """
         return self.backbone(pixel_values, **kwargs)
 
+    def feature_map(self, pixel_values: Tensor) -> Tensor:
+        """Features `(B, feature_size, T, H, W)` of clips; arguments as for `forward`."""
+        return self.backbone.feature_map(pixel_values)
+
 
 class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
     """Query encoder, momentum key encoder, their heads, and the queue (tubelet_contrast.md, section 4).
 
-    The key encoder and the queue are saved and loaded with the weights, so that a run goes on where it stopped.
+    The key encoder and the queue are saved with the weights, so that a run resumes exactly.
 
     Args:
         config: the backbone and the constants of the loss.
@@ -131,19 +141,19 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
 
     @torch.no_grad()
     def copy_query_to_key(self) -> None:
-        """Let the key encoder start from the query encoder's weights; it never receives a gradient."""
+        """Initialise the key encoder with the query encoder's weights; it never receives a gradient."""
         self.key_encoder.load_state_dict(self.encoder.state_dict())
         self.key_projection.load_state_dict(self.projection.state_dict())
         self.freeze_key()
 
     def freeze_key(self) -> None:
-        """Keep the key encoder out of every optimiser."""
+        """Exclude the key encoder from every optimiser."""
         self.key_encoder.requires_grad_(False)
         self.key_projection.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TubeletContrastForPreTraining":
         """Switch between training and evaluation; the key encoder stays frozen in both."""
-        # Loading replaces parameters by ones that ask for gradients, and ends by switching to evaluation.
+        # Loading replaces parameters by ones that require gradients, and then calls `eval`.
         if self.has_key_encoder:
             self.freeze_key()
         return super().train(mode)
@@ -152,7 +162,7 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
     def forward(
         self, pixel_values: Tensor, key_pixel_values: Tensor, **kwargs: Any
     ) -> TubeletContrastForPreTrainingOutput:
-        """Contrast pairs of clips; in training the key encoder follows and the queue takes the new keys.
+        """Contrast pairs of clips; in training, update the momentum encoder and add the new keys to the queue.
 
         Args:
             pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8: the clips that the
@@ -164,7 +174,7 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
             The loss, logits against the queue as it was before this step, and both features.
 
         Raises:
-            ValueError: if clips do not fit, or the queue is no multiple of the global batch.
+            ValueError: if clips do not fit, or the queue is not a multiple of the global batch.
         """
         query = self.encode_queries(pixel_values)
         if not self.has_key_encoder:
@@ -178,7 +188,7 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
                 update_momentum(self.key_encoder, self.encoder, self.config.momentum)
                 update_momentum(self.key_projection, self.projection, self.config.momentum)
             key = self.encode_keys(key_pixel_values)
-        # The queue changes below, and the backward pass needs what it was.
+        # The backward pass needs the keys as they were before the update below.
         loss, logits = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
         if self.training:
             self.queue.enqueue(key)
@@ -186,7 +196,7 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
         return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
 
     def encode_queries(self, pixel_values: Tensor) -> Tensor:
-        """Features of the encoder that is trained.
+        """Features of the query encoder.
 
         Args:
             pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8.
@@ -214,7 +224,7 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
 
 
 class TubeletContrastForVideoClassification(ConvolutionalForVideoClassification):
-    """Video classifier on Tubelet-Contrast's encoder: mean over time and place, dropout, linear layer.
+    """Video classifier on Tubelet-Contrast's encoder: mean over time and space, dropout, linear layer.
 
     Args:
         config: the backbone and the labels.
@@ -228,7 +238,7 @@ class TubeletContrastForVideoClassification(ConvolutionalForVideoClassification)
 
     config: TubeletContrastConfig
     config_class = TubeletContrastConfig
-    backbone_class = TubeletContrastModel  # type: ignore[assignment]
+    backbone_class = TubeletContrastModel
     base_model_prefix = "encoder"
     _keys_to_ignore_on_load_unexpected = [r"^projection\.", r"^key_", r"^queue\."]
 

@@ -12,17 +12,17 @@ from tubelets.motion import crop_patches, recolour, render, sample_colour_change
 
 
 class TubeletContrastCollator:
-    """Makes the batch of Tubelet-Contrast pretraining from the items of a clip stream.
+    """Batch of Tubelet-Contrast pretraining from the items of a clip stream.
 
-    Every clip is the query of its own pair and, with other patches, the key of another one: half of the batch away, so
-    that the two never come from the same video while a video gives at most half of the batch. The authors decode two
-    clips for a pair instead; a pair is made of two independent clips in both cases.
+    Every clip is the query of its own pair and, with other patches, the key of another pair half a batch away. The two
+    clips come from different videos as long as no video fills more than half of the batch. The authors decode two clips
+    per pair instead; a pair consists of two independent clips in both cases.
 
-    Partners, patches, motions and colours are drawn from the seeds of all clips of the batch: they depend on which
-    clips are in it, and not on the process or worker that makes it.
+    Partners, patches, motions and colours are drawn from the seeds of all clips in the batch. They depend on the clips
+    and not on the process or worker.
 
     Args:
-        config: gives the contrast, the patches and their motion.
+        config: the contrast, the patches and their motion.
 
     Example:
         >>> collate = TubeletContrastCollator(TubeletContrastConfig(image_size=32, num_frames=4))
@@ -41,7 +41,7 @@ class TubeletContrastCollator:
 
         Args:
             items: mappings with `pixel_values`, uint8 `(frames, 3, height, width)`, and `seed`, an integer. For
-                `contrast="temporal"` the two clips of a video follow each other.
+                `contrast="temporal"` the two clips of each video are neighbours.
 
         Returns:
             `pixel_values` and `key_pixel_values`, uint8 `(B, frames, 3, height, width)`: the arguments of the model.
@@ -55,7 +55,7 @@ class TubeletContrastCollator:
         if self.config.contrast == "tubelet":
             queries, keys = self.freeze(queries, generator), self.freeze(keys, generator)
             self.paste(queries, keys, generator)
-        # One change for both clips of a pair, so that colours do not tell pairs apart.
+        # The same change for both clips of a pair, so that colour does not identify the pair.
         change = sample_colour_change(len(queries), generator, self.config.colour_probability)
         return {"pixel_values": recolour(queries, change), "key_pixel_values": recolour(keys, change)}
 
@@ -66,7 +66,7 @@ class TubeletContrastCollator:
             clips: uint8 `(B, frames, 3, height, width)`.
 
         Raises:
-            ValueError: if there are too few clips, or an odd number where each video gives two.
+            ValueError: if there are too few clips, or an odd number of clips in pairs per video.
         """
         if self.config.contrast == "temporal":
             if len(clips) % 2:
@@ -80,11 +80,11 @@ class TubeletContrastCollator:
         return clips, clips.roll(len(clips) // 2, dims=0)
 
     def freeze(self, clips: Tensor, generator: torch.Generator) -> Tensor:
-        """Let some clips show one of their frames all the time.
+        """Freeze some clips to one of their frames.
 
         Args:
             clips: uint8 `(B, frames, 3, height, width)`.
-            generator: what is drawn from.
+            generator: source of the draw.
         """
         if not self.config.still_probability:
             return clips
@@ -95,12 +95,12 @@ class TubeletContrastCollator:
         return clips[torch.arange(count)[:, None], order]
 
     def paste(self, queries: Tensor, keys: Tensor, generator: torch.Generator) -> None:
-        """Move patches over both clips of each pair, in place: the query's, or each clip its own.
+        """Move patches over both clips of each pair, in place: those of the query, or of each clip.
 
         Args:
             queries: uint8 `(pairs, frames, 3, height, width)`, contiguous.
             keys: the same.
-            generator: what motions are drawn from.
+            generator: source of the motions.
         """
         count, frames, _, height, width = queries.shape
         motion = sample_motion(self.motion_settings, count, frames, (height, width), generator)

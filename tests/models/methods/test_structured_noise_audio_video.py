@@ -25,11 +25,11 @@ from tubelets import (
     StructuredNoiseVideoForVideoClassification,
     TubeletsVideoMAEForPreTraining,
 )
+from tubelets.models.backbones.audio_vit.positions import grid_positions
 from tubelets.models.common.auto import inference_processor, pretraining_collator
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.methods.structured_noise import conversion_structured_noise as conversion
 from tubelets.models.methods.structured_noise.processing_structured_noise import StructuredNoiseAudioVideoProcessor
-from tubelets.models.methods.structured_noise.spectrograms import grid_positions
 from tubelets.objectives import audio_visual_contrastive_loss
 
 # 8 x 4 patches of sound and 4 x 4 of one frame.

@@ -1,42 +1,18 @@
-"""Tensor geometry of spectrograms: patches in a model's token order, tokens by index, positions on a grid."""
+"""Patches of spectrograms in a model's token order, and tokens by index."""
 
-import torch
 from torch import Tensor
 
-from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
+from tubelets.models.backbones.audio_vit.sizes import AudioVitSizes
 
 
-def grid_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Fixed 2-D sine-cosine table: the first half of the width tells the column, the second half the row.
-
-    Args:
-        rows: rows of the grid.
-        columns: columns of the grid, the faster axis of the tokens.
-        width: a multiple of 4; each half holds the sines, then the cosines of `n / 10000^(4 * j / width)`.
-
-    Returns:
-        float32 `(1, rows * columns, width)`, computed in float64.
-
-    Example:
-        >>> grid_positions(1, 2, 4)[0]
-        tensor([[0.0000, 1.0000, 0.0000, 1.0000],
-                [0.8415, 0.5403, 0.0000, 1.0000]])
-    """
-    # On the CPU whatever the default device is: models are built on the meta device, too.
-    place = torch.arange(rows * columns, dtype=torch.float64, device="cpu")
-    rate = 10000.0 ** -(4 * torch.arange(width // 4, dtype=torch.float64, device="cpu") / width)
-    angles = [place.remainder(columns)[:, None] * rate, place.div(columns, rounding_mode="floor")[:, None] * rate]
-    return torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1).float()[None]
-
-
-def token_grid(config: StructuredNoiseAudioConfig) -> tuple[int, int]:
+def token_grid(config: AudioVitSizes) -> tuple[int, int]:
     """Rows and columns of a spectrogram's patches in token order: `(time, bands)` or `(bands, time)`."""
     time, bands = config.audio_grid
     return (time, bands) if config.token_order == "time" else (bands, time)
 
 
-def to_token_order(masks: Tensor, config: StructuredNoiseAudioConfig) -> Tensor:
-    """Masks of the generators, which are time-major, in the order of a model's tokens.
+def to_token_order(masks: Tensor, config: AudioVitSizes) -> Tensor:
+    """Reorder time-major masks to the order of a model's tokens.
 
     Args:
         masks: `(B, time * bands)`.
@@ -46,6 +22,7 @@ def to_token_order(masks: Tensor, config: StructuredNoiseAudioConfig) -> Tensor:
         Same shape.
 
     Example:
+        >>> from tubelets import StructuredNoiseAudioConfig
         >>> sizes = {"max_length": 32, "num_mel_bins": 48, "decoder_type": "plain", "token_order": "frequency"}
         >>> to_token_order(torch.arange(6)[None], StructuredNoiseAudioConfig(**sizes))
         tensor([[0, 3, 1, 4, 2, 5]])
@@ -55,8 +32,8 @@ def to_token_order(masks: Tensor, config: StructuredNoiseAudioConfig) -> Tensor:
     return masks.unflatten(1, config.audio_grid).transpose(1, 2).flatten(1)
 
 
-def check_spectrogram(input_values: Tensor, config: StructuredNoiseAudioConfig) -> None:
-    """Refuse a batch whose shape is not the configured one.
+def check_spectrogram(input_values: Tensor, config: AudioVitSizes) -> None:
+    """Refuse a batch of another shape than the configured one.
 
     Args:
         input_values: `(B, frames, bands)`.
@@ -75,7 +52,7 @@ def check_spectrogram(input_values: Tensor, config: StructuredNoiseAudioConfig) 
         raise ValueError(f"input_values must be float spectrograms, got {input_values.dtype}; extract features first")
 
 
-def spectrogram_patches(input_values: Tensor, config: StructuredNoiseAudioConfig) -> Tensor:
+def spectrogram_patches(input_values: Tensor, config: AudioVitSizes) -> Tensor:
     """Cut spectrograms into patches.
 
     Args:
@@ -86,6 +63,7 @@ def spectrogram_patches(input_values: Tensor, config: StructuredNoiseAudioConfig
         `(B, tokens, patch_size ** 2)` in token order, the values of a patch in the order of the same two axes.
 
     Example:
+        >>> from tubelets import StructuredNoiseAudioConfig
         >>> config = StructuredNoiseAudioConfig(max_length=64, num_mel_bins=32)
         >>> spectrogram_patches(torch.zeros(1, 64, 32), config).shape
         torch.Size([1, 8, 256])
@@ -97,10 +75,10 @@ def spectrogram_patches(input_values: Tensor, config: StructuredNoiseAudioConfig
 
 
 def take_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
-    """The tokens at some places.
+    """Select tokens by index.
 
     Args:
-        tokens: `(B, N, width)`, or `(1, N, width)` for a table that all clips share.
+        tokens: `(B, N, width)`, or `(1, N, width)` for a table shared by all clips.
         ids: int64 `(B, M)`.
 
     Returns:

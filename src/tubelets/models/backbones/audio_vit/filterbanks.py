@@ -1,7 +1,6 @@
-"""Log-mel filterbanks as Kaldi defines them, for any sampling rate, and the feature extractor built on them."""
+"""Log-mel filterbanks as in Kaldi, for any sampling rate, and the feature extractor built on them."""
 
 import functools
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +10,11 @@ from transformers import ASTFeatureExtractor
 from transformers.audio_utils import mel_filter_bank
 
 from tubelets.data.modalities.specs import HOP_SECONDS, WINDOW_SECONDS
-from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import (
-    StructuredNoiseAudioConfig,
-)
+from tubelets.models.backbones.audio_vit.sizes import AudioVitSizes
 
 LOWEST_FREQUENCY = 20.0
 PREEMPHASIS = 0.97
-FLOOR = 1.1920928955078125e-07  # float32's epsilon, below which no power goes
+FLOOR = 1.1920928955078125e-07  # float32's epsilon, the smallest power
 
 
 @functools.lru_cache(maxsize=8)
@@ -46,11 +43,11 @@ def log_mel_filterbank(waveform: Tensor, sampling_rate: int = 16000, num_mel_bin
         num_mel_bins: bands from 20 Hz to half the sampling rate.
 
     Returns:
-        float32 `(frames, num_mel_bins)` with `1 + (samples - window) // hop` frames; a sound that is shorter than a
-        window is filled up with silence to one frame.
+        float32 `(frames, num_mel_bins)` with `1 + (samples - window) // hop` frames; a sound shorter than a window is
+        padded with silence to one frame.
 
     Raises:
-        ValueError: if the waveform is not one channel of floats.
+        ValueError: if the waveform is not float with one channel.
 
     Example:
         >>> log_mel_filterbank(torch.zeros(16000)).shape
@@ -68,13 +65,13 @@ def log_mel_filterbank(waveform: Tensor, sampling_rate: int = 16000, num_mel_bin
     frames = frames - frames.mean(dim=1, keepdim=True)
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     power = torch.fft.rfft((frames - PREEMPHASIS * before) * window, n=fft_length).abs().square()
-    # Where a training loop makes spectrograms itself, its mixed precision must not reach them.
+    # Some training loops make spectrograms under autocast, which must not lower their precision.
     with torch.autocast(power.device.type, enabled=False):
         return (power @ filters).clamp(min=FLOOR).log()
 
 
 def fit_length(features: Tensor, max_length: int) -> Tensor:
-    """Cut a filterbank `(frames, bands)` to `max_length` frames, or fill it up with zeros as the official codes do.
+    """Cut a filterbank `(frames, bands)` to `max_length` frames, or pad it with zeros as the official codes do.
 
     Example:
         >>> fit_length(torch.ones(2, 1), 3)[:, 0]
@@ -84,10 +81,10 @@ def fit_length(features: Tensor, max_length: int) -> Tensor:
 
 
 class FilterbankFeatureExtractor(ASTFeatureExtractor):
-    """The Audio Spectrogram Transformer's feature extractor, for any sampling rate, on one kind of arithmetic.
+    """The Audio Spectrogram Transformer's feature extractor for any sampling rate, computed with PyTorch.
 
-    The stock one frames every sound as at 16 kHz, takes torchaudio's arithmetic or NumPy's, whichever is installed, and
-    is several times slower in NumPy. At 16 kHz the results are the same.
+    The stock extractor uses the windows of 16 kHz for every rate. It computes with torchaudio if that is installed, or
+    with NumPy, which is several times slower. At 16 kHz the results are the same.
 
     Example:
         >>> extract = FilterbankFeatureExtractor(max_length=128)
@@ -100,11 +97,11 @@ class FilterbankFeatureExtractor(ASTFeatureExtractor):
         return fit_length(log_mel_filterbank(sound, self.sampling_rate, self.num_mel_bins), max_length).numpy()
 
 
-def feature_extractor(config: StructuredNoiseAudioConfig) -> FilterbankFeatureExtractor:
+def feature_extractor(config: AudioVitSizes) -> FilterbankFeatureExtractor:
     """The inference processor of a configuration: waveforms to normalised spectrograms.
 
     Args:
-        config: gives the rate, the sizes and the statistics.
+        config: rate, sizes and statistics.
 
     Returns:
         A processor whose `input_values` are float `(B, max_length, num_mel_bins)`.
@@ -118,17 +115,18 @@ def feature_extractor(config: StructuredNoiseAudioConfig) -> FilterbankFeatureEx
     )
 
 
-def spectrogram(waveform: Tensor, config: Any) -> Tensor:
+def spectrogram(waveform: Tensor, config: AudioVitSizes) -> Tensor:
     """The normalised spectrogram of one sound, as the feature extractor makes it.
 
     Args:
         waveform: float `(samples,)`.
-        config: gives the rate, the sizes and the statistics.
+        config: rate, sizes and statistics.
 
     Returns:
         float32 `(max_length, num_mel_bins)`.
 
     Example:
+        >>> from tubelets import StructuredNoiseAudioConfig
         >>> config = StructuredNoiseAudioConfig(max_length=64)
         >>> spectrogram(torch.zeros(16000), config).shape
         torch.Size([64, 128])

@@ -27,12 +27,12 @@ from tubelets import (
     StructuredNoiseAudioModel,
 )
 from tubelets.data.transforms.sound import draw_beta
+from tubelets.models.backbones.audio_vit.filterbanks import log_mel_filterbank
+from tubelets.models.backbones.audio_vit.spectrograms import to_token_order
 from tubelets.models.common.auto import inference_processor, pretraining_collator
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.common.mask_banks import save_mask_bank
 from tubelets.models.methods.structured_noise import conversion_structured_noise as conversion
-from tubelets.models.methods.structured_noise.filterbanks import log_mel_filterbank
-from tubelets.models.methods.structured_noise.spectrograms import to_token_order
 from tubelets.models.methods.structured_noise.window_decoder import blocked_pairs, log_offsets
 
 # 16 time steps and 4 bands of 4 x 4 values.

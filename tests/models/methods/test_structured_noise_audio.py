@@ -20,9 +20,10 @@ from tubelets import (
     StructuredNoiseAudioForPreTraining,
     StructuredNoiseAudioModel,
 )
+from tubelets.models.backbones.audio_vit.positions import grid_positions
+from tubelets.models.backbones.audio_vit.spectrograms import to_token_order
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import draw_kept_patches
-from tubelets.models.methods.structured_noise.spectrograms import grid_positions, to_token_order
 from tubelets.models.methods.structured_noise.window_decoder import (
     WindowDecoder,
     WindowLayer,
