@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
+from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.common.safe_loading import read_torch_file
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -30,7 +31,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; give the path of a .pth, .pt or .safetensors file")
+        raise FileNotFoundError(f"{path}: file not found; give the path of a .pth, .pt or .safetensors file")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -39,14 +40,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             return load_file(path), {}
         except SafetensorError as error:
             raise CheckpointLayoutError(f"{path} is damaged or no safetensors file ({error})") from error
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever an unpickler meets in bytes that are no checkpoint
-        raise UnsafeCheckpointError(
-            f"{path} is not loaded: it is damaged, or holds more than tensors, plain containers and argparse "
-            f"namespaces ({error})"
-        ) from error
+    content = read_torch_file(path, [argparse.Namespace])
     return _state_dict(content, path), _training_arguments(content)
 
 

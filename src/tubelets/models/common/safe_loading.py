@@ -6,7 +6,7 @@ with random weights when none of a file's names fit. None of that is wanted here
 
 import json
 import pickle
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -80,6 +80,42 @@ def check_config_file(content: Mapping[str, Any], config_class: type[PreTrainedC
                 f"the configuration asks for the downloaded kernel {name}={value!r}; remove it from the file, and pass "
                 f"{name} yourself if you trust it"
             )
+
+
+def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | type] = ()) -> Any:
+    """Read a file of `torch.save` that holds tensors and plain containers, without running anything in it.
+
+    Args:
+        path: the file.
+        allowed: further classes and functions that the file may name, such as `argparse.Namespace`.
+
+    Returns:
+        What the file holds, on the CPU.
+
+    Raises:
+        FileNotFoundError: if the file is missing.
+        UnsafeCheckpointError: if the file is corrupt or names anything else; the message names the file.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"step": 3}, f"{folder}/state.pt")
+        ...     read_torch_file(f"{folder}/state.pt")
+        {'step': 3}
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: file not found")
+    try:
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # bytes that are not a checkpoint can raise anything in an unpickler
+        names = ", ".join(["tensors", "plain containers", *(entry.__name__ for entry in allowed)])
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnsafeCheckpointError(
+            f"{path} was not loaded: it is corrupt, or holds more than {names} ({reason}); get the file again, or ask "
+            "its author for safetensors"
+        ) from error
 
 
 def load_pretrained(
