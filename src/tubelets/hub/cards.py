@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tubelets.hub.audio_cards import AudioCard, audio_card, hears
-from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, AuthorCheckpoint
 from tubelets.models.common.auto import MODELS
 
 
@@ -18,7 +18,7 @@ def _render(data: ModelCardData, **fields: Any) -> str:
     return str(card).rstrip() + "\n"
 
 
-def render_card(checkpoint: PublishedCheckpoint) -> str:
+def render_card(checkpoint: AuthorCheckpoint) -> str:
     """The card of a checkpoint that can be published.
 
     Args:
@@ -83,7 +83,7 @@ def _backbone_outputs(config: Any) -> str:
     )
 
 
-def _classifier_limits(checkpoint: PublishedCheckpoint) -> str:
+def _classifier_limits(checkpoint: AuthorCheckpoint) -> str:
     if checkpoint.finetuning_data is None:
         return ""
     text = (
@@ -95,7 +95,7 @@ def _classifier_limits(checkpoint: PublishedCheckpoint) -> str:
     return text
 
 
-def _card_data(checkpoint: PublishedCheckpoint, config: Any, audio: AudioCard | None) -> ModelCardData:
+def _card_data(checkpoint: AuthorCheckpoint, config: Any, audio: AudioCard | None) -> ModelCardData:
     data = {name for name in (checkpoint.pretraining_data, checkpoint.finetuning_data) if name is not None}
     results = None
     if checkpoint.finetuning_data is not None:
@@ -129,13 +129,13 @@ def _card_data(checkpoint: PublishedCheckpoint, config: Any, audio: AudioCard | 
     )
 
 
-def _training(checkpoint: PublishedCheckpoint) -> str:
+def _training(checkpoint: AuthorCheckpoint) -> str:
     if checkpoint.finetuning_data is None:
         return checkpoint.training
     return f"{checkpoint.training} Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}."
 
 
-def _settings(checkpoint: PublishedCheckpoint, config: Any) -> dict[str, Any]:
+def _settings(checkpoint: AuthorCheckpoint, config: Any) -> dict[str, Any]:
     size = "{} x {}".format(*config.image_height_width)
     if hasattr(config, "num_tokens"):
         encoder = {
@@ -152,7 +152,7 @@ def _settings(checkpoint: PublishedCheckpoint, config: Any) -> dict[str, Any]:
     }
 
 
-def _results(checkpoint: PublishedCheckpoint) -> str:
+def _results(checkpoint: AuthorCheckpoint) -> str:
     if checkpoint.after_finetuning:
         rows = "".join(f"| {task} | {value} |\n" for task, value in checkpoint.after_finetuning.items())
         return (
@@ -248,8 +248,8 @@ def citation_of(model_type: str) -> str:
     entry = MODELS.get(model_type)
     if entry is not None and entry.paper is not None:
         paper: Paper = entry.load(entry.paper)
-    elif entry is not None and entry.published is not None:
-        paper = entry.load(entry.published)[0].paper
+    elif entry is not None and entry.author_checkpoints is not None:
+        paper = entry.load(entry.author_checkpoints)[0].paper
     else:
         return "See the method's README in the package."
     return paper.reference

@@ -56,7 +56,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class PublishedCheckpoint:
+class AuthorCheckpoint:
     """A checkpoint of the authors, as a configuration of this package.
 
     Attributes:

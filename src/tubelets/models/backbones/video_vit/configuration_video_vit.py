@@ -6,7 +6,6 @@ from huggingface_hub.dataclasses import strict
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
 from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
-from tubelets.masking import build_mask_generator
 from tubelets.models.common.configuration import RegisteredConfig
 
 POSITIVE = (
@@ -15,7 +14,7 @@ POSITIVE = (
     "decoder_intermediate_size",
 )  # fmt: skip
 
-# Limits that no published model comes near: a crafted file must be refused before memory is asked for.
+# Far above every published model: a crafted file must be refused before memory is allocated.
 MAX_DEPTH = 1024
 MAX_VALUES = 2**35
 
@@ -39,8 +38,8 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
         mask_options: further fields of the mask generator, for coloured noise those of
             `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
-        mask_bank: a bank of coloured noise that was made before, a folder or a data set of the Hub, see
-            `tubelets.models.common.mask_banks`; None makes it from the options' seed when the first mask is drawn.
+        mask_bank: a bank of coloured noise made in advance, a folder or a data set of the Hub, see
+            `tubelets.models.common.mask_banks`; None makes one from the options' seed when the first mask is drawn.
         mask_ratio: share of masked tokens in pretraining, in [0, 1).
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
@@ -74,10 +73,13 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @classmethod
     def accepted_model_types(cls) -> set[str]:
-        """Encoders are exchanged between the methods of the family and stock VideoMAE."""
+        """Methods on this encoder read each other's checkpoints, and those of stock VideoMAE."""
         from tubelets.models.common.auto import MODELS
 
-        return {*MODELS, cls.model_type, VideoMAEConfig.model_type}
+        family = {
+            name for name, entry in MODELS.items() if issubclass(entry.load(entry.config), TubeletsVideoMAEConfig)
+        }
+        return {*family, cls.model_type, VideoMAEConfig.model_type}
 
     @property
     def input_specs(self) -> dict[str, InputSpec]:
@@ -115,7 +117,10 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return self.pixels_per_tube
 
     def build_mask_generator(self) -> Any:
-        """What draws the masks of pretraining; its `num_masked` is the count of every clip."""
+        """The mask generator of pretraining; its `num_masked` is the number of masked tokens of every clip."""
+        # Masks need torch and SciPy, which a configuration alone does not.
+        from tubelets.masking import build_mask_generator
+
         # A configuration that was read from a file has lists where the generator has tuples.
         options = {
             name: tuple(value) if isinstance(value, list) else value
@@ -149,7 +154,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @property
     def num_values(self) -> int:
-        """About how many values the largest model of this configuration holds, position tables included."""
+        """Approximate number of values in the largest model of this configuration, position tables included."""
         height, width = _pair(self.image_size)
         patch_height, patch_width = _pair(self.patch_size)
         tubes = (self.num_frames * height * width) // max(self.tubelet_size * patch_height * patch_width, 1)
@@ -161,12 +166,12 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
 
     def validate_masks(self) -> None:
-        """Refuse options that the mask generator does not have."""
+        """Refuse options that the mask generator does not accept."""
         if self.mask_options:
             self.build_mask_generator()
 
     def validate_limits(self) -> None:
-        """Refuse sizes of which no machine could hold a model; files of strangers are read."""
+        """Refuse sizes that do not fit into any machine: configurations may come from untrusted files."""
         for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
             if getattr(self, name) > MAX_DEPTH:
                 raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
@@ -179,7 +184,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     def validate_ranges(self) -> None:
         """Refuse ratios, activations and channel statistics outside their range."""
-        # Imports a thousand modules, which `import tubelets` should not wait for.
+        # Imports a thousand modules; `import tubelets` does not need them.
         from transformers.activations import ACT2FN
 
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
@@ -195,7 +200,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+        """Do nothing: the code is an installed package and is never copied next to a checkpoint."""
 
 
 def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:
