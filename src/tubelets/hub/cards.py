@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from tubelets.hub.audio_cards import AudioCard, audio_card, hears
-from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, AuthorCheckpoint
+from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, AuthorCheckpoint, Paper
 from tubelets.models.common.auto import MODELS
 
 

@@ -71,10 +71,10 @@ class RegisteredConfig:
 
         Raises:
             tubelets.models.common.errors.CheckpointLayoutError: if the content is another method's.
-            tubelets.models.common.errors.UnsafeCheckpointError: if it reaches past the fields of a configuration.
-            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or an absurd size.
+            tubelets.models.common.errors.UnsafeCheckpointError: if it overwrites more than fields.
+            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or is out of range.
         """
-        from tubelets.models.common.safe_loading import check_config_file
+        from tubelets.models.common.file_checks import check_config_file
 
         check_config_file(config_dict, cls, cls.accepted_model_types())
         return super().from_dict(config_dict, **kwargs)  # type: ignore[misc]

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DConfig
-from tubelets.models.common.author_checkpoints import Paper, AuthorCheckpoint
+from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 
 PAPER = Paper(
     "1711.11248",

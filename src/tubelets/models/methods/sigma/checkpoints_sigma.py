@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from tubelets.models.common.author_checkpoints import DATASETS, SIZES, Paper, AuthorCheckpoint, classifier_fields
+from tubelets.models.common.author_checkpoints import DATASETS, SIZES, AuthorCheckpoint, Paper, classifier_fields
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 
 PAPER = Paper("2407.15447", "Mohammadreza Salehi et al. SIGMA: Sinkhorn-Guided Masked Video Modeling. ECCV 2024.")

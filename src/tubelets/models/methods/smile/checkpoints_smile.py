@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from tubelets.models.common.author_checkpoints import SIZES, Paper, AuthorCheckpoint, classifier_fields
+from tubelets.models.common.author_checkpoints import SIZES, AuthorCheckpoint, Paper, classifier_fields
 from tubelets.models.methods.smile.configuration_smile import SmileConfig
 
 PAPER = Paper(

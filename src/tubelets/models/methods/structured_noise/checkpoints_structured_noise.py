@@ -6,7 +6,7 @@ Numbers are those of structured_noise_masking.md, section 8. The networks were t
 import functools
 from typing import Any
 
-from tubelets.models.common.author_checkpoints import Paper, AuthorCheckpoint
+from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,

@@ -2,7 +2,7 @@
 
 import functools
 
-from tubelets.models.common.author_checkpoints import Paper, AuthorCheckpoint
+from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 
 PAPER = Paper(
