@@ -1,5 +1,6 @@
 """Configuration of the masked-video base: VideoMAE with the official constants (sigma.md, sections 2, 6 and 7)."""
 
+from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -13,6 +14,9 @@ POSITIVE = (
     "intermediate_size", "decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads",
     "decoder_intermediate_size",
 )  # fmt: skip
+
+# Fields of pretraining, which methods of the family do not share.
+OBJECTIVE = {"mask_type", "mask_options", "mask_bank", "mask_ratio", "norm_pix_loss"}
 
 # Far above every published model: a crafted file must be refused before memory is allocated.
 MAX_DEPTH = 1024
@@ -80,6 +84,31 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
             name for name, entry in MODELS.items() if issubclass(entry.load(entry.config), TubeletsVideoMAEConfig)
         }
         return {*family, cls.model_type, VideoMAEConfig.model_type}
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build the configuration; of another method of the family only the sizes of encoder and decoder are taken.
+
+        Args:
+            config_dict: the content of a `config.json`.
+            **kwargs: see `RegisteredConfig.from_dict`.
+
+        Returns:
+            The configuration, and the unused keywords if asked for.
+
+        Raises:
+            tubelets.models.common.errors.CheckpointLayoutError: if the file is of another family.
+            tubelets.models.common.errors.UnsafeCheckpointError: if it overwrites more than fields.
+            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or is out of range.
+        """
+        from tubelets.models.common.file_checks import check_config_file
+
+        check_config_file(config_dict, cls, cls.accepted_model_types())
+        if config_dict.get("model_type") in {*cls.accepted_model_types()} - {cls.model_type, VideoMAEConfig.model_type}:
+            # Targets and masks mean other things there: "trajectory" of SMILE is not a mask of SIGMA.
+            shared = {entry.name for entry in fields(TubeletsVideoMAEConfig)} - OBJECTIVE
+            config_dict = {name: value for name, value in config_dict.items() if name in shared | {"model_type"}}
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def input_specs(self) -> dict[str, InputSpec]:
