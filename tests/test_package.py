@@ -131,17 +131,6 @@ def test_every_public_name_can_be_imported() -> None:
         importlib.import_module("tubelets").nothing  # noqa: B018
 
 
-def test_info_prints_what_a_bug_report_needs() -> None:
-    command = [sys.executable, "-m", "tubelets", "info"]
-    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
-    assert found["versions"]["tubelets"] == tubelets.__version__
-    assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert "pyav" in found["decoders"]
-    assert set(found["models"]) == set(MODELS)
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert all(f"{section}:" in text for section in found)
-
-
 def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
     allowed = {}
     for dependency in map(Requirement, requires("tubelets") or []):

@@ -14,7 +14,7 @@ PACKAGES = (
 
 
 def collect() -> dict[str, dict[str, Any]]:
-    """Everything worth knowing about this installation.
+    """Describe this installation.
 
     Returns:
         Sections `versions`, `decoders`, `devices`, `paths` and `models`, each a mapping of names to plain values.
@@ -36,7 +36,7 @@ def collect() -> dict[str, dict[str, Any]]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what it stands on, by distribution name.
+    """Versions of Python, of this package and of its dependencies, by distribution name.
 
     Returns:
         Names to versions, or to "not installed".
@@ -57,11 +57,8 @@ def package_versions() -> dict[str, str]:
 def _devices() -> dict[str, Any]:
     import torch
 
-    from tubelets.kernels.products import onednn_is_faster
-
     found: dict[str, Any] = {
         "cpu threads": torch.get_num_threads(),
-        "float32 products on cpu": "oneDNN" if onednn_is_faster() else "PyTorch's default",
         "cuda": torch.version.cuda or "no",
     }
     for index in range(torch.cuda.device_count()):

@@ -13,6 +13,6 @@ ENTRIES = (
         },
         processor=VIDEO_PROCESSOR,
         video_processor="VideoMAEVideoProcessor",
-        official="conversion_r2plus1d_native:LAYOUTS",
+        official="conversion_r2plus1d_native:OFFICIAL",
     ),
 )

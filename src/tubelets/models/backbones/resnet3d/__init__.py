@@ -15,6 +15,6 @@ ENTRIES = (
         video_processor="VideoMAEVideoProcessor",
         author_checkpoints="checkpoints_resnet3d:CHECKPOINTS",
         paper="checkpoints_resnet3d:PAPER",
-        official="conversion_resnet3d:LAYOUTS",
+        official="conversion_resnet3d:OFFICIAL",
     ),
 )

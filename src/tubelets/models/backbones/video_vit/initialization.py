@@ -4,6 +4,7 @@ Layers carry their scheme themselves: transformers initialises modules one by on
 names, and skips modules of other packages that have no parameters of their own.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -23,10 +24,8 @@ def mark_initialization(module: nn.Linear, scheme: Callable[..., Tensor], **kwar
         **kwargs: its arguments.
     """
 
-    def initialize(weight: Tensor) -> None:
-        scheme(weight, **kwargs)
-
-    module._tubelets_init = initialize  # type: ignore[assignment]
+    # A partial function can be pickled with the layer; a local one cannot.
+    module._tubelets_init = functools.partial(scheme, **kwargs)  # type: ignore[assignment]
 
 
 def mark_xavier(layers: nn.ModuleList) -> None:

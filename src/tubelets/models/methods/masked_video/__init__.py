@@ -17,6 +17,7 @@ ENTRIES = (
         processor=VIDEO_PROCESSOR,
         video_processor="VideoMAEVideoProcessor",
         collator="processing_masked_video:MaskedVideoCollator",
+        official="conversion_masked_video:OFFICIAL",
         weight_renamings=OLD_ATTENTION_BIASES,
     ),
 )

@@ -16,7 +16,7 @@ ENTRIES = (
         video_processor="VideoMAEVideoProcessor",
         collator="tubelets.models.methods.masked_video.processing_masked_video:MaskedVideoCollator",
         author_checkpoints="checkpoints_sigma:CHECKPOINTS",
-        official="conversion_sigma:LAYOUTS",
+        official="conversion_sigma:OFFICIAL",
         weight_renamings=OLD_ATTENTION_BIASES,
     ),
 )

@@ -16,7 +16,7 @@ ENTRIES = (
         video_processor="VideoMAEVideoProcessor",
         collator="processing_smile:SmileCollator",
         author_checkpoints="checkpoints_smile:CHECKPOINTS",
-        official="conversion_smile:LAYOUTS",
+        official="conversion_smile:OFFICIAL",
         weight_renamings=OLD_ATTENTION_BIASES,
     ),
 )

@@ -38,7 +38,7 @@ ENTRIES = (
         collator="processing_structured_noise:AudioCollator",
         author_checkpoints="checkpoints_structured_noise:AUDIO",
         paper=PAPER,
-        official="conversion_structured_noise:LAYOUTS",
+        official="conversion_structured_noise:OFFICIAL",
     ),
     ModelEntry(
         "structured_noise_audio_video",

@@ -16,6 +16,6 @@ ENTRIES = (
         video_processor="VideoMAEVideoProcessor",
         collator="processing_tubelet_contrast:TubeletContrastCollator",
         author_checkpoints="checkpoints_tubelet_contrast:CHECKPOINTS",
-        official="conversion_tubelet_contrast:LAYOUTS",
+        official="conversion_tubelet_contrast:OFFICIAL",
     ),
 )
