@@ -54,9 +54,7 @@ def _rspnet_table(depths: list[int]) -> list[Rename]:
 
 
 def _rspnet_factors(theirs: str, ours: str) -> list[Rename]:
-    return [
-        Rename(f"{theirs}.{name}.{{leaf}}", f"{ours}.{factor}.{{leaf}}") for factor, name in RSPNET_FACTORS.items()
-    ]
+    return [Rename(f"{theirs}.{name}.{{leaf}}", f"{ours}.{factor}.{{leaf}}") for factor, name in RSPNET_FACTORS.items()]
 
 
 TABLES = {"avid_cma": _avid_table, "rspnet": _rspnet_table}

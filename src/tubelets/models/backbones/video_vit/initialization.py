@@ -23,7 +23,6 @@ def mark_initialization(module: nn.Linear, scheme: Callable[..., Tensor], **kwar
         scheme: a function of `transformers.initialization`.
         **kwargs: its arguments.
     """
-
     # A partial function can be pickled with the layer; a local one cannot.
     module._tubelets_init = functools.partial(scheme, **kwargs)  # type: ignore[assignment]
 

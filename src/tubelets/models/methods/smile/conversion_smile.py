@@ -71,7 +71,10 @@ def _teacher_table() -> list[Rename]:
 
 
 # The official teacher embeds one frame with a 3-D convolution, OpenAI's own file with a 2-D one.
-ONE_FRAME = Transform(lambda weight: weight.squeeze(2) if weight.ndim == 5 else weight, lambda weight: weight[:, :, None])
+ONE_FRAME = Transform(
+    to_ours=lambda weight: weight.squeeze(2) if weight.ndim == 5 else weight,
+    to_official=lambda weight: weight.unsqueeze(2),
+)
 TEACHER_TABLE = _teacher_table()
 
 

@@ -1,5 +1,6 @@
 """Layers that the audio and the audio-visual networks share."""
 
+import functools
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -101,7 +102,8 @@ class PositionTable(nn.Module):
     ) -> None:
         super().__init__()
         self.class_token = class_token
-        self.make_table = table or (lambda: grid_positions(rows, columns, width))
+        # A partial function can be pickled with the module; a lambda cannot.
+        self.make_table = table or functools.partial(grid_positions, rows, columns, width)
         count = self.make_table().shape[1] + class_token
         if learned:
             self.position_embeddings = nn.Parameter(torch.zeros(1, count, width))
@@ -133,7 +135,7 @@ class PositionTable(nn.Module):
                 f"positions of a grid of {old} tokens cannot be brought to {new}: they were trained, or numbered in "
                 "another way, and do not tell what comes behind; choose shorter spectrograms"
             )
-        self.make_table = lambda: grid_positions(*new, width)
+        self.make_table = functools.partial(grid_positions, *new, width)
         grid = place[:, start:].unflatten(1, old)[:, : new[0], : new[1]].flatten(1, 2)
         table = self.initial().to(place) if larger else torch.cat([place[:, :start], grid], dim=1)
         if isinstance(place, nn.Parameter):

@@ -5,6 +5,7 @@ norms of their own for sound, frames and both; masked patches of both are recons
 matched. The method changes the masks alone: regularised blue noise for the sound, green noise for the frames.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,14 +119,14 @@ class FrameEmbeddings(nn.Module):
 def frame_positions(config: StructuredNoiseAudioVideoConfig, width: int) -> PositionTable:
     """Positions of the video tokens: 2-D as for one image; with several time steps, sines of the time are added."""
     time, rows, columns = config.grid
-
-    def table() -> Tensor:
-        image = grid_positions(rows, columns, width)
-        if time == 1:
-            return image
-        return (sinusoid_table(time, width)[0][:, None] + image).flatten(0, 1)[None]
-
+    # A partial function can be pickled with the module; a local one cannot.
+    table = functools.partial(_frame_table, time, rows, columns, width)
     return PositionTable(rows, columns, width, config.learned_positions, table=table)
+
+
+def _frame_table(time: int, rows: int, columns: int, width: int) -> Tensor:
+    image = grid_positions(rows, columns, width)
+    return image if time == 1 else (sinusoid_table(time, width)[0][:, None] + image).flatten(0, 1)[None]
 
 
 class SharedLayer(SpectrogramLayer):
