@@ -151,6 +151,8 @@ def test_low_rank_adapters_of_peft_learn_and_merge(model_type: str, auto_class: 
     assert len(reached) > 0.5 * len(trained), sorted({name for name, _ in trained} - {*reached})
     learned = adapted(**batch)
     assert not torch.equal(loss_of(learned), loss_of(before))
+    if not blocks:
+        return  # PEFT cannot merge the factors of a 3-D convolution
     merged = adapted.merge_and_unload()
     assert type(merged) is type(tiny_model(model_type, auto_class))
     assert_same(learned, merged(**batch), 1e-3)
@@ -184,8 +186,8 @@ def test_classifiers_become_onnx(model_type: str, auto_class: str, tmp_path: Pat
 def test_bad_inputs_are_refused_by_shape(model_type: str, auto_class: str) -> None:
     model = tiny_model(model_type, auto_class)
     batch = batch_of(model, auto_class)
-    media = [name for name, value in batch.items() if isinstance(value, torch.Tensor) and value.ndim >= 3]
-    for name in media:
+    media = [name for name, value in batch.items() if isinstance(value, torch.Tensor) and value.dtype != torch.bool]
+    for name in set(media) - {"labels"}:
         # The number of clips is not compared: SMILE repeats each clip for each of its masks before.
         for bad in (batch[name][0], batch[name][None], batch[name][:, :, :0]):
             with pytest.raises(ValueError, match=re.escape(", ".join(map(str, bad.shape[1:])))):
