@@ -41,8 +41,9 @@ def _dropped(*prefixes: str) -> list[Rename]:
     return [Rename(f"{prefix}.{{rest}}", None) for prefix in prefixes]
 
 
-def _queue(*names: str) -> list[Rename]:
-    return [Rename(name, None) for name in names]
+QUEUE = [Rename("queue", None), Rename("queue{rest}", None)]
+# Audio networks and heads beside the video network.
+REST = [Rename("{rest}", None)]
 
 
 def _prefixed(prefix: str) -> list[Rename]:
@@ -75,17 +76,17 @@ def _named(parts: Mapping[str, str], inner: str) -> list[Rename]:
 BLUE_FIRST = Transform(lambda weight: weight.flip(1), lambda weight: weight.flip(1))
 FACTORISED = _named({"0": "conv_s", "1": "bn_s", "3": "conv_t", "4": "bn_t"}, "0.")
 FULL = _named({"0": "conv", "1": "bn"}, "")
-_HEADS = [*_dropped("fc", "head", "key_encoder", "key_fc"), *_queue("queue", "queue_ptr")]
+_HEADS = [*_dropped("fc", "head", "key_encoder", "key_fc"), *QUEUE]
 
 LAYOUTS = {
     name: BackboneLayout(methods, tuple(table))
     for name, methods, table in [
         ("torchvision", ("supervised",), [*_prefixed(""), *_dropped("fc")]),
-        ("video_network", ("SeLaVi", "GDT"), _prefixed("video_network.base.")),
+        ("video_network", ("SeLaVi", "GDT"), [*_prefixed("video_network.base."), *REST]),
         (
             "encoder_q",
             ("MoCo", "VideoMoCo"),
-            [*_prefixed("encoder_q."), *_dropped("encoder_k", "encoder_q.fc"), *_queue("queue", "queue_ptr")],
+            [*_prefixed("encoder_q."), *_dropped("encoder_k", "encoder_q.fc"), *QUEUE],
         ),
         ("base_network", ("Pretext-Contrast",), [*_numbered("base_network."), *_dropped("fc", "projector")]),
         (
@@ -94,11 +95,10 @@ LAYOUTS = {
             [
                 *_numbered("encoder_q.encoder.base_network."),
                 *_dropped("encoder_k", "encoder_q.encoder.linear", "encoder_q.fc1", "encoder_q.fc2"),
-                Rename("queue{rest}", None),
-                *_queue("queue"),
+                *QUEUE,
             ],
         ),
-        ("video_model", ("AVID-CMA",), _prefixed("video_model.")),
+        ("video_model", ("AVID-CMA",), [*_prefixed("video_model."), *REST]),
         (
             "sequential",
             ("TCLR",),
