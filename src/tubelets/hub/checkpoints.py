@@ -9,4 +9,4 @@ CHECKPOINTS: dict[str, AuthorCheckpoint] = {
     if entry.author_checkpoints is not None
     for checkpoint in entry.load(entry.author_checkpoints)
 }
-"""By name, every checkpoint that a method's `published_<method>.py` lists."""
+"""By name, every checkpoint that a method's `checkpoints_<method>.py` lists."""
