@@ -14,7 +14,7 @@ PACKAGES = (
 
 
 def collect() -> dict[str, dict[str, Any]]:
-    """Everything worth knowing about this installation.
+    """Describe this installation.
 
     Returns:
         Sections `versions`, `decoders`, `devices`, `paths` and `models`, each a mapping of names to plain values.
@@ -36,7 +36,7 @@ def collect() -> dict[str, dict[str, Any]]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of what it stands on, by distribution name.
+    """Versions of Python, of this package and of its dependencies, by distribution name.
 
     Returns:
         Names to versions, or to "not installed".

@@ -19,6 +19,7 @@ from tubelets import (
 )
 from tubelets.masking import build_mask_generator
 from tubelets.models.common.auto import MODELS
+from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.motion import MotionSettings
 
 CONFIGS = [TubeletsVideoMAEConfig, SigmaConfig, SmileConfig]
@@ -230,3 +231,25 @@ def test_tubes_of_other_than_square_videos_are_cut_as_the_convolution_cuts_them(
 def test_absurd_numbers_of_labels_are_refused_before_names_are_made(model_type: str, number: Any) -> None:
     with pytest.raises(StrictDataclassError, match="num_labels"):
         AutoConfig.for_model(model_type, num_labels=number)
+
+
+FAMILY = {"tubelets_videomae", "sigma", "smile", "structured_noise_video"} & set(MODELS)
+
+
+@pytest.mark.parametrize("written", [*MODELS, "videomae", "bert"])
+def test_only_the_masked_video_family_exchanges_encoders(written: str, tmp_path: Path) -> None:
+    config = AutoConfig.for_model(written)
+    config.save_pretrained(tmp_path)
+    for reader, entry in MODELS.items():
+        config_class = entry.load(entry.config)
+        if written == reader or (reader in FAMILY and written in FAMILY | {"videomae"}):
+            loaded = config_class.from_pretrained(tmp_path)
+            assert type(loaded) is config_class
+            continue
+        with pytest.raises(CheckpointLayoutError, match=f"'{written}' and {config_class.__name__} reads"):
+            config_class.from_pretrained(tmp_path)
+
+
+def test_an_encoder_of_the_family_is_read_with_its_sizes(tmp_path: Path) -> None:
+    SmileConfig(**SIZES, image_size=32, patch_size=16).save_pretrained(tmp_path)
+    assert SigmaConfig.from_pretrained(tmp_path).hidden_size == SIZES["hidden_size"]

@@ -1,6 +1,6 @@
 """Weights of every model: initialisation, other checkpoints, stock transformers, and training details.
 
-The variants and their inputs are those of `test_every_model`.
+The variants and their inputs are those of `test_masked_video_models`.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_every_model import (
+from test_masked_video_models import (
     CLASSIFIERS,
     CLIPS,
     PRETRAINING,

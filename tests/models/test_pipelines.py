@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_every_model import CLASSIFIERS, scattered
+from test_masked_video_models import CLASSIFIERS, scattered
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 import tubelets

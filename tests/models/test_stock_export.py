@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_every_model import CLASSIFIERS, scattered
+from test_masked_video_models import CLASSIFIERS, scattered
 
 from tubelets import SigmaForVideoClassification
 from tubelets.models.backbones.video_vit.stock import StockExportError, to_stock

@@ -8,22 +8,22 @@ from tubelets.hub.card_tasks import CardTask, task_of
 from tubelets.hub.descriptions import encoder_rows, input_rows, modalities_of, outputs_of, transfer_limit
 from tubelets.hub.media import usage_snippet
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
-from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, AuthorCheckpoint
 from tubelets.models.common.auto import MODELS
 
 
-def _checkpoints_of(model_type: str) -> list[PublishedCheckpoint]:
+def _checkpoints_of(model_type: str) -> list[AuthorCheckpoint]:
     entry = MODELS[model_type]
-    return [] if entry.published is None else entry.load(entry.published)
+    return [] if entry.author_checkpoints is None else entry.load(entry.author_checkpoints)
 
 
 @cache
-def author_checkpoints() -> dict[str, PublishedCheckpoint]:
+def author_checkpoints() -> dict[str, AuthorCheckpoint]:
     """The authors' checkpoints of all methods by name, from which `hub_configs/` and `model_cards/` are generated."""
     return {checkpoint.name: checkpoint for model_type in MODELS for checkpoint in _checkpoints_of(model_type)}
 
 
-def render_author_card(checkpoint: PublishedCheckpoint) -> str:
+def render_author_card(checkpoint: AuthorCheckpoint) -> str:
     """The card of an authors' checkpoint.
 
     Args:
@@ -80,7 +80,7 @@ def render_author_card(checkpoint: PublishedCheckpoint) -> str:
     return render(metadata, card)
 
 
-def _conversion(checkpoint: PublishedCheckpoint) -> str:
+def _conversion(checkpoint: AuthorCheckpoint) -> str:
     return "\n".join(
         [
             "import tubelets",
@@ -95,7 +95,7 @@ def _conversion(checkpoint: PublishedCheckpoint) -> str:
     )
 
 
-def _author_eval_results(checkpoint: PublishedCheckpoint, task: CardTask | None) -> list[EvalResult] | None:
+def _author_eval_results(checkpoint: AuthorCheckpoint, task: CardTask | None) -> list[EvalResult] | None:
     if task is None or checkpoint.finetuning_data is None:
         return None
     metric = task.metrics[task.primary_metric]
@@ -114,7 +114,7 @@ def _author_eval_results(checkpoint: PublishedCheckpoint, task: CardTask | None)
     ]
 
 
-def _author_results(checkpoint: PublishedCheckpoint, task: CardTask | None) -> str:
+def _author_results(checkpoint: AuthorCheckpoint, task: CardTask | None) -> str:
     if task is not None and checkpoint.finetuning_data is not None:
         metric = task.metrics[task.primary_metric].title
         return (
@@ -133,7 +133,7 @@ def _author_results(checkpoint: PublishedCheckpoint, task: CardTask | None) -> s
     return "This is not a classifier, and no results after fine-tuning were published for this checkpoint."
 
 
-def _author_limits(checkpoint: PublishedCheckpoint) -> str:
+def _author_limits(checkpoint: AuthorCheckpoint) -> str:
     sentences = ["No number in this card was measured by this package."]
     if checkpoint.finetuning_data is not None:
         sentences += [

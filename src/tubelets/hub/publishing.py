@@ -148,7 +148,7 @@ def _model_class(config: Any, folder: Path) -> Any:
     name = (config.architectures or [None])[0]
     entry = MODELS.get(config.model_type)
     if entry is not None:
-        classes = {reference.partition(":")[2]: reference for reference in entry.models.values()}
+        classes = {key: value for key, value in entry.class_references.items() if value != entry.config}
         if name in classes:
             return entry.load(classes[name])
         raise PublishingError(f"{folder}: architectures={config.architectures} is not one of {sorted(classes)}")

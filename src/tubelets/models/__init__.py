@@ -1,1 +1,1 @@
-"""Models: one folder per method, registered with the Auto classes in `tubelets.models.common.auto`."""
+"""Models: each folder of `backbones` and `methods` declares its model types, see `tubelets.models.common.entries`."""

@@ -369,7 +369,7 @@ def test_bad_masks_are_refused_by_value() -> None:
         ({"decoder_window_shift": (4, 0)}, "smaller than"),
         ({"hidden_size": 34}, "hidden_size=34"),
         ({"spectrogram_std": 0.0}, "spectrogram_std"),
-        ({"mask_options": {"sigma": 1}}, "no such options"),
+        ({"mask_options": {"sigma": 1}}, "do not accept"),
         ({"mask_ratio": 1.0}, "mask_ratio"),
         ({"hidden_size": 2**20, "num_attention_heads": 2**10, "intermediate_size": 2**20}, "would hold about"),
         ({"token_order": "random"}, "token_order"),

@@ -1,6 +1,6 @@
-"""Checkpoints of the papers' authors that this package can load: what their folders and cards on the Hub say.
+"""Author checkpoints that this package can load: the content of their folders and cards on the Hub.
 
-Each method's `published_<method>.py` lists its own in `CHECKPOINTS`. Numbers are the authors'; this package has not
+Each method's `checkpoints_<method>.py` lists its own in `CHECKPOINTS`. Numbers are the authors'; this package has not
 measured them.
 """
 
@@ -56,7 +56,7 @@ class Paper:
 
 
 @dataclass(frozen=True)
-class PublishedCheckpoint:
+class AuthorCheckpoint:
     """A checkpoint of the authors, as a configuration of this package.
 
     Attributes:
@@ -144,4 +144,4 @@ def class_names(dataset: str) -> list[str]:
     if dataset == "ssv2":
         labels = resources.files("tubelets.models.common") / "labels" / "something_something_v2.txt"
         return labels.read_text(encoding="utf-8").splitlines()
-    raise ValueError(f"there are no class names for {dataset!r}; choose one of {sorted(DATASETS)}")
+    raise ValueError(f"no class names are stored for {dataset!r}; choose 'k400' or 'ssv2'")

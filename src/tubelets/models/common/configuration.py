@@ -1,4 +1,4 @@
-"""What every configuration of the package does when it is made or read: refuse crafted content, register the models."""
+"""The base of every configuration: it refuses crafted content and registers its models with the Auto classes."""
 
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,11 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from tubelets.data.modalities.specs import InputSpec
 
 MAX_LABELS = 2**20
-"""Classes that no published model comes near: a crafted file must be refused before memory is asked for."""
+"""More classes than any published model has: a crafted file must be refused before memory is allocated."""
 
 
 class RegisteredConfig:
-    """Comes before a configuration class of transformers among the bases of ours."""
+    """Mixin of the configurations; list it before the configuration class of transformers."""
 
     model_type: str
 
@@ -20,30 +20,30 @@ class RegisteredConfig:
 
         @property
         def input_specs(self) -> dict[str, InputSpec]:
-            """What the model takes: argument of `forward` to spec."""
+            """Inputs of the model: argument of `forward` to spec."""
 
     @property
     def pretraining_specs(self) -> dict[str, InputSpec]:
-        """What the pretraining collator takes of a clip, by name; by default what the model takes."""
+        """Inputs of the pretraining collator, by name; by default those of the model."""
         return self.input_specs
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a configuration that does not declare what its model takes."""
+        """Refuse a configuration class that does not declare the inputs of its model."""
         super().__init_subclass__(**kwargs)
         if not isinstance(inspect.getattr_static(cls, "input_specs", None), property):
             raise TypeError(f"{cls.__name__} must define the property `input_specs`, see `InputSpec`")
 
     def __post_init__(self, **kwargs: Any) -> None:
-        """Check the number of labels, and register the models with the Auto classes, whose lookups start here.
+        """Check the number of labels and register the models of this type with the Auto classes.
 
         Args:
             **kwargs: fields of `transformers.PreTrainedConfig`.
 
         Raises:
-            huggingface_hub.errors.StrictDataclassError: if the number of labels is absurd.
+            huggingface_hub.errors.StrictDataclassError: if the number of labels is out of range.
         """
-        # Imported here because the list of models names the modules of the configurations.
-        from tubelets.models.common.auto import register_models
+        # Imported here because the table of model types names the modules of the configurations.
+        from tubelets.models.common.auto import register_type
 
         # The base class makes a name for each label, before any check of ours.
         labels = kwargs.get("num_labels")
@@ -51,7 +51,7 @@ class RegisteredConfig:
             cause = ValueError(f"num_labels must be an integer in [0, {MAX_LABELS}], got {labels!r}")
             raise StrictDataclassFieldValidationError(field="num_labels", cause=cause)
         super().__post_init__(**kwargs)  # type: ignore[misc]
-        register_models()
+        register_type(type(self))  # type: ignore[arg-type]
 
     @classmethod
     def accepted_model_types(cls) -> set[str]:
@@ -71,10 +71,10 @@ class RegisteredConfig:
 
         Raises:
             tubelets.models.common.errors.CheckpointLayoutError: if the content is another method's.
-            tubelets.models.common.errors.UnsafeCheckpointError: if it reaches past the fields of a configuration.
-            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or an absurd size.
+            tubelets.models.common.errors.UnsafeCheckpointError: if it overwrites more than fields.
+            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or is out of range.
         """
-        from tubelets.models.common.safe_loading import check_config_file
+        from tubelets.models.common.file_checks import check_config_file
 
         check_config_file(config_dict, cls, cls.accepted_model_types())
         return super().from_dict(config_dict, **kwargs)  # type: ignore[misc]

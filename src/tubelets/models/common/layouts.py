@@ -1,8 +1,10 @@
 """Reading official checkpoints safely, and renaming their weights by a table that works in both directions."""
 
 import argparse
+import functools
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
+from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.common.safe_loading import read_torch_file
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -24,13 +27,13 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         The state dict, and the training arguments (empty if the file has none).
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file is missing.
         UnsafeCheckpointError: if the file would need unsafe loading.
         CheckpointLayoutError: if no state dict is found in it.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}; give the path of a .pth, .pt or .safetensors file")
+        raise FileNotFoundError(f"{path}: file not found; give the path of a .pth, .pt or .safetensors file")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -38,15 +41,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         try:
             return load_file(path), {}
         except SafetensorError as error:
-            raise CheckpointLayoutError(f"{path} is damaged or no safetensors file ({error})") from error
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever an unpickler meets in bytes that are no checkpoint
-        raise UnsafeCheckpointError(
-            f"{path} is not loaded: it is damaged, or holds more than tensors, plain containers and argparse "
-            f"namespaces ({error})"
-        ) from error
+            raise CheckpointLayoutError(f"{path} is corrupt or not a safetensors file ({error})") from error
+    content = read_torch_file(path, [argparse.Namespace])
     return _state_dict(content, path), _training_arguments(content)
 
 
@@ -69,54 +65,112 @@ def _training_arguments(content: Any) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rename:
-    """One line of a conversion table; `{}` stands for a number and is kept.
+class Transform:
+    """How the values of a tensor differ between the two layouts.
 
     Attributes:
-        official: the official name, or the names joined by one.
-        ours: our name, or several that are the equal parts of the official tensor along its first dimension.
+        to_ours: from the official tensor to ours.
+        to_official: from ours to the official tensor.
+    """
+
+    to_ours: Callable[[Tensor], Tensor]
+    to_official: Callable[[Tensor], Tensor]
+
+
+# What a placeholder matches: `{}` a number, `{leaf}` one component of a name, `{rest}` all that follows.
+PLACEHOLDERS = {"{}": r"(\d+)", "{leaf}": r"(\w+)", "{rest}": r"(.+)"}
+_TOKEN = re.compile(r"\{(?:leaf|rest)?\}")
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One line of a conversion table.
+
+    Names are patterns whose placeholders keep their text, in order: `{}` is a number, `{leaf}` one component, such as
+    `weight`, and `{rest}` all that follows.
+
+    Attributes:
+        official: the official name.
+        ours: our name; several names are the equal parts of the official tensor along its first dimension; None means
+            that the official tensor is left out, and never written.
+        transform: how the values differ, for one name.
+
+    Example:
+        >>> line = Rename("blocks.{}.attn.qkv.{leaf}", ("layer.{}.query.{leaf}", "layer.{}.value.{leaf}"))
+        >>> sorted(line.to_ours("blocks.3.attn.qkv.weight", torch.zeros(8, 2)))
+        ['layer.3.query.weight', 'layer.3.value.weight']
     """
 
     official: str
-    ours: str | tuple[str, ...]
+    ours: str | tuple[str, ...] | None
+    transform: Transform | None = None
+
+    def official_name(self, name: str) -> str | None:
+        """The official name of one of our weights, or None if the line is for other names."""
+        found = _match(self.ours, name) if isinstance(self.ours, str) else None
+        return None if found is None else _fill(self.official, found)
 
     def to_ours(self, name: str, tensor: Tensor) -> dict[str, Tensor] | None:
-        """Our tensors for an official one, or None if the name is not this line's."""
-        numbers = _match(self.official, name)
-        if numbers is None:
+        """Our tensors for an official one, or None if the line is for other names.
+
+        Raises:
+            CheckpointLayoutError: if the tensor cannot be divided into equal parts.
+        """
+        found = _match(self.official, name)
+        if found is None:
             return None
+        if self.ours is None:
+            return {}
         if isinstance(self.ours, str):
-            return {self.ours.format(*numbers): tensor}
+            return {_fill(self.ours, found): tensor if self.transform is None else self.transform.to_ours(tensor)}
         if tensor.shape[0] % len(self.ours):
             raise CheckpointLayoutError(f"{name} has {tensor.shape[0]} rows, not a multiple of {len(self.ours)}")
         parts = tensor.chunk(len(self.ours), dim=0)
-        return {ours.format(*numbers): part.contiguous() for ours, part in zip(self.ours, parts, strict=True)}
+        return {_fill(ours, found): part.contiguous() for ours, part in zip(self.ours, parts, strict=True)}
 
     def to_official(self, name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The official tensor for ours (made at the first of several parts), or None if the name is not this line's."""
-        ours = (self.ours,) if isinstance(self.ours, str) else self.ours
+        """The official tensor for ours (made at the first of several parts), or None if the line is for other names."""
+        ours = (self.ours,) if isinstance(self.ours, str) else self.ours or ()
         for position, pattern in enumerate(ours):
-            numbers = _match(pattern, name)
-            if numbers is None:
+            found = _match(pattern, name)
+            if found is None:
                 continue
             if position:
                 return {}
-            parts = [state_dict[part.format(*numbers)] for part in ours]
-            return {self.official.format(*numbers): torch.cat(parts) if len(parts) > 1 else parts[0]}
+            parts = [state_dict[_fill(part, found)] for part in ours]
+            tensor = torch.cat(parts) if len(parts) > 1 else parts[0]
+            return {
+                _fill(self.official, found): tensor if self.transform is None else self.transform.to_official(tensor)
+            }
         return None
 
 
+@functools.lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    fixed = [re.escape(part) for part in _TOKEN.split(pattern)]
+    kinds = [PLACEHOLDERS[token] for token in _TOKEN.findall(pattern)]
+    return re.compile("".join(part + kind for part, kind in itertools.zip_longest(fixed, kinds, fillvalue="")))
+
+
 def _match(pattern: str, name: str) -> tuple[str, ...] | None:
-    found = re.fullmatch(re.escape(pattern).replace(r"\{\}", r"(\d+)"), name)
+    found = _compiled(pattern).fullmatch(name)
     return found.groups() if found else None
 
 
-def convert_to_ours(state_dict: Mapping[str, Tensor], table: Iterable[Rename]) -> dict[str, Tensor]:
+def _fill(pattern: str, found: Sequence[str]) -> str:
+    values = iter(found)
+    return _TOKEN.sub(lambda _: next(values), pattern)
+
+
+def convert_to_ours(
+    state_dict: Mapping[str, Tensor], table: Iterable[Rename], layout: str = "of the table"
+) -> dict[str, Tensor]:
     """Rename official weights to ours.
 
     Args:
         state_dict: official names to tensors.
-        table: the layout.
+        table: the lines; the first one that fits counts.
+        layout: name of the layout for errors.
 
     Returns:
         Our names to tensors.
@@ -124,23 +178,19 @@ def convert_to_ours(state_dict: Mapping[str, Tensor], table: Iterable[Rename]) -
     Raises:
         CheckpointLayoutError: if a name is in no line of the table.
     """
-    table, result, unknown = list(table), {}, []
-    for name, tensor in state_dict.items():
-        renamed = next((found for line in table if (found := line.to_ours(name, tensor)) is not None), None)
-        if renamed is None:
-            unknown.append(name)
-        else:
-            result.update(renamed)
-    _refuse_unknown(unknown)
-    return result
+    lines = list(table)
+    return _convert(state_dict, lambda name, line: line.to_ours(name, state_dict[name]), lines, layout)
 
 
-def convert_to_official(state_dict: Mapping[str, Tensor], table: Iterable[Rename]) -> dict[str, Tensor]:
+def convert_to_official(
+    state_dict: Mapping[str, Tensor], table: Iterable[Rename], layout: str = "of the table"
+) -> dict[str, Tensor]:
     """Rename our weights to the official layout.
 
     Args:
         state_dict: our names to tensors.
-        table: the layout.
+        table: the lines; the first one that fits counts.
+        layout: name of the layout for errors.
 
     Returns:
         Official names to tensors.
@@ -148,21 +198,28 @@ def convert_to_official(state_dict: Mapping[str, Tensor], table: Iterable[Rename
     Raises:
         CheckpointLayoutError: if a name is in no line of the table.
     """
-    table, result, unknown = list(table), {}, []
-    for name in state_dict:
-        renamed = next((found for line in table if (found := line.to_official(name, state_dict)) is not None), None)
+    lines = list(table)
+    return _convert(state_dict, lambda name, line: line.to_official(name, state_dict), lines, layout)
+
+
+def _convert(
+    names: Iterable[str],
+    rename: Callable[[str, Rename], dict[str, Tensor] | None],
+    table: Sequence[Rename],
+    layout: str,
+) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    unknown = []
+    for name in names:
+        renamed = next((found for line in table if (found := rename(name, line)) is not None), None)
         if renamed is None:
             unknown.append(name)
         else:
             result.update(renamed)
-    _refuse_unknown(unknown)
-    return result
-
-
-def _refuse_unknown(names: list[str]) -> None:
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise CheckpointLayoutError(
-            f"these weights are not part of the layout: {', '.join(names[:5])}{more}; "
+            f"these weights are not part of the layout {layout}: {', '.join(unknown[:5])}{more}; "
             "is this another method's checkpoint?"
         )
+    return result

@@ -69,8 +69,8 @@ def load_mask_bank(
         The generator; its masks are those of the generator that was saved, for equal seeds, grid and options.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        CheckpointLayoutError: if the file is damaged or no bank.
+        FileNotFoundError: if the file is missing.
+        CheckpointLayoutError: if the file is corrupt or not a bank.
         ValueError: if an option would change the noise, or the bank does not hold masks of that grid.
     """
     path = _find(source, token)
@@ -79,7 +79,7 @@ def load_mask_bank(
             bank, stated = file.get_tensor("bank"), json.loads((file.metadata() or {})["made_from"])
         made_from = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
     except (SafetensorError, KeyError, AttributeError, json.JSONDecodeError) as error:
-        raise CheckpointLayoutError(f"{path} is damaged or no bank of masks ({error})") from error
+        raise CheckpointLayoutError(f"{path} is corrupt or not a bank of masks ({error})") from error
     fixed = sorted(set(options) & set(made_from))
     if fixed:
         raise ValueError(f"{', '.join(fixed)} cannot be chosen: the bank {source} was made with {stated[fixed[0]]!r}")
@@ -90,7 +90,7 @@ def load_mask_bank(
     try:
         generator = NoiseMaskGenerator(**{**made_from, **wanted, **options})
     except TypeError as error:
-        raise CheckpointLayoutError(f"{path} is no bank of this package's masks ({error})") from error
+        raise CheckpointLayoutError(f"{path} is not a bank of this package's masks ({error})") from error
     return generator.with_bank(bank)
 
 
@@ -101,7 +101,7 @@ def _find(source: str | Path, token: str | None) -> Path:
     if path.is_file():
         return path
     if path.exists() or path.suffix or not str(source).count("/") == 1 or str(source).startswith((".", "/")):
-        raise FileNotFoundError(f"no bank of masks at {source}; make one with scripts/make_mask_bank.py")
+        raise FileNotFoundError(f"{source}: bank of masks not found; make one with scripts/make_mask_bank.py")
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(str(source), FILE, repo_type="dataset", token=token))

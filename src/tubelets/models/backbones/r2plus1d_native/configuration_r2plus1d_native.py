@@ -11,7 +11,7 @@ DEPTHS = {"avid_cma": (2, 2, 2, 2), "rspnet": (1, 1, 1, 1)}
 
 @strict
 class R2Plus1DNativeConfig(ConvolutionalConfig):
-    r"""Sizes of a video ResNet with factorised convolutions that is not the common R(2+1)D-18.
+    r"""Sizes of a video ResNet with factorised convolutions other than the common R(2+1)D-18.
 
     Args:
         variant: `avid_cma` (Morgado et al., CVPR 2021): full stem with max pooling, factors without widening, sum with
@@ -48,7 +48,7 @@ class R2Plus1DNativeConfig(ConvolutionalConfig):
         return self.hidden_sizes[-1]
 
     def validate_stages(self) -> None:
-        """Refuse stages that do not fit together, and sizes of which no machine could hold a model."""
+        """Refuse stages that do not fit together, and sizes that do not fit into any machine."""
         depths, sizes = self.depths or (), self.hidden_sizes
         if len(depths) != len(sizes) or not 1 <= len(sizes) <= 16:
             raise ValueError(f"depths and hidden_sizes must have an entry for each stage, got {depths} and {sizes}")

@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DConfig
-from tubelets.models.common.author_checkpoints import Paper, PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 
 PAPER = Paper(
     "1711.11248",
@@ -110,9 +110,9 @@ def _config(method: str) -> ResNet3DConfig:
     return ResNet3DConfig(**fields)
 
 
-def _checkpoint(method: str) -> PublishedCheckpoint:
+def _checkpoint(method: str) -> AuthorCheckpoint:
     title, file, learned, numbers = METHODS[method]
-    return PublishedCheckpoint(
+    return AuthorCheckpoint(
         name=f"{method}-r2plus1d-18-k400",
         make_config=functools.partial(_config, method),
         paper=PAPERS[method],

@@ -1,13 +1,12 @@
 """Configuration of the masked-video base: VideoMAE with the official constants (sigma.md, sections 2, 6 and 7)."""
 
+from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers.models.videomae.configuration_videomae import VideoMAEConfig
 
 from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
-from tubelets.masking import VIDEO_NOISE, build_mask_generator
-from tubelets.masking.noise_masks import count_visible
 from tubelets.models.common.configuration import RegisteredConfig
 
 POSITIVE = (
@@ -16,7 +15,10 @@ POSITIVE = (
     "decoder_intermediate_size",
 )  # fmt: skip
 
-# Far beyond any published model: a crafted file is refused before memory is allocated.
+# Fields of pretraining, which methods of the family do not share.
+OBJECTIVE = {"mask_type", "mask_options", "mask_bank", "mask_ratio", "norm_pix_loss"}
+
+# Far above every published model: a crafted file must be refused before memory is allocated.
 MAX_DEPTH = 1024
 MAX_VALUES = 2**35
 
@@ -40,8 +42,8 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
         mask_options: further fields of the mask generator, for coloured noise those of
             `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
-        mask_bank: a precomputed bank of coloured noise, a folder or a data set of the Hub, see
-            `tubelets.models.common.mask_banks`; None computes it from the options' seed when the first mask is drawn.
+        mask_bank: a bank of coloured noise made in advance, a folder or a data set of the Hub, see
+            `tubelets.models.common.mask_banks`; None makes one from the options' seed when the first mask is drawn.
         mask_ratio: share of masked tokens in pretraining, in [0, 1).
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
@@ -75,10 +77,38 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @classmethod
     def accepted_model_types(cls) -> set[str]:
-        """Encoders are exchanged between the methods of the family and stock VideoMAE."""
+        """Methods on this encoder read each other's checkpoints, and those of stock VideoMAE."""
         from tubelets.models.common.auto import MODELS
 
-        return {*MODELS, cls.model_type, VideoMAEConfig.model_type}
+        family = {
+            name for name, entry in MODELS.items() if issubclass(entry.load(entry.config), TubeletsVideoMAEConfig)
+        }
+        return {*family, cls.model_type, VideoMAEConfig.model_type}
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build the configuration; of another method of the family only the sizes of encoder and decoder are taken.
+
+        Args:
+            config_dict: the content of a `config.json`.
+            **kwargs: see `RegisteredConfig.from_dict`.
+
+        Returns:
+            The configuration, and the unused keywords if asked for.
+
+        Raises:
+            tubelets.models.common.errors.CheckpointLayoutError: if the file is of another family.
+            tubelets.models.common.errors.UnsafeCheckpointError: if it overwrites more than fields.
+            huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or is out of range.
+        """
+        from tubelets.models.common.file_checks import check_config_file
+
+        check_config_file(config_dict, cls, cls.accepted_model_types())
+        if config_dict.get("model_type") in {*cls.accepted_model_types()} - {cls.model_type, VideoMAEConfig.model_type}:
+            # Targets and masks mean other things there: "trajectory" of SMILE is not a mask of SIGMA.
+            shared = {entry.name for entry in fields(TubeletsVideoMAEConfig)} - OBJECTIVE
+            config_dict = {name: value for name, value in config_dict.items() if name in shared | {"model_type"}}
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def input_specs(self) -> dict[str, InputSpec]:
@@ -118,6 +148,10 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
     @property
     def num_masked(self) -> int:
         """Masked tokens of a clip in pretraining, the `num_masked` of the mask generator."""
+        # Masks need torch and SciPy, which a configuration alone does not.
+        from tubelets.masking import VIDEO_NOISE
+        from tubelets.masking.noise_masks import count_visible
+
         time, rows, columns = self.grid
         if self.mask_type in VIDEO_NOISE:
             rule = (self.mask_options or {}).get("count_rule", "masked_floor")
@@ -128,8 +162,11 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return time * int(self.mask_ratio * rows * columns)
 
     def build_mask_generator(self) -> Any:
-        """The generator of pretraining masks."""
-        # JSON has lists where the generator has tuples.
+        """The mask generator of pretraining; its `num_masked` is the number of masked tokens of every clip."""
+        # Masks need torch and SciPy, which a configuration alone does not.
+        from tubelets.masking import build_mask_generator
+
+        # A configuration that was read from a file has lists where the generator has tuples.
         options = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in (self.mask_options or {}).items()
@@ -174,12 +211,12 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
 
     def validate_masks(self) -> None:
-        """Refuse options that the mask generator does not support."""
+        """Refuse options that the mask generator does not accept."""
         if self.mask_options:
             self.build_mask_generator()
 
     def validate_limits(self) -> None:
-        """Refuse sizes that no machine could hold: configurations are read from untrusted files."""
+        """Refuse sizes that do not fit into any machine: configurations may come from untrusted files."""
         for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
             if getattr(self, name) > MAX_DEPTH:
                 raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
@@ -192,7 +229,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     def validate_ranges(self) -> None:
         """Refuse ratios, activations and channel statistics outside their range."""
-        # Imports a thousand modules; `import tubelets` should not wait for them.
+        # Imports a thousand modules; `import tubelets` does not need them.
         from transformers.activations import ACT2FN
 
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):
@@ -208,7 +245,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: the code is an installed package and is not copied into checkpoints."""
+        """Do nothing: the code is an installed package and is never copied next to a checkpoint."""
 
 
 def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from tubelets.models.common.author_checkpoints import DATASETS, SIZES, Paper, PublishedCheckpoint, classifier_fields
+from tubelets.models.common.author_checkpoints import DATASETS, SIZES, AuthorCheckpoint, Paper, classifier_fields
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 
 PAPER = Paper("2407.15447", "Mohammadreza Salehi et al. SIGMA: Sinkhorn-Guided Masked Video Modeling. ECCV 2024.")
@@ -39,11 +39,11 @@ def _training(target: str, size: str, data: str, epochs: int) -> str:
 
 def _checkpoint(
     target: str, size: str, data: str, epochs: int, finetuning_data: str | None = None, top1: float | None = None
-) -> PublishedCheckpoint:
+) -> AuthorCheckpoint:
     pretrained = f"sigma-{target}-vit-{size}-{data}"
     config = functools.partial(_config, target, size, data, finetuning_data)
     sinkhorn = config()
-    return PublishedCheckpoint(
+    return AuthorCheckpoint(
         name=pretrained if finetuning_data is None else f"{pretrained}-finetuned-{finetuning_data}",
         make_config=config,
         paper=PAPER,

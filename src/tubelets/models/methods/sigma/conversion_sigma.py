@@ -6,15 +6,18 @@ from typing import Any
 from torch import Tensor
 
 from tubelets.models.common.layouts import Rename
-from tubelets.models.methods.masked_video.conversion_masked_video import PRETRAINING_TABLE, OfficialLayout
+from tubelets.models.methods.masked_video.conversion_masked_video import (
+    PRETRAINING_TABLE,
+    family_layout,
+    is_pretraining,
+)
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 from tubelets.models.methods.sigma.modeling_sigma import SigmaForPreTraining, SigmaForVideoClassification
 
 SIGMA_PRETRAINING_TABLE = [
     *PRETRAINING_TABLE,
     Rename("prototypes", "prototypes"),
-    Rename("head.{}.weight", "projection.{}.weight"),
-    Rename("head.{}.bias", "projection.{}.bias"),
+    Rename("head.{}.{leaf}", "projection.{}.{leaf}"),
 ]
 
 
@@ -38,9 +41,16 @@ def _infer_target(
     return target | {"target_type": kind, "teacher_hidden_size": width, "loss_type": loss_type}
 
 
-LAYOUT = OfficialLayout(
-    SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification, _infer_target, SIGMA_PRETRAINING_TABLE
+LAYOUT = family_layout(
+    "SIGMA",
+    SigmaConfig,
+    SigmaForPreTraining,
+    SigmaForVideoClassification,
+    lambda state_dict: is_pretraining(state_dict) and "prototypes" in state_dict,
+    _infer_target,
+    SIGMA_PRETRAINING_TABLE,
 )
+OFFICIAL = [LAYOUT]
 infer_config = LAYOUT.infer_config
 from_official = LAYOUT.from_official
 to_official = LAYOUT.to_official

@@ -3,7 +3,7 @@
 import functools
 from typing import Any
 
-from tubelets.models.common.author_checkpoints import SIZES, Paper, PublishedCheckpoint, classifier_fields
+from tubelets.models.common.author_checkpoints import SIZES, AuthorCheckpoint, Paper, classifier_fields
 from tubelets.models.methods.smile.configuration_smile import SmileConfig
 
 PAPER = Paper(
@@ -36,10 +36,10 @@ def _file(epochs: int, finetuning_data: str | None) -> str:
     return FILES.format(folder=folder, prefix=f"{finetuning_data}_finetuned_after_", first=first, second=second)
 
 
-def _checkpoint(epochs: int, finetuning_data: str | None = None, top1: float | None = None) -> PublishedCheckpoint:
+def _checkpoint(epochs: int, finetuning_data: str | None = None, top1: float | None = None) -> AuthorCheckpoint:
     pretrained = f"smile-vit-base-k400-{epochs}"
     first, second = STAGES[epochs]
-    return PublishedCheckpoint(
+    return AuthorCheckpoint(
         name=pretrained if finetuning_data is None else f"{pretrained}-finetuned-{finetuning_data}",
         make_config=functools.partial(_config, finetuning_data),
         paper=PAPER,

@@ -1,14 +1,15 @@
 """Configuration of SMILE (CVPR 2025, arXiv 2504.00527); the defaults are the first stage with ViT-B on Kinetics-400."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
 from tubelets.data.modalities.specs import InputSpec, VideoSpec
-from tubelets.masking import TRAJECTORY_TYPES, TrajectoryMaskGenerator
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
-from tubelets.motion import MotionSettings
+
+if TYPE_CHECKING:
+    from tubelets.motion import MotionSettings
 
 TEACHERS = {
     ("clip", 768): "transformers:openai/clip-vit-base-patch16",
@@ -96,22 +97,26 @@ class SmileConfig(TubeletsVideoMAEConfig):
 
     @property
     def pretraining_specs(self) -> dict[str, InputSpec]:
-        """Frames to decode: one where it is repeated over the clip or not visible."""
+        """Frames that are decoded: only one if it is repeated over the clip or never shown."""
         clip = VideoSpec(self.num_frames, self.image_height_width, self.num_channels)
         return {"pixel_values": clip if self.background == "video" else replace(clip, num_frames=1)}
 
     @property
-    def motion(self) -> MotionSettings | None:
-        """Settings of the motion engine, None if nothing moves."""
+    def motion(self) -> "MotionSettings | None":
+        """How motions are drawn, None if nothing moves."""
+        from tubelets.motion import MotionSettings
+
         if not self.num_objects:
             return None
         path = {"gaussian": "smooth", "linear": "piecewise"}[self.motion_type]
         return MotionSettings.smile(num_objects=self.num_objects, path=path, **(self.motion_settings or {}))
 
     def build_mask_generator(self) -> Any:
-        """The generator of pretraining masks; that of `trajectory` is called with boxes, see its class."""
+        """The mask generator of pretraining; that of `trajectory` is called with boxes, see its class."""
         if self.mask_type != "trajectory":
             return super().build_mask_generator()
+        from tubelets.masking import TrajectoryMaskGenerator
+
         patch = self.image_height_width[0] // self.grid[1]
         return TrajectoryMaskGenerator(
             self.grid, self.mask_ratio, patch, visible_ratio=self.traj_unmask_ratio, kind=self.trajectory_mask
@@ -128,7 +133,9 @@ class SmileConfig(TubeletsVideoMAEConfig):
             raise ValueError("target_type='image_encoder' needs teacher='library:name', got None")
 
     def validate_motion(self) -> None:
-        """Refuse motions and masks that contradict each other."""
+        """Refuse motions and masks that do not go together."""
+        from tubelets.masking import TRAJECTORY_TYPES
+
         if not 0 <= self.num_objects <= 64:
             raise ValueError(f"num_objects must lie in [0, 64], got {self.num_objects}")
         if self.trajectory_mask not in TRAJECTORY_TYPES or not 0 <= self.traj_unmask_ratio <= 1:

@@ -12,8 +12,12 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from tubelets.models.common.errors import CheckpointLayoutError
-from tubelets.models.common.layouts import Rename, convert_to_official, convert_to_ours
-from tubelets.models.methods.masked_video.conversion_masked_video import OfficialLayout
+from tubelets.models.common.layouts import Rename, Transform, convert_to_official, convert_to_ours
+from tubelets.models.methods.masked_video.conversion_masked_video import (
+    family_layout,
+    is_pretraining,
+    predicts_pixels,
+)
 from tubelets.models.methods.smile.configuration_smile import TEACHERS, SmileConfig
 from tubelets.models.methods.smile.modeling_smile import SmileForPreTraining, SmileForVideoClassification
 
@@ -32,15 +36,19 @@ def _infer_target(
     return target | {"target_type": kind, "teacher_hidden_size": width}
 
 
-LAYOUT = OfficialLayout(SmileConfig, SmileForPreTraining, SmileForVideoClassification, _infer_target)
+LAYOUT = family_layout(
+    "SMILE",
+    SmileConfig,
+    SmileForPreTraining,
+    SmileForVideoClassification,
+    lambda found: is_pretraining(found) and "prototypes" not in found and not predicts_pixels(found),
+    _infer_target,
+)
+OFFICIAL = [LAYOUT]
 infer_config = LAYOUT.infer_config
 from_official = LAYOUT.from_official
 to_official = LAYOUT.to_official
 load_official = LAYOUT.load_official
-
-
-def _both(official: str, ours: str) -> list[Rename]:
-    return [Rename(f"{official}{leaf}", f"{ours}{leaf}") for leaf in (".weight", ".bias")]
 
 
 def _teacher_table() -> list[Rename]:
@@ -49,19 +57,24 @@ def _teacher_table() -> list[Rename]:
     return [
         Rename("class_embedding", "embeddings.class_embedding"),
         Rename("positional_embedding", "embeddings.position_embedding.weight"),
-        Rename("conv1.weight", "embeddings.patch_embedding.weight"),
-        *_both("ln_pre", "pre_layrnorm"),
-        *_both("ln_post", "post_layernorm"),
+        Rename("conv1.weight", "embeddings.patch_embedding.weight", ONE_FRAME),
+        Rename("ln_pre.{leaf}", "pre_layrnorm.{leaf}"),
+        Rename("ln_post.{leaf}", "post_layernorm.{leaf}"),
         Rename(f"{block}.attn.in_proj_weight", tuple(f"{part}.weight" for part in parts)),
         Rename(f"{block}.attn.in_proj_bias", tuple(f"{part}.bias" for part in parts)),
-        *_both(f"{block}.attn.out_proj", f"{layer}.self_attn.out_proj"),
-        *_both(f"{block}.ln_1", f"{layer}.layer_norm1"),
-        *_both(f"{block}.ln_2", f"{layer}.layer_norm2"),
-        *_both(f"{block}.mlp.c_fc", f"{layer}.mlp.fc1"),
-        *_both(f"{block}.mlp.c_proj", f"{layer}.mlp.fc2"),
+        Rename(f"{block}.attn.out_proj.{{leaf}}", f"{layer}.self_attn.out_proj.{{leaf}}"),
+        Rename(f"{block}.ln_1.{{leaf}}", f"{layer}.layer_norm1.{{leaf}}"),
+        Rename(f"{block}.ln_2.{{leaf}}", f"{layer}.layer_norm2.{{leaf}}"),
+        Rename(f"{block}.mlp.c_fc.{{leaf}}", f"{layer}.mlp.fc1.{{leaf}}"),
+        Rename(f"{block}.mlp.c_proj.{{leaf}}", f"{layer}.mlp.fc2.{{leaf}}"),
     ]
 
 
+# The official teacher embeds one frame with a 3-D convolution, OpenAI's own file with a 2-D one.
+ONE_FRAME = Transform(
+    to_ours=lambda weight: weight.squeeze(2) if weight.ndim == 5 else weight,
+    to_official=lambda weight: weight.unsqueeze(2),
+)
 TEACHER_TABLE = _teacher_table()
 
 
@@ -83,10 +96,8 @@ def teacher_from_official(state_dict: Mapping[str, Tensor], num_attention_heads:
         raise CheckpointLayoutError(
             "there is no 'conv1.weight' or 'positional_embedding'; is this a CLIP visual tower?"
         )
-    embedding = state_dict["conv1.weight"]
-    weights = {**state_dict, "conv1.weight": embedding.squeeze(2) if embedding.ndim == 5 else embedding}
-    width, channels, patch, _ = weights["conv1.weight"].shape
-    ours = convert_to_ours(weights, TEACHER_TABLE)
+    ours = convert_to_ours(state_dict, TEACHER_TABLE)
+    width, channels, patch, _ = ours["embeddings.patch_embedding.weight"].shape
     try:
         config = CLIPVisionConfig(
             hidden_size=width,
@@ -116,10 +127,9 @@ def teacher_to_official(model: CLIPVisionModel) -> dict[str, Tensor]:
         Official names to tensors.
     """
     weights = {name: value for name, value in _tower(model).state_dict().items() if not name.endswith("position_ids")}
-    official = convert_to_official(weights, TEACHER_TABLE)
-    return official | {"conv1.weight": official["conv1.weight"].unsqueeze(2)}
+    return convert_to_official(weights, TEACHER_TABLE)
 
 
 def _tower(model: CLIPVisionModel) -> torch.nn.Module:
-    """Where the layers are: transformers has had a wrapper around them and has dropped it."""
+    """The module that holds the layers; older versions of transformers wrap it."""
     return getattr(model, "vision_model", model)

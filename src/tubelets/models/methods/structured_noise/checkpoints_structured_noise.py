@@ -6,7 +6,7 @@ Numbers are those of structured_noise_masking.md, section 8. The networks were t
 import functools
 from typing import Any
 
-from tubelets.models.common.author_checkpoints import Paper, PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import StructuredNoiseAudioConfig
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
     StructuredNoiseAudioVideoConfig,
@@ -36,8 +36,8 @@ def _audio_video_config() -> StructuredNoiseAudioVideoConfig:
     return StructuredNoiseAudioVideoConfig(mask_type="random", video_mask_type="random", architectures=architectures)
 
 
-def _checkpoint(name: str, paper: Paper, repository: str, objective: str, **fields: Any) -> PublishedCheckpoint:
-    return PublishedCheckpoint(
+def _checkpoint(name: str, paper: Paper, repository: str, objective: str, **fields: Any) -> AuthorCheckpoint:
+    return AuthorCheckpoint(
         name=name,
         paper=paper,
         source=f"linked from the authors' repository, [`{repository}`](https://github.com/{repository})",

@@ -1,14 +1,16 @@
 """Configuration of the audio model: AudioMAE with ViT-B on AudioSet (structured_noise_masking.md, section 8)."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec
-from tubelets.masking import NoiseMaskGenerator
 from tubelets.models.backbones.video_vit.configuration_video_vit import MAX_DEPTH, MAX_VALUES
 from tubelets.models.common.configuration import RegisteredConfig
+
+if TYPE_CHECKING:
+    from tubelets.masking import NoiseMaskGenerator
 
 POSITIVE = (
     "sampling_rate", "num_mel_bins", "max_length", "patch_size", "hidden_size", "num_hidden_layers",
@@ -20,7 +22,7 @@ SHARES = (
     "decoder_position_dropout", "time_mask_ratio", "frequency_mask_ratio",
 )  # fmt: skip
 
-# Limits that no published model comes near: a crafted file must be refused before memory is asked for.
+# Far above every published model: a crafted file must be refused before memory is allocated.
 MAX_SIDE = 2**20
 
 
@@ -63,8 +65,8 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
         mask_ratio: share of masked patches in pretraining, in [0, 1).
         count_rule: `kept_floor` keeps int(N * (1 - ratio)) patches, `masked_floor` masks int(N * ratio).
         mask_options: further fields of `tubelets.masking.NoiseMaskGenerator`, such as `{"weights": [1.0, 0.5]}`.
-        mask_bank: a bank of masks that was made before, a folder or a data set of the Hub, see
-            `tubelets.models.common.mask_banks`; None makes it from the options' seed when the first mask is drawn.
+        mask_bank: a bank of masks made in advance, a folder or a data set of the Hub, see
+            `tubelets.models.common.mask_banks`; None makes one from the options' seed when the first mask is drawn.
         roll_augmentation: what is rolled in time by a random amount in pretraining: the `waveform` (AudioMAE), the
             `spectrogram` (CAV-MAE), or `none`.
         gain_augmentation: multiply the waveform by Beta(c, c) + 0.5 in pretraining.
@@ -172,19 +174,19 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
 
     @property
     def num_values(self) -> int:
-        """About how many values the largest model of this configuration holds."""
+        """Approximate number of values in the largest model of this configuration."""
         encoder = _block_values(self.hidden_size, self.intermediate_size) * self.num_hidden_layers
         depth = self.decoder_num_hidden_layers or 0
         decoder = _block_values(self.decoder_hidden_size, self.decoder_intermediate_size) * depth
         ends = self.values_per_patch + self.num_tokens
         return encoder + decoder + self.hidden_size * (ends + self.num_labels) + self.decoder_hidden_size * ends
 
-    def build_mask_generator(self) -> NoiseMaskGenerator:
-        """What draws the audio masks of pretraining, `(time, frequency)` and time-major whatever `token_order` is."""
+    def build_mask_generator(self) -> "NoiseMaskGenerator":
+        """The generator of the audio masks, `(time, frequency)` and time-major for either `token_order`."""
         return build_noise_masks(self.mask_type, self.audio_grid, self.mask_ratio, self.count_rule, self.mask_options)
 
     def validate_sizes(self) -> None:
-        """Refuse sizes that do not tile, or of which no machine could hold a model; strangers' files are read."""
+        """Refuse sizes that do not tile, or that do not fit into any machine."""
         for name in POSITIVE:
             if not 1 <= getattr(self, name) <= MAX_SIDE:
                 raise ValueError(f"{name} must lie in [1, {MAX_SIDE}], got {getattr(self, name)}")
@@ -226,8 +228,8 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
             )
 
     def validate_ranges(self) -> None:
-        """Refuse ratios and activations outside their range, and masks that the generator does not have."""
-        # Imports a thousand modules, which `import tubelets` should not wait for.
+        """Refuse ratios and activations outside their range, and masks that the generator does not support."""
+        # Imports a thousand modules; `import tubelets` does not need them.
         from transformers.activations import ACT2FN
 
         for name in SHARES:
@@ -244,13 +246,13 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
-        """Do nothing: our code is an installed package, no file of it is copied next to a checkpoint."""
+        """Do nothing: the code is an installed package and is never copied next to a checkpoint."""
 
 
 def build_noise_masks(
     kind: str, grid: tuple[int, ...], mask_ratio: float, count_rule: str, options: dict[str, Any] | None
-) -> NoiseMaskGenerator:
-    """The generator of a configuration's fields.
+) -> "NoiseMaskGenerator":
+    """The mask generator of a configuration's fields.
 
     Args:
         kind: a kind of `NoiseMaskGenerator`.
@@ -269,6 +271,8 @@ def build_noise_masks(
         >>> build_noise_masks("random", (4, 2), 0.5, "kept_floor", None)(1).sum()
         tensor(4)
     """
+    from tubelets.masking import NoiseMaskGenerator
+
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in (options or {}).items()}
     # Only regularised blue noise is drawn over two axes; other kinds get a grid of one time slot.
     full = grid if len(grid) == 3 or kind == "regularized_blue" else (1, *grid)
@@ -278,7 +282,7 @@ def build_noise_masks(
     try:
         return NoiseMaskGenerator(kind, full, mask_ratio, count_rule=count_rule, **given)  # type: ignore[arg-type]
     except TypeError as error:
-        raise ValueError(f"masks of {kind} noise have no such options as {options}: {error}") from error
+        raise ValueError(f"masks of {kind} noise do not accept the options {options}: {error}") from error
 
 
 def _block_values(width: int, intermediate: int) -> int:

@@ -1,20 +1,22 @@
 """Configuration of the audio-visual model: CAV-MAE on AudioSet (structured_noise_masking.md, sections 7 and 8)."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
 from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
-from tubelets.masking import NoiseMaskGenerator
 from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import (
     StructuredNoiseAudioConfig,
     build_noise_masks,
 )
 
+if TYPE_CHECKING:
+    from tubelets.masking import NoiseMaskGenerator
+
 
 @strict
 class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
-    r"""Constants of a masked autoencoder that sees and hears.
+    r"""Constants of a masked autoencoder of spectrograms and frames.
 
     Args:
         image_size: height and width of the frames in pixels; a multiple of `patch_size`.
@@ -32,7 +34,7 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
         reconstruction_weight: weight of the two reconstruction losses.
         contrastive_weight: weight of the contrast between the two modalities.
         contrastive_temperature: its softmax temperature.
-        modality: what a classifier sees: `both`, `audio` or `video`.
+        modality: inputs of a classifier: `both`, `audio` or `video`.
         **kwargs: fields of `StructuredNoiseAudioConfig`; the decoder is always a plain one.
 
     Raises:
@@ -120,20 +122,20 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
 
     @property
     def num_values(self) -> int:
-        """About how many values the largest model of this configuration holds."""
+        """Approximate number of values in the largest model of this configuration."""
         # Each modality has blocks of its own; the shared ones are counted as often.
         blocks = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
         video = blocks * (self.num_hidden_layers + self.num_shared_layers)
         return super().num_values + video + self.pixels_per_tube * (self.hidden_size + self.decoder_hidden_size)
 
-    def build_video_mask_generator(self) -> NoiseMaskGenerator:
-        """What draws the video masks of pretraining."""
+    def build_video_mask_generator(self) -> "NoiseMaskGenerator":
+        """The generator of the video masks of pretraining."""
         return build_noise_masks(
             self.video_mask_type, self.grid, self.video_mask_ratio, self.count_rule, self.video_mask_options
         )
 
     def validate_frames(self) -> None:
-        """Refuse frames that do not tile, statistics of another number of channels, and masks there are not."""
+        """Refuse frames that do not tile, statistics of another number of channels, and masks that do not exist."""
         for name in ("image_size", "num_frames", "tubelet_size", "num_channels", "num_shared_layers"):
             if not 1 <= getattr(self, name) <= 2**14:
                 raise ValueError(f"{name} must lie in [1, {2**14}], got {getattr(self, name)}")
@@ -151,7 +153,7 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
             raise ValueError(f"decoder_type must be 'plain' for sound with frames, got {self.decoder_type!r}")
 
     def validate_objective(self) -> None:
-        """Refuse weights and temperatures outside their range, and masks that the generator does not have."""
+        """Refuse weights and temperatures outside their range, and masks that the generator does not support."""
         if not 0 <= self.video_mask_ratio < 1:
             raise ValueError(f"video_mask_ratio must lie in [0, 1), got {self.video_mask_ratio}")
         if self.contrastive_temperature <= 0:

@@ -1,1 +1,21 @@
-"""Tubelet-Contrast: two clips of different videos are alike because the same patches move over them."""
+"""Tubelet-Contrast: contrast of clips of different videos over which the same patches move."""
+
+from tubelets.models.common.entries import VIDEO_PROCESSOR, ModelEntry
+
+ENTRIES = (
+    ModelEntry(
+        "tubelet_contrast",
+        __name__,
+        config="configuration_tubelet_contrast:TubeletContrastConfig",
+        models={
+            "AutoModel": "modeling_tubelet_contrast:TubeletContrastModel",
+            "AutoModelForPreTraining": "modeling_tubelet_contrast:TubeletContrastForPreTraining",
+            "AutoModelForVideoClassification": "modeling_tubelet_contrast:TubeletContrastForVideoClassification",
+        },
+        processor=VIDEO_PROCESSOR,
+        video_processor="VideoMAEVideoProcessor",
+        collator="processing_tubelet_contrast:TubeletContrastCollator",
+        author_checkpoints="checkpoints_tubelet_contrast:CHECKPOINTS",
+        official="conversion_tubelet_contrast:OFFICIAL",
+    ),
+)

@@ -2,7 +2,7 @@
 
 import functools
 
-from tubelets.models.common.author_checkpoints import Paper, PublishedCheckpoint
+from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 
 PAPER = Paper(
@@ -32,9 +32,9 @@ def _config(backbone: str) -> TubeletContrastConfig:
     return TubeletContrastConfig(backbone=backbone, architectures=["TubeletContrastForPreTraining"])
 
 
-def _checkpoint(backbone: str, title: str) -> PublishedCheckpoint:
+def _checkpoint(backbone: str, title: str) -> AuthorCheckpoint:
     measured = backbone == "r2plus1d_18"
-    return PublishedCheckpoint(
+    return AuthorCheckpoint(
         name=f"tubelet-contrast-{backbone.replace('_', '-')}-mini-kinetics",
         make_config=functools.partial(_config, backbone),
         paper=PAPER,

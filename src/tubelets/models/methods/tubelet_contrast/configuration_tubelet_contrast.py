@@ -1,6 +1,6 @@
 """Configuration of Tubelet-Contrast (ICCV 2023, arXiv 2303.11003); the defaults are R(2+1)D-18 on Mini-Kinetics."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -8,7 +8,9 @@ from tubelets.data.modalities.specs import InputSpec, VideoSpec
 from tubelets.models.backbones.convolutional.configuration_convolutional import ConvolutionalConfig
 from tubelets.models.backbones.i3d.configuration_i3d import I3DConfig
 from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DConfig
-from tubelets.motion import MotionSettings
+
+if TYPE_CHECKING:
+    from tubelets.motion import MotionSettings
 
 # Fields that a backbone shares with the method.
 SHARED = ("num_frames", "num_channels", "batch_norm_momentum", "head_dropout", "image_mean", "image_std")
@@ -31,8 +33,8 @@ class TubeletContrastConfig(ConvolutionalConfig):
             both and the rest of the batch as negatives, without a queue (SimCLR). Ours, for short runs: while encoders
             change quickly, the age of a queued key gives it away.
         temperature: divides the similarities.
-        shuffle_batches: deal the clips of all processes anew for the key encoder, so that batch statistics do not give
-            away which belong together; not needed with synchronised batch norm, which the authors used.
+        shuffle_batches: shuffle the clips of all processes for the key encoder, so that batch statistics do not reveal
+            which clips belong together; not needed with synchronised batch norm, which the authors used.
         contrast: what a pair of clips shares. `tubelet`: moving patches, over clips of different videos; `temporal`:
             the video, and nothing is pasted; the baseline (tubelet_contrast.md, section 4.5).
         patches: what moves over the two clips of a pair. `shared`, the paper's: patches of the query over both. `own`:
@@ -121,8 +123,10 @@ class TubeletContrastConfig(ConvolutionalConfig):
         return self.backbone_config.feature_size
 
     @property
-    def motion(self) -> MotionSettings:
+    def motion(self) -> "MotionSettings":
         """How the motions of patches are drawn."""
+        from tubelets.motion import MotionSettings
+
         return MotionSettings.tubelet_contrast(
             num_objects=self.num_tubelets,
             path=PATHS[self.motion_type],

@@ -1,0 +1,89 @@
+"""Public names of the package; written by `scripts/make_stubs.py`."""
+
+from tubelets.data.modalities.video import read_clip as read_clip
+from tubelets.models.backbones.i3d.configuration_i3d import I3DConfig as I3DConfig
+from tubelets.models.backbones.i3d.modeling_i3d import I3DForVideoClassification as I3DForVideoClassification
+from tubelets.models.backbones.i3d.modeling_i3d import I3DModel as I3DModel
+from tubelets.models.backbones.r2plus1d_native.configuration_r2plus1d_native import (
+    R2Plus1DNativeConfig as R2Plus1DNativeConfig,
+)
+from tubelets.models.backbones.r2plus1d_native.modeling_r2plus1d_native import (
+    R2Plus1DNativeForVideoClassification as R2Plus1DNativeForVideoClassification,
+)
+from tubelets.models.backbones.r2plus1d_native.modeling_r2plus1d_native import (
+    R2Plus1DNativeModel as R2Plus1DNativeModel,
+)
+from tubelets.models.backbones.resnet3d.configuration_resnet3d import ResNet3DConfig as ResNet3DConfig
+from tubelets.models.backbones.resnet3d.modeling_resnet3d import (
+    ResNet3DForVideoClassification as ResNet3DForVideoClassification,
+)
+from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel as ResNet3DModel
+from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig as TubeletsVideoMAEConfig
+from tubelets.models.backbones.video_vit.modeling_video_vit import (
+    TubeletsVideoMAEForVideoClassification as TubeletsVideoMAEForVideoClassification,
+)
+from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEModel as TubeletsVideoMAEModel
+from tubelets.models.backbones.video_vit.processing_video_vit import video_processor as video_processor
+from tubelets.models.common.auto import register_model as register_model
+from tubelets.models.common.entries import ModelEntry as ModelEntry
+from tubelets.models.methods.masked_video.modeling_masked_video import (
+    TubeletsVideoMAEForPreTraining as TubeletsVideoMAEForPreTraining,
+)
+from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig as SigmaConfig
+from tubelets.models.methods.sigma.modeling_sigma import SigmaForPreTraining as SigmaForPreTraining
+from tubelets.models.methods.sigma.modeling_sigma import SigmaForVideoClassification as SigmaForVideoClassification
+from tubelets.models.methods.sigma.modeling_sigma import SigmaModel as SigmaModel
+from tubelets.models.methods.smile.configuration_smile import SmileConfig as SmileConfig
+from tubelets.models.methods.smile.modeling_smile import SmileForPreTraining as SmileForPreTraining
+from tubelets.models.methods.smile.modeling_smile import SmileForVideoClassification as SmileForVideoClassification
+from tubelets.models.methods.smile.modeling_smile import SmileModel as SmileModel
+from tubelets.models.methods.structured_noise.configuration_structured_noise_audio import (
+    StructuredNoiseAudioConfig as StructuredNoiseAudioConfig,
+)
+from tubelets.models.methods.structured_noise.configuration_structured_noise_audio_video import (
+    StructuredNoiseAudioVideoConfig as StructuredNoiseAudioVideoConfig,
+)
+from tubelets.models.methods.structured_noise.configuration_structured_noise_video import (
+    StructuredNoiseVideoConfig as StructuredNoiseVideoConfig,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import (
+    StructuredNoiseAudioForAudioClassification as StructuredNoiseAudioForAudioClassification,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import (
+    StructuredNoiseAudioForPreTraining as StructuredNoiseAudioForPreTraining,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import (
+    StructuredNoiseAudioModel as StructuredNoiseAudioModel,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio_video import (
+    StructuredNoiseAudioVideoForPreTraining as StructuredNoiseAudioVideoForPreTraining,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio_video import (
+    StructuredNoiseAudioVideoForVideoClassification as StructuredNoiseAudioVideoForVideoClassification,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_audio_video import (
+    StructuredNoiseAudioVideoModel as StructuredNoiseAudioVideoModel,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_video import (
+    StructuredNoiseVideoForPreTraining as StructuredNoiseVideoForPreTraining,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_video import (
+    StructuredNoiseVideoForVideoClassification as StructuredNoiseVideoForVideoClassification,
+)
+from tubelets.models.methods.structured_noise.modeling_structured_noise_video import (
+    StructuredNoiseVideoModel as StructuredNoiseVideoModel,
+)
+from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import (
+    TubeletContrastConfig as TubeletContrastConfig,
+)
+from tubelets.models.methods.tubelet_contrast.modeling_tubelet_contrast import (
+    TubeletContrastForPreTraining as TubeletContrastForPreTraining,
+)
+from tubelets.models.methods.tubelet_contrast.modeling_tubelet_contrast import (
+    TubeletContrastForVideoClassification as TubeletContrastForVideoClassification,
+)
+from tubelets.models.methods.tubelet_contrast.modeling_tubelet_contrast import (
+    TubeletContrastModel as TubeletContrastModel,
+)
+
+__version__: str

@@ -1,0 +1,1 @@
+"""The command `tubelets`: verbs, without logic of their own."""
