@@ -28,11 +28,11 @@ from transformers import AutoModelForAudioClassification, PreTrainedModel, set_s
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.data.sources.shards import VideoSource
-from tubelets.evaluation.metrics import average_precision, confusion_matrix, per_class_accuracy
-from tubelets.evaluation.views import VideoScores, score_batches
 from tubelets.hub.audio_cards import audio_card, classifier_auto_class
 from tubelets.hub.finetuning_card import render_finetuning_card
 from tubelets.info import package_versions
+from tubelets.tasks.metrics import average_precision, confusion_matrix, per_class_accuracy
+from tubelets.tasks.views import VideoScores, score_batches
 from tubelets.training.classifiers import audio_processor, build_classifier
 from tubelets.training.finetuning import ClassificationTrainer, StopOnSignal, find_checkpoint
 from tubelets.training.finetuning_arguments import AudioDataArguments, parse_finetuning_arguments, run_arguments

@@ -26,10 +26,10 @@ from transformers import PreTrainedModel, set_seed
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.data.sources.shards import VideoSource
-from tubelets.evaluation.metrics import confusion_matrix, per_class_accuracy
-from tubelets.evaluation.views import VideoScores, score_videos
 from tubelets.hub.finetuning_card import render_finetuning_card
 from tubelets.info import package_versions
+from tubelets.tasks.metrics import confusion_matrix, per_class_accuracy
+from tubelets.tasks.views import VideoScores, score_videos
 from tubelets.training.classifiers import build_classifier, classification_processor, clip_shape
 from tubelets.training.finetuning import ClassificationTrainer, StopOnSignal, find_checkpoint
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from tubelets.evaluation.features import FeatureSet
-from tubelets.evaluation.metrics import top_k_accuracy
+from tubelets.tasks.metrics import top_k_accuracy
 
 # Strengths of the penalty that cross-validation chooses from, as scikit-learn's C.
 PENALTIES = (0.001, 0.01, 0.1, 1.0)

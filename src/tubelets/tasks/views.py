@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tubelets.data.transforms.spatial import normalize
-from tubelets.evaluation.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
+from tubelets.tasks.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
 
 Merge = Literal["mean", "max"]
 

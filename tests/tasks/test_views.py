@@ -8,9 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tubelets.data.transforms.spatial import normalize
-from tubelets.evaluation.views import merge_views, score_batches, score_videos
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEForVideoClassification
+from tubelets.tasks.views import merge_views, score_batches, score_videos
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
 
