@@ -134,7 +134,7 @@ def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict
 def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
     """Top-1 accuracy after fine-tuning with a few labels of each class."""
     if not (output / "all_results.json").exists():
-        run("training/run_video_classification.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
+        run("training/run_finetuning.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
             "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
             "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
     return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from finetuning import DEMO, final_metrics, make_class_folders, run, words
 from huggingface_hub import ModelCard, RepoUrl
 
+from tubelets import SigmaConfig
 from tubelets.hub.finetuning_card import render_finetuning_card
-from tubelets.training.checkpointing import CheckpointError
-from tubelets.training.finetuning import classification_loss, find_checkpoint
+from tubelets.objectives.classification import classification_loss
+from tubelets.training.checkpointing import CheckpointError, find_checkpoint
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
 
 
@@ -33,12 +34,12 @@ def test_the_loss_of_hard_targets_is_the_usual_one() -> None:
 def test_the_loss_of_independent_classes() -> None:
     logits, targets = torch.randn(5, 7), torch.randint(2, (5, 7)).float()
     expected = F.binary_cross_entropy(logits.sigmoid(), targets)
-    torch.testing.assert_close(classification_loss(logits, targets, multi_label=True), expected)
+    torch.testing.assert_close(classification_loss(logits, targets, "multi_label_classification"), expected)
 
 
 def test_losses_are_float32_and_shapes_must_agree() -> None:
     assert classification_loss(torch.zeros(2, 3, dtype=torch.bfloat16), torch.ones(2, 3) / 3).dtype == torch.float32
-    with pytest.raises(ValueError, match=r"shape of the logits, \(2, 3\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), got \(2,\)"):
         classification_loss(torch.zeros(2, 3), torch.zeros(2))
 
 
@@ -47,12 +48,16 @@ def test_checkpoints_of_other_numbers_of_processes(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}").mkdir()
         for process in range(processes):
             (tmp_path / f"checkpoint-{step}" / f"loader_{process}.json").write_text("{}")
-    assert find_checkpoint(tmp_path, 1) == tmp_path / "checkpoint-6"
-    assert find_checkpoint(tmp_path, 2) == tmp_path / "checkpoint-3", "the newer one lacks a process"
+    assert find_checkpoint(tmp_path, num_processes=1) == tmp_path / "checkpoint-6"
+    assert find_checkpoint(tmp_path, num_processes=2) == tmp_path / "checkpoint-3", "the newer one lacks a process"
     (tmp_path / "checkpoint-6" / "loader_1.json").write_text("{}")
     with pytest.raises(CheckpointError, match="written by more than 1 processes"):
-        find_checkpoint(tmp_path, 1)
-    assert find_checkpoint(tmp_path / "nowhere", 1) is None
+        find_checkpoint(tmp_path, num_processes=1)
+    assert find_checkpoint(tmp_path / "nowhere", num_processes=1) is None
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+    assert find_checkpoint(tmp_path, "elsewhere") == Path("elsewhere")
+    with pytest.raises(CheckpointError, match="resume=never"):
+        find_checkpoint(tmp_path, "never")
 
 
 def test_an_incomplete_checkpoint_that_is_asked_for_is_refused(
@@ -98,13 +103,13 @@ def test_the_last_push_has_the_measured_card(videos: Path, tmp_path: Path, monke
     assert "training_args.bin" not in last["names"]
     assert "secret" not in (tmp_path / "run.yaml").read_text()
     card = ModelCard(last["card"])
-    (result,) = card.data.eval_results
+    result = card.data.eval_results[0]
     assert result.metric_value == pytest.approx(final_metrics(tmp_path)["test_top_1"], abs=1e-4)
     assert 'from_pretrained("someone/sigma-tiny")' in last["card"]
 
 
 def test_a_card_without_a_test_claims_nothing(tmp_path: Path) -> None:
-    arguments = run_arguments(*parse_finetuning_arguments(words(tmp_path, tmp_path, DEMO)))
-    text = render_finetuning_card("tiny", arguments, {"steps": 8}, {}, {"torch": "2"}, 8, 3, "sigma")
+    _, *groups = parse_finetuning_arguments(words(tmp_path, tmp_path, DEMO))
+    text = render_finetuning_card("tiny", run_arguments(*groups), {"steps": 8}, {}, {"torch": "2"}, SigmaConfig())
     assert "No test has been run." in text
     assert ModelCard(text).data.eval_results is None

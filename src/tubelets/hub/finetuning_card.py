@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from transformers import PreTrainedConfig
 
-from tubelets.hub.audio_cards import AudioCard, describe
+from tubelets.data.modalities.specs import VideoSpec, specs_of
+from tubelets.hub.audio_cards import AudioCard, audio_card, classifier_auto_class, describe, hears
 from tubelets.hub.cards import _render, citation_of
+from tubelets.models.common.inputs import model_inputs
 
 # Metrics that are results, and what a card calls them.
 METRICS = {
@@ -24,10 +27,7 @@ def render_finetuning_card(
     summary: Mapping[str, Any],
     metrics: Mapping[str, float],
     versions: Mapping[str, str],
-    num_frames: int | None,
-    num_labels: int,
-    model_type: str,
-    audio: AudioCard | None = None,
+    config: PreTrainedConfig,
 ) -> str:
     """The card of a classifier that a run fine-tuned: what it started from, how it was trained, what was measured.
 
@@ -37,14 +37,15 @@ def render_finetuning_card(
         summary: what the run did: steps, epochs, seconds.
         metrics: metrics of the final test without a prefix, as fractions; empty if there was no test.
         versions: versions of the software by name.
-        num_frames: frames of a clip, None for a network that only hears.
-        num_labels: classes.
-        model_type: type of the model.
-        audio: what is said of the inputs of a network that hears; None for one that only sees.
+        config: the model's configuration.
 
     Returns:
         Markdown with YAML metadata, with the measured results in `model-index`.
     """
+    audio = audio_card(config, name, classifier_auto_class(config)) if hears(config) else None
+    frames = specs_of(model_inputs(config), VideoSpec)
+    num_frames = frames[0].num_frames if frames else None
+    num_labels, model_type = config.num_labels, config.model_type
     model, data, training = arguments["model"], arguments["data"], arguments["training"]
     dataset, started_from = data["dataset_name"], model["model_name_or_path"]
     split = data["test_split"] or data["validation_split"]
@@ -77,7 +78,7 @@ def render_finetuning_card(
         ),
         title=name,
         status=(
-            f"{_kind(audio)} classifier written by `training/{script_of(audio)}`. **To complete by its author: what "
+            f"{_kind(audio)} classifier written by `training/run_finetuning.py`. **To complete by its author: what "
             "the data are and under which licence, what the model is good for, and a licence for the weights.**"
         ),
         repository=name,
@@ -133,11 +134,6 @@ def protocol_of(data: Mapping[str, Any]) -> str:
     if "test_crops" in data:
         return f"{data['test_clips']} clips x {data['test_crops']} crops"
     return "one clip from the middle" if data["test_clips"] == 1 else f"{data['test_clips']} clips"
-
-
-def script_of(audio: AudioCard | None) -> str:
-    """The script that fine-tunes such a network."""
-    return "run_video_classification.py" if audio is None else "run_audio_classification.py"
 
 
 def _kind(audio: AudioCard | None) -> str:

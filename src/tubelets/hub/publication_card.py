@@ -9,7 +9,6 @@ from transformers import PreTrainedConfig
 
 from tubelets.hub.audio_cards import audio_card, classifier_auto_class, describe, hears
 from tubelets.hub.cards import _render, citation_of, pretraining_settings
-from tubelets.hub.finetuning_card import script_of
 from tubelets.hub.finished_runs import EXTRA_FILES, RunFolder
 from tubelets.hub.results import EvaluationResult, results_table
 from tubelets.info import package_versions
@@ -96,7 +95,7 @@ def render_publication_card(
         stride=recipe.get("data", {}).get("stride") or arguments.get("data", {}).get("stride") or 4,
         outputs=_video_outputs(config, classifier) if audio is None else audio.outputs,
         trained_on=_data(recipe, arguments, details),
-        training=_training(recipe, arguments, script_of(audio)),
+        training=_training(recipe, arguments),
         settings=_settings(config, run, recipe, arguments, started_from, details),
         files={file: EXTRA_FILES[file] for file in run.files},
         results=results_table(results) if results else "No evaluation has been run.",
@@ -142,7 +141,7 @@ def _data(recipe: Mapping[str, Any], arguments: Mapping[str, Any], details: Card
     return f"Trained on {names}." if names else "Its author did not say what it was trained on."
 
 
-def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any], script: str) -> str:
+def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     if recipe:
         kind = "Self-supervised pretraining" if "optimization" in recipe else "Training"
         return f"{kind} with `training/run_pretraining.py`; the whole recipe is in `recipe.yaml`."
@@ -151,7 +150,7 @@ def _training(recipe: Mapping[str, Any], arguments: Mapping[str, Any], script: s
         kind = "A linear probe: only the head was trained" if probe else "Full fine-tuning"
         if _started_from(recipe, arguments) is None:
             kind = "Trained from random weights"
-        return f"{kind} with `training/{script}`; all arguments are in `run.yaml`."
+        return f"{kind} with `training/run_finetuning.py`; all arguments are in `run.yaml`."
     return "No recipe was published with this checkpoint."
 
 

@@ -1,4 +1,4 @@
-"""Multi-view tests: several clips and crops of a video are scored, and their scores merged into one answer."""
+"""Multi-view tests: score several clips and crops of a video and merge them into one answer."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tubelets.data.transforms.spatial import normalize
 from tubelets.tasks.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
 
 Merge = Literal["mean", "max"]
@@ -73,43 +72,6 @@ def merge_views(probabilities: Tensor, merge: Merge = "mean") -> Tensor:
     return probabilities.mean(dim=-2) if merge == "mean" else probabilities.amax(dim=-2)
 
 
-def score_videos(
-    model: PreTrainedModel,
-    batches: Iterable[dict[str, Any]],
-    mean: Sequence[float],
-    std: Sequence[float],
-    *,
-    merge: Merge = "mean",
-    clips_per_forward: int = 8,
-) -> VideoScores:
-    """Score every view of every video and merge the views; the model is in evaluation mode meanwhile.
-
-    All processes call it, each with batches of its own videos; all get the scores of all videos.
-
-    Args:
-        model: a video classifier.
-        batches: mappings with `pixel_values`, uint8 `(B, T, C, H, W)` or `(B, views, T, C, H, W)`; `labels`, int64
-            `(B,)` or float `(B, classes)`; `clip_ids`, B names, the same for all clips of a video.
-        mean: of each colour channel, on the scale [0, 1].
-        std: of each colour channel, on the scale [0, 1].
-        merge: how views are merged, see `merge_views`.
-        clips_per_forward: views that the model sees at once, at least 1.
-
-    Returns:
-        The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.
-
-    Raises:
-        ValueError: if no video was scored, a video occurs with two labels, or videos have different numbers of views.
-    """
-
-    def inputs(batch: dict[str, Any]) -> dict[str, Tensor]:
-        views = batch["pixel_values"]
-        clips = (views if views.ndim == 5 else views.flatten(0, 1)).to(model.device, non_blocking=True)
-        return {model.main_input_name: normalize(clips, mean, std)}
-
-    return score_batches(model, batches, inputs, merge=merge, clips_per_forward=clips_per_forward)
-
-
 @torch.no_grad()
 def score_batches(
     model: PreTrainedModel,
@@ -119,7 +81,7 @@ def score_batches(
     merge: Merge = "mean",
     clips_per_forward: int = 8,
 ) -> VideoScores:
-    """Score every view of every clip, whatever the model takes, and merge the views of those with the same id.
+    """Score every view of every clip and merge the views of clips with the same id.
 
     All processes call it, each with batches of its own clips; all get the scores of all clips.
 
@@ -159,7 +121,7 @@ def score_batches(
 
 
 class _Video:
-    """What is known of one video so far; its views are merged as they come, so that few numbers are kept."""
+    """One video so far; views are merged as they arrive, so that memory does not grow with their number."""
 
     def __init__(self, clip_id: str, label: Tensor) -> None:
         self.clip_id, self.label = clip_id, label
@@ -167,7 +129,7 @@ class _Video:
         self.num_views = 0
 
     def add(self, scores: Tensor, label: Tensor, merge: Merge) -> None:
-        """Take in scores `(views, classes)` of one clip."""
+        """Add scores `(views, classes)` of one clip."""
         if not torch.equal(label, self.label):
             raise ValueError(f"video {self.clip_id!r} occurs with two labels; ids must be unique in the data set")
         merged = scores.sum(dim=0) if merge == "mean" else scores.amax(dim=0)
