@@ -97,14 +97,9 @@ def flags(overrides: Mapping[str, Any]) -> list[str]:
 
     Example:
         >>> flags({"run.seed": 1, "optimization.weight_decay": 0.00001})
-        ['--run.seed=1', '--optimization.weight_decay=1.0e-05']
+        ['--run.seed=1', '--optimization.weight_decay=1e-05']
     """
-    # Python writes small numbers in a way that YAML, which reads the words, takes for text.
-    written = {
-        name: yaml.safe_dump(value).split()[0] if isinstance(value, float) else value
-        for name, value in overrides.items()
-    }
-    return [f"--{name}={value}" for name, value in written.items()]
+    return [f"--{name}={value}" for name, value in overrides.items()]
 
 
 def stages(method: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -131,7 +126,7 @@ class Runner:
         self.shards = {name: output / "benchmarks" / name for name in study.benchmarks}
 
     def build_benchmarks(self) -> None:
-        """Make the labelled shards; pretraining sees those of a training split without their labels."""
+        """Make the labelled shards; pretraining reads those of a training split without their labels."""
         for name, options in self.study.benchmarks.items():
             BENCHMARKS[name](self.shards[name], **options)
 

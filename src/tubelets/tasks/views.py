@@ -92,7 +92,7 @@ def score_batches(
         inputs: makes the model's arguments of a batch, on its device, the first dimension of each B times the views of
             a clip.
         merge: how views are merged, see `merge_views`.
-        clips_per_forward: views that the model sees at once, at least 1.
+        clips_per_forward: views in a forward pass, at least 1.
 
     Returns:
         The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.

@@ -36,7 +36,7 @@ class Schedule:
         min_learning_rate: end of the cosine, one step after the last.
         warmup_steps: steps of the warm-up.
         total_steps: steps of the run, warm-up included.
-        hold: the rate changes once in so many steps; the steps of an epoch for a schedule by epochs
+        hold: interval in steps at which the rate changes; the length of an epoch for a schedule by epochs
             (tubelet_contrast.md, section 7).
 
     Example:

@@ -167,7 +167,7 @@ def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: di
         recipe.save(folder / "recipe.yaml")
         content = {"versions": package_versions(), **summary}
         (folder / "README.md").write_text(card, encoding="utf-8")
-        # Last, and whole: scripts take this file as the sign that the run is finished.
+        # Written last and atomically: scripts check for this file to see whether the run is finished.
         summary_text = json.dumps(content, indent=2)
         write_atomically(folder / "training_summary.json", lambda path: path.write_text(summary_text, encoding="utf-8"))
     accelerator.wait_for_everyone()

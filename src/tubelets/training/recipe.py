@@ -201,7 +201,7 @@ class Recipe:
         model: what is trained.
         data: where clips come from.
         optimization: how it is trained.
-        run: where and how the run takes place.
+        run: where and how the run is executed.
         evaluation: what is measured meanwhile.
     """
 
@@ -254,7 +254,7 @@ def recipe_help(section: str | None = None) -> str:
         section: only those of one section, such as "optimization".
 
     Raises:
-        RecipeError: if there is no such section.
+        RecipeError: if no section has that name.
     """
     sections = get_type_hints(Recipe)
     if section is not None:

@@ -33,7 +33,7 @@ class StopRequest(TrainerCallback):
 
         Args:
             step: optimiser steps done.
-            every: several processes ask each other once in so many steps, because that waits for the device.
+            every: interval in steps at which several processes ask each other, because that waits for the device.
             device: where they exchange the answer.
         """
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:

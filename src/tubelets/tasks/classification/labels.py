@@ -120,7 +120,7 @@ def label_fields(class_names: Sequence[str], multi_label: bool = False) -> dict[
         multi_label: a clip can have any number of classes.
 
     Raises:
-        ValueError: if there are too few classes to tell apart.
+        ValueError: if there are too few classes.
 
     Example:
         >>> label_fields(["jump", "run"])["label2id"]
