@@ -4,7 +4,7 @@ Two models are pretrained: a tiny SIGMA, for the sake of all parts, and a small 
 in a few minutes and is measured beside its random twin on videos that it never saw.
 
 `scripts/quickstart.sh` makes the environment and calls this. Running it again continues where it stopped; `--fresh`
-starts anew. Everything is written below `--output`, fetched footage into the cache folder.
+starts again from the beginning. Everything is written below `--output`, fetched footage into the cache folder.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Pat
 
 
 def pretrain_contrast(benchmark: Path, output: Path, steps: Sequence[int]) -> list[Path]:
-    """Pretrain both stages of the study's Tubelet-Contrast, of so many steps each. Returns the models' folders."""
+    """Pretrain both stages of the study's Tubelet-Contrast, `steps` of each. Returns the models' folders."""
     first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast_stage1", steps[0])
     second = pretrain("study_tubelet_contrast_own_patches", benchmark, output / "tubelet_contrast", steps[1], first)
     return [first, second]
@@ -134,7 +134,7 @@ def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict
 def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
     """Top-1 accuracy after fine-tuning with a few labels of each class."""
     if not (output / "all_results.json").exists():
-        run("training/run_video_classification.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
+        run("training/run_finetuning.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
             "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
             "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
     return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
@@ -184,7 +184,7 @@ def write_page(pictures: dict[str, Path], sigma: Path, contrast: Sequence[Path],
         "move over both, first the same patches and then different ones that move alike; it saw no label. What that "
         "taught it about motion is shown beside its random twin. A tiny SIGMA-MLP was trained for "
         f"{how_long([sigma])} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and prototypes are shown on clips "
-        "it was trained on; for useful features it takes far more. All accuracies are on videos that were not seen in "
+        "it was trained on; useful features need far more. All accuracies are on videos that were not seen in "
         "training, and no number here is a paper's."
     )
     images = "".join(

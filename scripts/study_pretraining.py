@@ -1,12 +1,11 @@
-"""Does pretraining help? Pretrain from several seeds, measure on held-out footage, beside random weights.
+"""Does pretraining help? Pretrain from several seeds and compare with random weights on held-out footage.
 
 A study is a YAML file: benchmarks, pretraining recipes, seeds, and how the result is measured. For every method and
 seed it pretrains (`training/run_pretraining.py`) on the unlabelled clips of the first benchmark, and on every benchmark
-measures frozen features and fine-tunes with few labels a class (`training/run_video_classification.py`, or the
-script that the study names). Each method is
-paired with its random twin: the same network, not pretrained, measured on the same labelled clips; methods whose twins
-are equal share one. OUTPUT gets `study.json`, `study.md` (a table for each benchmark), a picture for each benchmark and
-`losses.png`. Everything that is complete is kept: the same command continues an interrupted study.
+measures frozen features and fine-tunes with few labels a class (`training/run_finetuning.py`). Each method is paired
+with its random twin: the same network, not pretrained, measured on the same labelled clips; methods whose twins are
+equal share one. The results are OUTPUT/`study.json`, `study.md` (a table for each benchmark), a picture for each
+benchmark and `losses.png`. Run the same command again to continue an interrupted study: completed steps are kept.
 
 Examples:
   python scripts/study_pretraining.py training/studies/masked_pixels.yaml runs/study
@@ -39,7 +38,8 @@ from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.frozen import headline
 from tubelets.info import package_versions
 from tubelets.models.common.safe_loading import load_auto
-from tubelets.training.recipe import RecipeError, load_recipe
+from tubelets.training.parsing import RecipeError
+from tubelets.training.recipe import load_recipe
 from tubelets.training.run_log import read_log
 from tubelets.visualization.evaluation import save_curves, save_scores
 
@@ -62,8 +62,7 @@ class Study:
             `stages`, a list of such mappings: each stage starts from the weights of the one before it.
         seeds: of pretraining, random twins and fine-tuning.
         frozen: arguments of `evaluate_frozen`.
-        finetuning: `recipe` and `overrides` for the fine-tuning `script`, `training/run_video_classification.py`
-            unless another is named.
+        finetuning: `recipe` and `overrides` for `training/run_finetuning.py`.
         shots: labelled clips a class for fine-tuning.
     """
 
@@ -98,14 +97,9 @@ def flags(overrides: Mapping[str, Any]) -> list[str]:
 
     Example:
         >>> flags({"run.seed": 1, "optimization.weight_decay": 0.00001})
-        ['--run.seed=1', '--optimization.weight_decay=1.0e-05']
+        ['--run.seed=1', '--optimization.weight_decay=1e-05']
     """
-    # Python writes small numbers in a way that YAML, which reads the words, takes for text.
-    written = {
-        name: yaml.safe_dump(value).split()[0] if isinstance(value, float) else value
-        for name, value in overrides.items()
-    }
-    return [f"--{name}={value}" for name, value in written.items()]
+    return [f"--{name}={value}" for name, value in overrides.items()]
 
 
 def stages(method: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -132,7 +126,7 @@ class Runner:
         self.shards = {name: output / "benchmarks" / name for name in study.benchmarks}
 
     def build_benchmarks(self) -> None:
-        """Make the labelled shards; pretraining sees those of a training split without their labels."""
+        """Make the labelled shards; pretraining reads those of a training split without their labels."""
         for name, options in self.study.benchmarks.items():
             BENCHMARKS[name](self.shards[name], **options)
 
@@ -185,8 +179,7 @@ class Runner:
             "shots_seed": seed,
             **self.study.finetuning.get("overrides", {}),
         }
-        script = self.study.finetuning.get("script", "training/run_video_classification.py")
-        words = [script, self.study.finetuning["recipe"], *flags(overrides)]
+        words = ["training/run_finetuning.py", self.study.finetuning["recipe"], *flags(overrides)]
         run(words, folder / "all_results.json")
         return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 

@@ -6,14 +6,14 @@ Example:
     accelerate launch --config_file training/accelerate/eight_gpus.yaml training/run_pretraining.py \
         training/recipes/sigma_vit_b_k400.yaml --data.path /data/k400 --run.output_dir runs/k400
 
-Any field of the recipe can be overridden with `--section.field value`. An interrupted run continues exactly where its
-last checkpoint is when the same command is given again; SIGTERM and SIGINT save a checkpoint first. With
-`--evaluation.path SHARDS` the frozen features are measured on labelled shards along the way.
+Any field of the recipe can be overridden with `--section.field value`; `--help` lists them, `--help optimization` those
+of one section. Run the same command again to resume an interrupted run; the losses match an uninterrupted run exactly.
+SIGTERM and SIGINT save a checkpoint first. `--evaluation.path SHARDS` evaluates frozen features on labelled shards
+during training.
 """
 
 import itertools
 import logging
-import signal
 import sys
 import time
 from pathlib import Path
@@ -27,54 +27,23 @@ from tubelets.evaluation.online import OnlineEvaluation
 from tubelets.hub.cards import render_run_card
 from tubelets.info import package_versions
 from tubelets.training.checkpointing import (
-    CheckpointError,
     check_same_recipe,
-    list_checkpoints,
+    find_checkpoint,
     load_checkpoint,
     read_state,
     save_checkpoint,
 )
 from tubelets.training.optimization import build_optimizer, plan_run
 from tubelets.training.pretraining import build_loader, build_model, clips_per_epoch, save_final, synchronize_batch_norm
-from tubelets.training.recipe import Recipe, load_recipe
+from tubelets.training.recipe import Recipe, load_recipe, recipe_help
 from tubelets.training.run_log import TrainingLog
+from tubelets.training.stopping import StopRequest
 
 logger = logging.getLogger("tubelets.training")
 
 
-class StopRequest:
-    """Remembers that the process was asked to stop, so that the step in hand can be finished and saved."""
-
-    def __init__(self) -> None:
-        self.received = False
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, self._receive)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.received = True
-
-    def agreed(self, accelerator: Accelerator, step: int, every: int) -> bool:
-        """Whether all processes stop now; several processes ask each other only every few steps, since that waits."""
-        if accelerator.num_processes == 1:
-            return self.received
-        if step % every:
-            return False
-        flag = torch.tensor([float(self.received)], device=accelerator.device)
-        return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
-
-
-def find_checkpoint(recipe: Recipe) -> Path | None:
-    """The checkpoint to resume from, if any."""
-    existing = list_checkpoints(recipe.run.output_dir)
-    if recipe.run.resume == "never" and existing:
-        raise CheckpointError(f"{existing[-1]} exists and run.resume=never; choose another run.output_dir or remove it")
-    if recipe.run.resume in ("auto", "never"):
-        return existing[-1] if existing else None
-    return Path(recipe.run.resume)
-
-
 def build_evaluation(recipe: Recipe, model: Any, accelerator: Accelerator) -> OnlineEvaluation | None:
-    """What measures features along the way, if the recipe asks for it."""
+    """The evaluation of features during training, if the recipe asks for it."""
     if recipe.evaluation.path is None:
         return None
     if accelerator.distributed_type == DistributedType.FSDP:
@@ -89,11 +58,12 @@ def build_evaluation(recipe: Recipe, model: Any, accelerator: Accelerator) -> On
 def main() -> None:
     """Run the recipe named on the command line."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
+        print(recipe_help(sys.argv[2]) if len(sys.argv) > 2 else f"{__doc__}\n{recipe_help()}")
         return
     recipe = load_recipe(sys.argv[1], sys.argv[2:])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
+    stop.listen()
 
     # Build -----------------------------------------------------------------------------------------------------------
     run, optimization = recipe.run, recipe.optimization
@@ -133,7 +103,7 @@ def main() -> None:
 
     # Resume ----------------------------------------------------------------------------------------------------------
     step, seconds_before = 0, 0.0
-    checkpoint = find_checkpoint(recipe)
+    checkpoint = find_checkpoint(run.output_dir, run.resume)
     if checkpoint is not None:
         check_same_recipe(read_state(checkpoint)["recipe"], recipe.to_dict())
         state, loader_state = load_checkpoint(accelerator, checkpoint)
@@ -169,7 +139,7 @@ def main() -> None:
                     accelerator.clip_grad_norm_(model.parameters(), optimization.max_gradient_norm)
                 optimizer.step()
                 optimizer.zero_grad()
-            log.micro_batch(output, len(inputs["pixel_values" if "pixel_values" in inputs else "input_values"]))
+            log.micro_batch(output, run.batch_size)
         step += 1
         log.step()
         log.bad_samples(loader.bad_samples, loader.num_skipped)
@@ -182,11 +152,11 @@ def main() -> None:
                 accelerator.wait_for_everyone()
         if evaluating or step % run.logging_steps == 0 or step == plan.total_steps:
             log.write(step, values)
-        stopping = stop.agreed(accelerator, step, run.logging_steps)
+        stopping = stop.agreed(step, run.logging_steps, accelerator.device)
         if step % run.save_steps == 0 or stopping or step == plan.total_steps:
             save()
         if stopping and step < plan.total_steps:
-            logger.info("asked to stop: saved step %d; give the same command to go on", step)
+            logger.info("asked to stop: saved step %d; run the same command again to resume", step)
             log.close()
             accelerator.end_training()
             return

@@ -7,8 +7,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from tubelets.evaluation import probes
 from tubelets.evaluation.features import FeatureSet
-from tubelets.evaluation.metrics import top_k_accuracy
 from tubelets.evaluation.probes import attentive_probe, draw_shots, few_shot, linear_probe
+from tubelets.tasks.metrics import top_k_accuracy
 
 
 def pooled(count: int, seed: int, spread: float = 0.3) -> FeatureSet:

@@ -10,14 +10,14 @@ from torch import Tensor
 import convolutional_networks as networks
 from cases_io import assert_close, case_paths, load_case
 from native_networks import check_native_network
-from tubelets.evaluation.metrics import (
+from tubelets.tasks.metrics import (
     average_precision,
     mean_average_precision,
     mean_class_accuracy,
     per_class_accuracy,
     top_k_accuracy,
 )
-from tubelets.evaluation.views import merge_views
+from tubelets.tasks.views import merge_views
 
 Case = dict[str, Any]
 Tensors = dict[str, Tensor]

@@ -12,7 +12,6 @@ from cases_io import assert_close, case_paths, load_case
 from distributed import run_processes
 from fill import fill_state_dict
 from tubelets import SigmaForPreTraining, SigmaForVideoClassification
-from tubelets.evaluation.metrics import top_k_accuracy
 from tubelets.evaluation.neighbours import weighted_knn
 from tubelets.models.common.layouts import convert_to_official
 from tubelets.models.methods.sigma.conversion_sigma import (
@@ -22,6 +21,7 @@ from tubelets.models.methods.sigma.conversion_sigma import (
     to_official,
 )
 from tubelets.objectives import sinkhorn
+from tubelets.tasks.metrics import top_k_accuracy
 
 Case = dict[str, Any]
 Tensors = dict[str, Tensor]

@@ -38,10 +38,13 @@ from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpoin
 from tubelets.models.common.layouts import read_checkpoint
 from tubelets.models.common.safe_loading import load_auto
 from tubelets.models.teachers.image_libraries import load_image_encoder
+from tubelets.tasks.classification.labels import label_fields
+from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION
 from tubelets.training.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
-from tubelets.training.classifiers import build_classifier
 from tubelets.training.finetuning_arguments import ModelArguments
-from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
+from tubelets.training.models import build_model
+from tubelets.training.parsing import RecipeError
+from tubelets.training.recipe import load_recipe
 from videos import make_video
 
 NAMES = {0: "fall", 1: "jump", 2: "run"}
@@ -323,7 +326,9 @@ def test_another_number_of_labels_is_named(folder: Path) -> None:
 
 
 USES = {
-    "fine-tuning": lambda folder: build_classifier(ModelArguments(model_name_or_path=str(folder)), ["a", "b", "c"]),
+    "fine-tuning": lambda folder: build_model(
+        ModelArguments(model_name_or_path=str(folder)), VIDEO_CLASSIFICATION, label_fields(["a", "b", "c"])
+    ),
     "evaluation": lambda folder: evaluate_checkpoint(folder, folder / "shards"),
 }
 
@@ -399,8 +404,9 @@ def test_recipes_with_tags(tag: str, trace: Path, tmp_path: Path) -> None:
     path.write_text(f"model: {{model_type: sigma}}\nrun: {tag} ['touch {trace}']\n")
     with pytest.raises(RecipeError, match=r"recipe\.yaml"):
         load_recipe(path)
-    with pytest.raises(RecipeError, match=r"--run\.seed"):
-        parse_overrides([f"--run.seed={tag} ['touch {trace}']"])
+    path.write_text("model: {model_type: sigma}\ndata: {path: shards}\nrun: {output_dir: run}\n")
+    with pytest.raises(RecipeError, match=r"run\.seed"):
+        load_recipe(path, [f"--run.seed={tag} ['touch {trace}']"])
 
 
 @pytest.mark.parametrize("name", ["optimizer.bin", "random_states_0.pkl"])

@@ -13,7 +13,7 @@ import pytest
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "training" / "run_video_classification.py"
+SCRIPT = ROOT / "training" / "run_finetuning.py"
 RECIPES = ROOT / "training" / "recipes"
 DEMO = RECIPES / "sigma_tiny_finetune_demo.yaml"
 CLASSES = ["jump", "run", "walk"]
@@ -29,9 +29,9 @@ def make_class_folders(folder: Path, per_class: int) -> Path:
 
 
 @cache
-def script(path: Path = SCRIPT) -> ModuleType:
-    """A fine-tuning script as a module."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def script() -> ModuleType:
+    """The fine-tuning script as a module."""
+    spec = importlib.util.spec_from_file_location(SCRIPT.stem, SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -51,10 +51,10 @@ def words(output: Path, data: Path | None = None, recipe: Path | None = DEMO, **
     return [*([] if recipe is None else [str(recipe)]), *flags]
 
 
-def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str], path: Path = SCRIPT) -> None:
-    """Run a script in this process."""
-    monkeypatch.setattr(sys, "argv", [str(path), *arguments])
-    script(path).main()
+def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """Run the script in this process."""
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    script().main()
 
 
 def log_of(output: Path) -> list[dict[str, Any]]:

@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from finetuning import RECIPES, ROOT, words
+from finetuning import RECIPES, words
 from finetuning import run as run_script
 
 from sounds import make_sounding_video, tone
 from tubelets.data.modalities.audio import encode_audio
 
-SCRIPT = ROOT / "training" / "run_audio_classification.py"
 DEMO = RECIPES / "structured_noise_audio_tiny_finetune_demo.yaml"
 PITCHES = {"high": 1800.0, "low": 200.0, "middle": 600.0}
 RATE = 16000
@@ -39,7 +38,7 @@ def make_video_folders(folder: Path, per_class: int) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, output: Path, data: Path | None = None, **changes: Any) -> None:
     """Run the script on the demonstration recipe."""
-    run_script(monkeypatch, words(output, data, changes.pop("recipe", DEMO), **changes), SCRIPT)
+    run_script(monkeypatch, words(output, data, changes.pop("recipe", DEMO), **changes))
 
 
 def same_weights(first: torch.nn.Module, second: torch.nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""The recipes of fine-tuning on sounds against the figures of the spec, and the arguments of that script."""
+"""Recipes of fine-tuning on sounds against the numbers of the spec, and the arguments of that task."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from sound_runs import DEMO, make_video_folders, run
 from transformers import AutoConfig
 
 from tubelets import StructuredNoiseAudioConfig, StructuredNoiseAudioVideoConfig
-from tubelets.training.finetuning_arguments import AudioDataArguments, parse_finetuning_arguments
+from tubelets.training.finetuning_arguments import parse_finetuning_arguments
 
 PATHS = sorted(RECIPES.glob("structured_noise_*_finetune_*.yaml"))
 AUDIO = [path for path in PATHS if "_audio_vit_b_" in path.stem]
@@ -38,7 +38,9 @@ def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
     given = {"model_name_or_path": "x", "dataset_name": "y", "use_cpu": True}
     if path == DEMO:
         given = {"train_dir": tmp_path, "validation_dir": tmp_path}
-    return parse_finetuning_arguments(words(tmp_path / "run", None, path, **{**given, **changes}), AudioDataArguments)
+    task, *groups = parse_finetuning_arguments(words(tmp_path / "run", None, path, **{**given, **changes}))
+    assert task.name == "audio-classification"
+    return groups
 
 
 def task(path: Path) -> str:
@@ -104,7 +106,7 @@ def test_the_demonstration_has_fields_that_exist(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six short videos with sound, which is all that networks that hear take of them."""
+    """Six short videos with sound, which audio models read and nothing else."""
     return make_video_folders(tmp_path_factory.mktemp("clips") / "clips", per_class=2)
 
 
@@ -152,4 +154,4 @@ def test_arguments_of_frames_are_unknown(name: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump({name: 1}))
     with pytest.raises(ValueError, match=re.escape(name)):
-        parse_finetuning_arguments([str(file)], AudioDataArguments)
+        parse_finetuning_arguments([str(file), "--task", "audio-classification"])

@@ -52,6 +52,16 @@ def test_a_damaged_checkpoint_is_named(trained: tuple[Accelerator, nn.Module, Pa
         read_state(folder / "checkpoint-10")
 
 
+@pytest.mark.parametrize("name", ["optimizer.bin", "random_states_0.pkl", "model.safetensors"])
+def test_a_file_that_cannot_be_read_is_named(name: str, trained: tuple[Accelerator, nn.Module, Path]) -> None:
+    """Of the right size, so that only its content gives it away."""
+    accelerator, _, folder = trained
+    file = folder / "checkpoint-10" / name
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(CheckpointError, match=rf"checkpoint-10/{name} is corrupt.*remove .*checkpoint-10 to resume"):
+        load_checkpoint(accelerator, folder / "checkpoint-10")
+
+
 def test_an_interrupted_save_leaves_the_older_checkpoints(
     trained: tuple[Accelerator, nn.Module, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

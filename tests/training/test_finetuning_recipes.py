@@ -7,10 +7,12 @@ import pytest
 import yaml
 from finetuning import DEMO, RECIPES, words
 
-from tubelets.training.classifiers import build_config, clip_shape
+from tubelets.tasks.classification.labels import label_fields
+from tubelets.tasks.classification.video import video_input
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
+from tubelets.training.models import build_config
 from tubelets.training.optimization import Schedule, StepSchedule
-from tubelets.training.recipe import RecipeError
+from tubelets.training.parsing import RecipeError
 
 # Recipes of the script for sounds have tests of their own.
 PATHS = sorted(
@@ -69,7 +71,9 @@ CONTRAST = {
 def load(path: Path, tmp_path: Path, **changes: Any) -> Any:
     given = {} if path == DEMO else {"model_name_or_path": "x", "dataset_name": "y", "use_cpu": True}
     data = tmp_path if path == DEMO else None
-    return parse_finetuning_arguments(words(tmp_path / "run", data, path, **given, **changes))
+    task, *groups = parse_finetuning_arguments(words(tmp_path / "run", data, path, **given, **changes))
+    assert task.name == "video-classification"
+    return groups
 
 
 def test_every_recipe_of_the_papers_is_expected() -> None:
@@ -95,9 +99,10 @@ def test_contrast_is_tuned_by_the_protocol_of_severe(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_every_recipe_loads(path: Path, tmp_path: Path) -> None:
-    arguments = parse_finetuning_arguments([str(path), "--use_cpu", "--output_dir", str(tmp_path), *missing(path)])
-    assert arguments[2].do_train
-    assert arguments[2].learning_rate > 0
+    words = [str(path), "--use_cpu", "--output_dir", str(tmp_path), *missing(path)]
+    args = parse_finetuning_arguments(words)[-1]
+    assert args.do_train
+    assert args.learning_rate > 0
 
 
 def missing(path: Path) -> list[str]:
@@ -163,9 +168,9 @@ def test_milestones_ascend(tmp_path: Path) -> None:
 
 def test_the_demonstration_builds_its_model(tmp_path: Path) -> None:
     model, _, args = load(DEMO, tmp_path)
-    config = build_config(model, ["a", "b"], False)
+    config = build_config(model, label_fields(["a", "b"]))
     assert config.num_labels == 2
-    assert clip_shape(config).num_frames == 8
+    assert video_input(config)[1].num_frames == 8
     assert args.learning_rate == pytest.approx(1e-3)
 
 
@@ -189,17 +194,25 @@ def test_processes_and_accumulation_share_the_global_batch(tmp_path: Path) -> No
     ("content", "message"),
     [
         ({"layer_deacy": 0.5}, "did you mean 'layer_decay'"),
-        ({"base_learning_rate": "1e-3"}, "write 1.0e-3"),
-        ({"stride": 1.5}, "stride must be int"),
-        ({"train_sampling": "random"}, "one of 'dense', 'finetune', 'segment', 'uniform'"),
-        ({"multi_label": "yes"}, "multi_label must be bool"),
+        ({"base_learning_rate": "fast"}, '"base_learning_rate": Expected one of float, NoneType. Got value: fast'),
+        ({"stride": 1.5}, '"stride": Expected a int. Got value: 1.5'),
+        ({"train_sampling": "random"}, "Literal['dense', 'finetune', 'segment', 'uniform']. Got value: random"),
+        ({"multi_label": "perhaps"}, '"multi_label": Expected a bool'),
     ],
 )
 def test_bad_files_are_refused(content: dict[str, Any], message: str, tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump(content))
-    with pytest.raises(RecipeError, match=re.escape(message)):
-        parse_finetuning_arguments([str(file)])
+    with pytest.raises(RecipeError, match=re.escape(message)) as error:
+        parse_finetuning_arguments([str(file), "--model_type", "sigma"])
+    assert str(file) in str(error.value)
+
+
+def test_exponents_need_no_point(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("model_type: sigma\ntrain_dir: videos\nbase_learning_rate: 2e-3\n")
+    *_, args = parse_finetuning_arguments([str(file), "--output_dir", str(tmp_path), "--use_cpu"])
+    assert args.base_learning_rate == 2e-3
 
 
 @pytest.mark.parametrize(

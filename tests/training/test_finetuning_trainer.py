@@ -9,8 +9,8 @@ from huggingface_hub import ModelCard, RepoUrl
 
 from tubelets import SigmaConfig
 from tubelets.hub.cards import render_finetuning_card
-from tubelets.training.checkpointing import CheckpointError
-from tubelets.training.finetuning import classification_loss, find_checkpoint
+from tubelets.objectives.classification import classification_loss
+from tubelets.training.checkpointing import CheckpointError, find_checkpoint
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
 
 
@@ -34,12 +34,12 @@ def test_the_loss_of_hard_targets_is_the_usual_one() -> None:
 def test_the_loss_of_independent_classes() -> None:
     logits, targets = torch.randn(5, 7), torch.randint(2, (5, 7)).float()
     expected = F.binary_cross_entropy(logits.sigmoid(), targets)
-    torch.testing.assert_close(classification_loss(logits, targets, multi_label=True), expected)
+    torch.testing.assert_close(classification_loss(logits, targets, "multi_label_classification"), expected)
 
 
 def test_losses_are_float32_and_shapes_must_agree() -> None:
     assert classification_loss(torch.zeros(2, 3, dtype=torch.bfloat16), torch.ones(2, 3) / 3).dtype == torch.float32
-    with pytest.raises(ValueError, match=r"shape of the logits, \(2, 3\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), got \(2,\)"):
         classification_loss(torch.zeros(2, 3), torch.zeros(2))
 
 
@@ -48,12 +48,16 @@ def test_checkpoints_of_other_numbers_of_processes(tmp_path: Path) -> None:
         (tmp_path / f"checkpoint-{step}").mkdir()
         for process in range(processes):
             (tmp_path / f"checkpoint-{step}" / f"loader_{process}.json").write_text("{}")
-    assert find_checkpoint(tmp_path, 1) == tmp_path / "checkpoint-6"
-    assert find_checkpoint(tmp_path, 2) == tmp_path / "checkpoint-3", "the newer one lacks a process"
+    assert find_checkpoint(tmp_path, num_processes=1) == tmp_path / "checkpoint-6"
+    assert find_checkpoint(tmp_path, num_processes=2) == tmp_path / "checkpoint-3", "the newer one lacks a process"
     (tmp_path / "checkpoint-6" / "loader_1.json").write_text("{}")
     with pytest.raises(CheckpointError, match="written by more than 1 processes"):
-        find_checkpoint(tmp_path, 1)
-    assert find_checkpoint(tmp_path / "nowhere", 1) is None
+        find_checkpoint(tmp_path, num_processes=1)
+    assert find_checkpoint(tmp_path / "nowhere", num_processes=1) is None
+    assert find_checkpoint(tmp_path) == tmp_path / "checkpoint-6"
+    assert find_checkpoint(tmp_path, "elsewhere") == Path("elsewhere")
+    with pytest.raises(CheckpointError, match="resume=never"):
+        find_checkpoint(tmp_path, "never")
 
 
 def test_an_incomplete_checkpoint_that_is_asked_for_is_refused(
@@ -105,7 +109,9 @@ def test_the_last_push_has_the_measured_card(videos: Path, tmp_path: Path, monke
 
 
 def test_a_card_without_a_test_claims_nothing(tmp_path: Path) -> None:
-    arguments = run_arguments(*parse_finetuning_arguments(words(tmp_path, tmp_path, DEMO)))
-    text = render_finetuning_card("tiny", arguments, {"steps": 8}, {}, {"torch": "2"}, SigmaConfig(num_labels=3))
+    _, *groups = parse_finetuning_arguments(words(tmp_path, tmp_path, DEMO))
+    text = render_finetuning_card(
+        "tiny", run_arguments(*groups), {"steps": 8}, {}, {"torch": "2"}, SigmaConfig(num_labels=3)
+    )
     assert "No test has been run." in text
     assert ModelCard(text).data.eval_results is None

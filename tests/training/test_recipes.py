@@ -10,8 +10,9 @@ import yaml
 from pretraining import DEMO, ROOT, TINY, command, losses, make_clip_shards, train
 
 from tubelets.training.optimization import plan_run
+from tubelets.training.parsing import RecipeError
 from tubelets.training.pretraining import synchronize_batch_norm
-from tubelets.training.recipe import RecipeError, load_recipe, parse_overrides
+from tubelets.training.recipe import load_recipe, recipe_help
 
 # The recipes of the fine-tuning script have tests of their own.
 OTHERS = ("_finetune_", "_linear_probe_")
@@ -146,14 +147,15 @@ def test_a_schedule_shorter_than_the_run_is_refused() -> None:
     ("words", "message"),
     [
         (["--optimization.weight_deacy=0.1"], "did you mean 'weight_decay'"),
+        (["--optimization.epoch=3"], "did you mean 'epochs'"),
         (["--model.config.mask_rato=0.5"], "did you mean 'mask_ratio'"),
-        (["--optimization.base_learning_rate=1e-3"], r"write 1.0e-3"),
-        (["--run.precision=int8"], "one of 'fp32', 'bf16', 'fp16'"),
-        (["--run.seed=1.5"], "run.seed must be int"),
-        (["--data.path=null"], "data.path is missing"),
-        (["--run.seed"], "needs a value"),
-        (["seed=3"], "expected an override"),
-        (["--data.path.deep=3"], "is a value, not a section"),
+        (["--optimization.base_learning_rate=fast"], '"optimization.base_learning_rate": Expected'),
+        (["--run.precision=int8"], "Literal['fp32', 'bf16', 'fp16']. Got value: int8"),
+        (["--run.seed=1.5"], '"run.seed": Expected a int. Got value: 1.5'),
+        (["--run.compile=1"], '"run.compile": Expected a bool. Got value: 1'),
+        (["--run.seed"], "--run.seed: expected one argument"),
+        (["seed=3"], "unrecognized arguments: seed=3"),
+        (["--data.path.deep=3"], '"data.path": Expected'),
     ],
 )
 def test_bad_overrides_are_refused(words: list[str], message: str) -> None:
@@ -169,7 +171,29 @@ def test_saved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
 
 
 def test_overrides_are_yaml() -> None:
-    assert parse_overrides(["--a.b=[1, 2]", "--a.c", "null"]) == {"a.b": [1, 2], "a.c": None}
+    words = ["--model.config.a=[1, 2]", "--model.config.b", "null", "--model.config.c", "{d: 2e-3}"]
+    recipe = load_recipe(DEMO, [*GIVEN, *words, "--optimization.base_learning_rate=1e-3"])
+    assert [recipe.model.config[name] for name in "abc"] == [[1, 2], None, {"d": 0.002}]
+    assert recipe.model.config["num_frames"] == load_recipe(DEMO, GIVEN).model.config["num_frames"]
+    assert recipe.optimization.base_learning_rate == 1e-3
+
+
+def test_errors_name_the_file_and_the_field(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(DEMO.read_text().replace("run:", "run:\n  sead: 3"))
+    with pytest.raises(RecipeError, match=r"recipe\.yaml .*'sead'; did you mean 'seed'"):
+        load_recipe(file, GIVEN)
+    with pytest.raises(RecipeError, match=r"required: data\.path"):
+        load_recipe(DEMO, GIVEN[1:])
+
+
+def test_help_explains_the_fields_of_a_section() -> None:
+    assert "Gradients are clipped to this norm" in " ".join(recipe_help().split()).replace("gradients", "Gradients")
+    shown = recipe_help("run")
+    assert "--run.precision {fp32,bf16,fp16}" in shown
+    assert "--data.path" not in shown
+    with pytest.raises(RecipeError, match="did you mean 'optimization'"):
+        recipe_help("optimisation")
 
 
 def test_no_recipe_file() -> None:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tubelets.evaluation.features import FeatureSet
-from tubelets.evaluation.metrics import mean_class_accuracy, top_k_accuracy
 from tubelets.evaluation.neighbours import retrieval_recall, weighted_knn
 from tubelets.evaluation.probes import attentive_probe, few_shot, linear_probe
+from tubelets.tasks.metrics import mean_class_accuracy, top_k_accuracy
 
 
 def effective_rank(features: Tensor) -> float:

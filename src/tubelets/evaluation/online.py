@@ -7,10 +7,10 @@ from tubelets.data.sources.opening import open_source
 from tubelets.evaluation.features import FeatureSet, extract_features
 from tubelets.evaluation.frozen import effective_rank
 from tubelets.evaluation.inputs import processor_inputs
-from tubelets.evaluation.metrics import top_k_accuracy
 from tubelets.evaluation.neighbours import weighted_knn
 from tubelets.evaluation.probes import linear_probe
 from tubelets.models.common.auto import inference_processor
+from tubelets.tasks.metrics import top_k_accuracy
 from tubelets.training.recipe import EvaluationSection
 
 

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from tubelets.evaluation.features import FeatureSet
-from tubelets.evaluation.metrics import top_k_accuracy
+from tubelets.tasks.metrics import top_k_accuracy
 
 # Strengths of the penalty that cross-validation chooses from, as scikit-learn's C.
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
@@ -33,7 +33,7 @@ def linear_probe(
     """Scores of a logistic regression on standardised features: the fast linear probe.
 
     The closed recipe of the papers (augmented clips, AdamW, 30 epochs) is fine-tuning with a frozen backbone instead,
-    see `training/run_video_classification.py`.
+    see `training/run_finetuning.py`.
 
     Args:
         train: features and labels to learn from; every class should occur.

@@ -4,12 +4,13 @@ from functools import cache
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from tubelets.hub.card_tasks import CardTask, task_of
+from tubelets.hub.card_tasks import task_of
 from tubelets.hub.descriptions import encoder_rows, input_rows, modalities_of, outputs_of, transfer_limit
 from tubelets.hub.media import usage_snippet
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
-from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, Paper, AuthorCheckpoint
+from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, AuthorCheckpoint, Paper
 from tubelets.models.common.auto import MODELS
+from tubelets.tasks.task import Task
 
 
 def _checkpoints_of(model_type: str) -> list[AuthorCheckpoint]:
@@ -95,7 +96,7 @@ def _conversion(checkpoint: AuthorCheckpoint) -> str:
     )
 
 
-def _author_eval_results(checkpoint: AuthorCheckpoint, task: CardTask | None) -> list[EvalResult] | None:
+def _author_eval_results(checkpoint: AuthorCheckpoint, task: Task | None) -> list[EvalResult] | None:
     if task is None or checkpoint.finetuning_data is None:
         return None
     metric = task.metrics[task.primary_metric]
@@ -114,7 +115,7 @@ def _author_eval_results(checkpoint: AuthorCheckpoint, task: CardTask | None) ->
     ]
 
 
-def _author_results(checkpoint: AuthorCheckpoint, task: CardTask | None) -> str:
+def _author_results(checkpoint: AuthorCheckpoint, task: Task | None) -> str:
     if task is not None and checkpoint.finetuning_data is not None:
         metric = task.metrics[task.primary_metric].title
         return (

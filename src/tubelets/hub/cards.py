@@ -14,7 +14,7 @@ from huggingface_hub import ModelCardData
 from transformers import PreTrainedConfig
 
 from tubelets.hub.author_cards import citation_of, objective_of
-from tubelets.hub.card_tasks import CardTask, classification_task, task_of
+from tubelets.hub.card_tasks import classification_task, task_of
 from tubelets.hub.descriptions import (
     adjective,
     encoder_rows,
@@ -30,6 +30,7 @@ from tubelets.hub.results import EvaluationResult, measured_results, results_tab
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
 from tubelets.info import package_versions
 from tubelets.models.common.auto import MODELS
+from tubelets.tasks.task import Task
 
 TO_COMPLETE = (
     "**To be completed by the author: the training data and their licence, the intended use, and a licence for the "
@@ -86,7 +87,7 @@ def render_finetuning_card(
     metrics: Mapping[str, float],
     versions: Mapping[str, str],
     config: PreTrainedConfig,
-    task: CardTask | None = None,
+    task: Task | None = None,
 ) -> str:
     """The card that a fine-tuning run writes, with its measured results, to be completed by its author.
 
@@ -141,7 +142,7 @@ def _run_card(
     repository: str,
     config: PreTrainedConfig,
     record: RunRecord,
-    task: CardTask | None,
+    task: Task | None,
     results_text: str,
     results: Sequence[EvaluationResult],
     details: CardDetails | None = None,
@@ -188,7 +189,7 @@ def _hub_id(started_from: str | None) -> str | None:
     return None if local or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(started_from)) else started_from
 
 
-def _status(config: PreTrainedConfig, record: RunRecord, task: CardTask | None, complete: bool) -> str:
+def _status(config: PreTrainedConfig, record: RunRecord, task: Task | None, complete: bool) -> str:
     kind = adjective(modalities_of(config))
     what = (
         f"A pretrained {kind} encoder"
@@ -266,7 +267,7 @@ def _training_rows(record: RunRecord) -> dict[str, Any]:
 
 
 def _limits(
-    config: PreTrainedConfig, details: CardDetails, results: Sequence[EvaluationResult], task: CardTask | None
+    config: PreTrainedConfig, details: CardDetails, results: Sequence[EvaluationResult], task: Task | None
 ) -> str:
     sentences = [details.limits] if details.limits else []
     if not any(result.measured_here for result in results):

@@ -8,9 +8,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoModel, PreTrainedConfig
 
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
-from tubelets.hub.card_tasks import CardTask, classification_task
+from tubelets.hub.card_tasks import classification_task
 from tubelets.models.common.auto import MODELS
 from tubelets.models.common.inputs import model_inputs
+from tubelets.tasks.task import Task
 
 ENCODER_FIELDS = {
     "hidden_size": "width {}",
@@ -94,7 +95,7 @@ def encoder_rows(config: PreTrainedConfig) -> dict[str, str]:
     return {"encoder": ", ".join(found)} if found else {}
 
 
-def outputs_of(config: PreTrainedConfig, task: CardTask | None) -> str:
+def outputs_of(config: PreTrainedConfig, task: Task | None) -> str:
     """What a model returns, in words.
 
     Args:

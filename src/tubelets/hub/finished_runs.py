@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from tubelets.hub.card_tasks import task_named
 from tubelets.hub.results import EvaluationResult, measured_results
+from tubelets.tasks.registry import task_named
 
 EXTRA_FILES = {
     "recipe.yaml": "complete recipe of the run",

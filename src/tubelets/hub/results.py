@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from tubelets.hub.card_tasks import CardTask
+from tubelets.tasks.task import Task
 
 
 class ResultsError(ValueError):
@@ -99,7 +99,7 @@ class EvaluationResult:
         )
 
 
-def measured_results(metrics: Mapping[str, float], data: Mapping[str, Any], task: CardTask) -> list[EvaluationResult]:
+def measured_results(metrics: Mapping[str, float], data: Mapping[str, Any], task: Task) -> list[EvaluationResult]:
     """The results of a run's own test.
 
     Args:

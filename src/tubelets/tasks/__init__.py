@@ -1,1 +1,1 @@
-"""One folder a task: head, batches, loss, metrics and card section belong together."""
+"""One folder a task: head, data, loss, metrics, plots and card section belong together."""

@@ -1,20 +1,137 @@
-"""The task contract: one record ties head, batches, loss, metrics, plots and card section together."""
+"""The task contract: one record ties head, data, loss, metrics, plots and card section of a task together."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import transformers
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
+
+from tubelets.data.stream.loader import ClipLoader
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a number of a test is published.
+
+    Attributes:
+        title: its name in tables, e.g. "top-1 accuracy".
+        hub_name: its type in the Hub's `model-index`, e.g. "accuracy".
+    """
+
+    title: str
+    hub_name: str
+
+
+class Scores(ABC):
+    """The result of one pass over a part of the data."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Numbers by name, fractions in [0, 1]; `num_videos`, `num_views` and `skipped_videos` are counts."""
+
+    @abstractmethod
+    def save_report(self, folder: Path, title: str) -> None:
+        """Write the tables and plots of a final test into a folder."""
+
+
+class TaskData(ABC):
+    """The data of one fine-tuning run: opened before the model exists, because the labels decide the model's head.
+
+    Args:
+        data: the task's own arguments, an instance of `Task.arguments`.
+        args: batch sizes, workers, seed, rank, and whether the run trains and tests.
+        token: access token of a private data set.
+    """
+
+    @abstractmethod
+    def __init__(self, data: Any, args: TrainingArguments, token: str | None = None) -> None: ...
+
+    @property
+    @abstractmethod
+    def config_fields(self) -> dict[str, Any]:
+        """Fields of the model's configuration that follow from the data, such as `id2label`."""
+
+    @property
+    @abstractmethod
+    def primary_metric(self) -> str:
+        """The metric that selects the best checkpoint of this run."""
+
+    @property
+    @abstractmethod
+    def samples_per_epoch(self) -> int:
+        """Training samples in an epoch, over all processes."""
+
+    @abstractmethod
+    def bind(self, config: PreTrainedConfig, processor: Any) -> None:
+        """Fit the loaders to what a model takes; call it before everything below."""
+
+    @property
+    @abstractmethod
+    def pipeline_tag(self) -> str:
+        """The Hub's task of the bound model, which can be another than the name of the task that trains it."""
+
+    @abstractmethod
+    def train_loader(self) -> ClipLoader:
+        """This process's endless stream of training batches."""
+
+    @abstractmethod
+    def prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """A training batch as the model's arguments, on its device and augmented, and what the loss needs."""
+
+    @abstractmethod
+    def score(self, model: PreTrainedModel, part: Part) -> Scores:
+        """Score the validation part with one view, or the test part with all of them; all processes call it."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What fine-tuning, evaluation and the Hub code need to know of a task.
+    """Everything that fine-tuning, evaluation and the Hub code need to handle a task.
 
     Attributes:
-        name: the Hub's name of the task, which cards state as `pipeline_tag`, e.g. "video-classification".
-        auto_class: the Auto class of transformers that loads its models.
-        primary_metric: the metric that chooses the best checkpoint and heads the card.
-        greater_is_better: whether a larger value of it is better.
+        name: the Hub's pipeline tag, e.g. "video-classification".
+        auto_class: name of the Auto class of transformers that loads its models.
+        primary_metric: the metric that selects the best checkpoint and heads the card.
+        arguments: dataclass of the data arguments, whose fields are flags of `training/run_finetuning.py`.
+        data: opens the data of a run.
+        processor: returns the processor saved beside the model, from its configuration and a function that loads the
+            processor stored with the weights by an Auto class (None if there is none).
+        loss: a scalar from the configuration, the model's output and a batch that `TaskData.prepare` returned.
+        protocol: describes the final test in a few words, from the data arguments as a mapping.
+        metrics: the results of a test by name, in the order of the card.
+        targets: entries of a batch that only the loss reads; the others are arguments of the model.
+        greater_is_better: whether a larger value of the primary metric is better.
     """
 
     name: str
     auto_class: str
     primary_metric: str
+    arguments: type
+    data: type[TaskData]
+    processor: Callable[[PreTrainedConfig, Callable[[Any], Any]], Any]
+    loss: Callable[[PreTrainedConfig, Any, Mapping[str, Tensor]], Tensor]
+    protocol: Callable[[Mapping[str, Any]], str]
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    targets: tuple[str, ...] = ("labels",)
     greater_is_better: bool = True
+
+    def __post_init__(self) -> None:
+        if self.primary_metric not in self.metrics:
+            raise ValueError(
+                f"task {self.name!r} has primary_metric={self.primary_metric!r}, which is not among its metrics "
+                f"{sorted(self.metrics)}; add it"
+            )
+
+    @property
+    def model_class(self) -> Any:
+        """The Auto class itself."""
+        return getattr(transformers, self.auto_class)
+
+    def accepts(self, config: PreTrainedConfig) -> bool:
+        """Whether the Auto class can load models of this configuration."""
+        return type(config) in self.model_class._model_mapping

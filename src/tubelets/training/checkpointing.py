@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or absent: written aside and renamed, checked before they are loaded."""
+"""Checkpoints of a run: found, written under another name and renamed, checked before they are loaded."""
 
 import json
+import logging
 import os
-import pickle
 import re
 import shutil
 from collections.abc import Mapping
@@ -11,8 +11,9 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import load
-from accelerate.utils.constants import RNG_STATE_NAME
-from safetensors import SafetensorError
+from safetensors import safe_open
+
+logger = logging.getLogger("tubelets.training")
 
 STATE_FILE = "training_state.json"
 NAME = re.compile(r"checkpoint-(\d+)")
@@ -23,16 +24,74 @@ class CheckpointError(ValueError):
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:
-    """Checkpoints of a run, oldest first.
+    """Folders `checkpoint-<step>` of a run, oldest first; the run's folder need not exist."""
+    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def loader_state_file(checkpoint: str | Path, process: int) -> Path:
+    """Where a checkpoint holds the position of a process in its data."""
+    return Path(checkpoint) / f"loader_{process}.json"
+
+
+def find_checkpoint(
+    output_dir: str | Path, resume: str | None = "auto", num_processes: int | None = None
+) -> Path | None:
+    """The checkpoint that a run resumes from.
 
     Args:
         output_dir: the run's folder; need not exist.
+        resume: "auto" or None for the newest checkpoint, "never" to refuse a folder that has one; anything else is the
+            path of a checkpoint.
+        num_processes: processes of this run, to pass over checkpoints that not all of them finished writing; None if
+            checkpoints are complete or absent, as `save_checkpoint` writes them.
 
     Returns:
-        Folders `checkpoint-<step>`.
+        Its folder, None to start from the beginning.
+
+    Raises:
+        CheckpointError: if the newest one was written by more processes, or there is one and `resume` is "never".
     """
-    found = [path for path in Path(output_dir).glob("checkpoint-*") if path.is_dir() and NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+    if resume not in (None, "auto", "never"):
+        return Path(str(resume))
+    for folder in reversed(list_checkpoints(output_dir)):
+        if resume == "never":
+            raise CheckpointError(f"{folder} exists and run.resume=never; choose another run.output_dir or remove it")
+        if num_processes is None:
+            return folder
+        if loader_state_file(folder, num_processes).is_file():
+            raise CheckpointError(f"{folder} was written by more than {num_processes} processes; start as many")
+        if all(loader_state_file(folder, process).is_file() for process in range(num_processes)):
+            return folder
+        logger.warning("%s is incomplete and not used", folder)
+    return None
+
+
+def check_readable(folder: str | Path) -> None:
+    """Refuse a checkpoint with a file that is corrupt or holds more than tensors and numbers.
+
+    Only tables of contents are read. Libraries that load the files afterwards report such a file without its name, or
+    continue without it.
+
+    Args:
+        folder: the checkpoint.
+
+    Raises:
+        CheckpointError: naming the file.
+    """
+    for path in sorted(Path(folder).iterdir()):
+        try:
+            if path.suffix == ".safetensors":
+                with safe_open(path, "pt"):
+                    pass
+            elif path.suffix in (".bin", ".pkl", ".pt", ".pth"):
+                load(path, map_location="cpu", mmap=True)
+        except Exception as error:  # an unpickler can raise anything
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(
+                f"{path} is corrupt, or holds more than tensors and numbers, and was not loaded ({reason}); remove "
+                f"{folder} to resume from the checkpoint before it"
+            ) from error
 
 
 def save_checkpoint(
@@ -42,10 +101,10 @@ def save_checkpoint(
     loader_state: Mapping[str, Any],
     keep: int,
 ) -> Path:
-    """Save everything a run needs to go on exactly; call it on all processes.
+    """Save everything that an exact resume needs; call it on all processes.
 
-    The folder is written under another name and renamed once every file in it is complete. Older checkpoints are
-    removed only after that.
+    The folder is written under another name and renamed once every file in it is complete. Only then are older
+    checkpoints removed.
 
     Args:
         accelerator: holds model, optimiser, scaler and random states.
@@ -65,7 +124,7 @@ def save_checkpoint(
         aside.mkdir(parents=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(aside), safe_serialization=True)
-    (aside / f"loader_{accelerator.process_index}.json").write_text(json.dumps(loader_state), encoding="utf-8")
+    loader_state_file(aside, accelerator.process_index).write_text(json.dumps(loader_state), encoding="utf-8")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         sizes = {str(path.relative_to(aside)): path.stat().st_size for path in _files(aside)}
@@ -91,7 +150,7 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
         The run's own state, and this process's position in the data.
 
     Raises:
-        CheckpointError: if a file is missing, damaged, has another size or holds code, or the number of processes
+        CheckpointError: if a file is missing, corrupt, has another size or holds code, or the number of processes
             differs.
     """
     folder = Path(folder)
@@ -99,32 +158,22 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
     if state["num_processes"] != accelerator.num_processes:
         raise CheckpointError(
             f"{folder} was written by {state['num_processes']} processes and this run has "
-            f"{accelerator.num_processes}; start that many, or begin anew with model.init_from"
+            f"{accelerator.num_processes}; start that many, or a new run with model.init_from"
         )
-    try:
-        # Accelerate goes on without random states that it cannot read, and the run would not be the same.
-        load(folder / f"{RNG_STATE_NAME}_{accelerator.process_index}.pkl")
-        accelerator.load_state(str(folder))
-    except (pickle.UnpicklingError, EOFError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder} holds a file that is damaged or more than tensors and numbers, and is not read "
-            f"({str(error).splitlines()[0]}); remove the folder to resume from the one before it"
-        ) from error
-    loader_state = json.loads((folder / f"loader_{accelerator.process_index}.json").read_text(encoding="utf-8"))
+    check_readable(folder)
+    accelerator.load_state(str(folder))
+    loader_state = json.loads(loader_state_file(folder, accelerator.process_index).read_text(encoding="utf-8"))
     return state, loader_state
 
 
 def read_state(folder: str | Path) -> dict[str, Any]:
-    """Read a checkpoint's own state and check that its files are whole.
+    """Read the state that `save_checkpoint` was given, after checking that no file was cut off.
 
     Args:
         folder: the checkpoint.
 
-    Returns:
-        The state.
-
     Raises:
-        CheckpointError: if the folder is no checkpoint, or a file is missing or has another size.
+        CheckpointError: if the folder is not a checkpoint, or a file is missing or has another size.
     """
     folder = Path(folder)
     if not (folder / STATE_FILE).is_file():

@@ -1,96 +1,33 @@
-"""A Trainer for classifiers of clips: soft targets, layer-wise learning rates, an exact resume of the data stream."""
+"""A Trainer for all tasks: layer-wise learning rates, the task's loss and scores, exact resume of the data stream."""
 
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
 
-from tubelets.training.checkpointing import CheckpointError, list_checkpoints
+from tubelets.data.atomic import write_atomically
+from tubelets.models.common.safe_loading import load_auto
+from tubelets.tasks.task import Part, Scores, Task, TaskData
+from tubelets.training.checkpointing import CheckpointError, check_readable, loader_state_file
+from tubelets.training.epochs import EpochBatches
 from tubelets.training.finetuning_arguments import FinetuningArguments
-from tubelets.training.finetuning_data import EpochBatches
 from tubelets.training.optimization import Schedule, StepSchedule, layer_decay_groups
 
 logger = logging.getLogger("tubelets.training")
 
 
-def classification_loss(logits: Tensor, targets: Tensor, multi_label: bool = False) -> Tensor:
-    """Cross entropy with class probabilities, or binary cross entropy with independent ones.
-
-    The models' own losses are not used: several take every floating-point label for a multi-label one.
-
-    Args:
-        logits: floating point `(B, C)`.
-        targets: floating point `(B, C)`, rows of probabilities, or any numbers in [0, 1] with `multi_label`.
-        multi_label: classes are independent of each other.
-
-    Returns:
-        A float32 scalar, the mean over the batch (and over the classes with `multi_label`).
-
-    Raises:
-        ValueError: if the shapes differ.
-
-    Example:
-        >>> round(classification_loss(torch.zeros(2, 4), torch.full((2, 4), 0.25)).item(), 4)
-        1.3863
-    """
-    if logits.shape != targets.shape:
-        raise ValueError(
-            f"targets must have the shape of the logits, {tuple(logits.shape)}, got {tuple(targets.shape)}"
-        )
-    if multi_label:
-        return F.binary_cross_entropy_with_logits(logits.float(), targets.float())
-    return F.cross_entropy(logits.float(), targets.float())
-
-
-class StopOnSignal(TrainerCallback):
-    """On SIGTERM or SIGINT, finishes the step in hand, saves a checkpoint and stops.
-
-    Attributes:
-        received: whether the process was asked to stop.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-        self._previous: dict[signal.Signals, Any] = {}
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Listen from now on."""
-        self._previous = {name: signal.signal(name, self._receive) for name in (signal.SIGTERM, signal.SIGINT)}
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Let signals do what they did before."""
-        for name, handler in self._previous.items():
-            signal.signal(name, handler)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.received = True
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Save and stop, if asked to; several processes ask each other only every few steps, since that waits."""
-        if args.world_size > 1:
-            if state.global_step % max(1, int(args.logging_steps)):
-                return
-            flag = torch.tensor(float(self.received), device=args.device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            self.received = bool(flag.item())
-        if self.received:
-            control.should_save = control.should_training_stop = True
-
-
 class _EpochProgress(TrainerCallback):
-    """Tells the epoch from the step, also in an epoch that was entered in the middle."""
+    """Derives the epoch from the step; the base class counts from 0 in an epoch that was resumed in the middle."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self._steps_per_epoch = steps_per_epoch
@@ -100,26 +37,31 @@ class _EpochProgress(TrainerCallback):
 
 
 class _SavedProcessor:
-    """What a Trainer may do with a processor of several inputs, in which it would look for a tokenizer: save it."""
+    """A processor of several inputs, reduced to what a Trainer does with it: it would look for a tokenizer inside."""
 
     def __init__(self, processor: ProcessorMixin) -> None:
         self.model_input_names = processor.model_input_names
         self.save_pretrained = processor.save_pretrained
 
 
-class ClassificationTrainer(Trainer):
-    """Fine-tunes any classifier of clips on batches that are already on the device and augmented.
+class FinetuningTrainer(Trainer):
+    """Fine-tunes a model for a task, on batches that are already on the device and augmented.
 
-    The learning rate falls from the head to the embeddings, warms up from 0 and follows a cosine. A resumed run gives
-    the losses of an unbroken one: besides what a Trainer saves, each process stores where its data stream is.
+    The learning rate decreases from the head to the embeddings, warms up from 0 and follows a cosine or milestones. A
+    resumed run reproduces the losses of an uninterrupted one: besides what a Trainer saves, each process stores the
+    position of its data stream.
 
     Args:
-        model: the classifier.
+        model: the model.
         args: how it is trained.
-        train_batches: this process's batches; None only evaluates.
-        evaluate_model: scores the model and returns metrics; called on all processes.
+        task: its loss, and which metric values are better.
+        data: the task's data, bound to the model.
         processing_class: processor that is saved beside the weights.
         callbacks: further callbacks.
+
+    Attributes:
+        train_batches: this process's batches, None if the run only tests.
+        scores: the result of the last evaluation.
     """
 
     args: FinetuningArguments  # type: ignore[assignment]
@@ -129,45 +71,48 @@ class ClassificationTrainer(Trainer):
         self,
         model: PreTrainedModel,
         args: FinetuningArguments,
-        *,
-        train_batches: EpochBatches | None = None,
-        evaluate_model: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+        task: Task,
+        data: TaskData,
         processing_class: Any = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         own: list[TrainerCallback] = [*callbacks]
-        if train_batches is not None:
-            own.append(_EpochProgress(train_batches.steps_per_epoch))
+        self.train_batches: EpochBatches | None = None
+        if args.do_train:
+            self.train_batches = EpochBatches(data.train_loader(), data.prepare, data.samples_per_epoch, args)
+            own.append(_EpochProgress(self.train_batches.steps_per_epoch))
         if args.early_stopping_patience is not None:
             own.append(EarlyStoppingCallback(args.early_stopping_patience))
+        if args.metric_for_best_model == "loss":
+            # transformers' default where a best model is asked for; tests here compute no loss.
+            args.metric_for_best_model, args.greater_is_better = data.primary_metric, task.greater_is_better
         if isinstance(processing_class, ProcessorMixin):
             processing_class = _SavedProcessor(processing_class)
-        # The base class asks only whether there is something to evaluate.
-        examples: Any = None if evaluate_model is None else []
+        # The base class only asks whether there is something to evaluate.
+        examples: Any = [] if args.do_eval or args.eval_strategy != "no" else None
         super().__init__(
             model=model, args=args, eval_dataset=examples, processing_class=processing_class, callbacks=own
         )
-        # The loss below is a mean over its batch, which the base class divides by the accumulation.
+        # The loss below is a mean over its batch, which the base class then divides by the accumulation.
         self.model_accepts_loss_kwargs = False
-        self.train_batches, self.evaluate_model = train_batches, evaluate_model
-        self._multi_label = model.config.problem_type == "multi_label_classification"
+        self.task, self.data = task, data
+        self.scores: Scores | None = None
         self._reported = 0
 
-    # What differs from the base class in training -------------------------------------------------------------------
+    # Training -------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:
         """The batches themselves: they are made for this process and need no preparation."""
         if self.train_batches is None:
-            raise ValueError("there are no training batches; pass train_batches")
+            raise ValueError("there are no training batches; give --do_train")
         return self.train_batches
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of a batch, from soft targets."""
-        clips = {name: value for name, value in inputs.items() if name != "labels"}
-        output = model(**clips)
-        loss = classification_loss(output.logits, inputs["labels"], self._multi_label)
+        """The task's loss of a batch."""
+        output = model(**{name: value for name, value in inputs.items() if name not in self.task.targets})
+        loss = self.task.loss(self.model.config, output, inputs)
         return (loss, output) if return_outputs else loss
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -185,7 +130,7 @@ class ClassificationTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Warm-up and cosine or milestones, as a factor on the rate of each group."""
         if self.lr_scheduler is None:
-            args, steps_per_epoch = self.args, len(self.get_train_dataloader()) // self.args.gradient_accumulation_steps
+            args, steps_per_epoch = self.args, self.get_train_dataloader().steps_per_epoch
             warmup = min(round(args.warmup_epochs * steps_per_epoch), num_training_steps)
             schedule: Callable[[int], float] = Schedule(
                 args.learning_rate, args.min_learning_rate, warmup, num_training_steps
@@ -199,7 +144,7 @@ class ClassificationTrainer(Trainer):
         return self.lr_scheduler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, report videos that were skipped, and stop when the loss is not finite."""
+        """Log, report skipped videos, and stop when the loss is not finite."""
         if "loss" in logs and self.train_batches is not None:
             loader = self.train_batches.loader
             for sample in loader.bad_samples[self._reported :]:
@@ -213,29 +158,23 @@ class ClassificationTrainer(Trainer):
                 "up longer, set max_grad_norm, or use bf16 instead of fp16"
             )
 
-    def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    def evaluate(  # type: ignore[override]
+        self, part: Part | None = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score the model with `evaluate_model` and log the metrics.
+        """Score a part of the data and log the metrics.
 
         Args:
-            eval_dataset: a function to use instead of `evaluate_model`.
+            part: "validation" (with one view, the default) or "test" (with all views).
             ignore_keys: not used.
-            metric_key_prefix: put before the names of the metrics.
+            metric_key_prefix: prefix of the metrics' names.
 
         Returns:
             The metrics.
-
-        Raises:
-            ValueError: if there is no function.
         """
-        evaluate = self.evaluate_model if eval_dataset is None else eval_dataset
-        if evaluate is None:
-            raise ValueError("nothing to evaluate; pass evaluate_model")
         started = time.perf_counter()
         with self.accelerator.autocast():
-            found = evaluate(self.model)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
+            self.scores = self.data.score(self.model, part or "validation")
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.scores.metrics().items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - started, 3)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -246,13 +185,13 @@ class ClassificationTrainer(Trainer):
 
         Args:
             text: the card.
-            **kwargs: not used; the base class's card states settings that this trainer does not have.
+            **kwargs: not used; the card of the base class lists settings that this trainer does not have.
         """
         if self.is_world_process_zero():
             (Path(str(self.args.output_dir)) / "README.md").write_text(text, encoding="utf-8")
 
     def average_epochs(self) -> None:
-        """Give the model the mean of the weights of the epochs that `average_epochs` names, once training is over.
+        """Replace the weights by their mean over the epochs of the argument `average_epochs`, after training.
 
         Raises:
             CheckpointError: if the checkpoint of one of them is missing.
@@ -294,6 +233,7 @@ class ClassificationTrainer(Trainer):
             path = loader_state_file(resume_from_checkpoint, self.args.process_index)
             if not path.is_file():
                 raise CheckpointError(f"{resume_from_checkpoint} is incomplete: {path.name} is missing; remove it")
+            check_readable(resume_from_checkpoint)
             state = json.loads(path.read_text(encoding="utf-8"))
             try:
                 self.get_train_dataloader().load_state_dict(state)
@@ -305,7 +245,7 @@ class ClassificationTrainer(Trainer):
         return super().train(resume_from_checkpoint, **kwargs)
 
     def _restore_finished(self, checkpoint: str) -> TrainOutput | None:
-        """The result of a run that was complete already; the base class would train one step more."""
+        """The result of a run that is complete already; the base class would train one more step."""
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         epochs = math.ceil(self.args.num_train_epochs * self.get_train_dataloader().steps_per_epoch)
         if state.global_step < (self.args.max_steps if self.args.max_steps > 0 else epochs):
@@ -323,14 +263,12 @@ class ClassificationTrainer(Trainer):
         if self.train_batches is not None:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             # Written last: a checkpoint without it was interrupted while it was saved.
-            path = loader_state_file(folder, self.args.process_index)
-            aside = path.with_suffix(".incomplete")
-            aside.write_text(json.dumps(self.train_batches.state_dict()), encoding="utf-8")
-            aside.replace(path)
+            content = json.dumps(self.train_batches.state_dict())
+            write_atomically(loader_state_file(folder, self.args.process_index), lambda path: path.write_text(content))
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        # A pickle, which nobody should be asked to open; `run.yaml` holds the same in plain text.
+        # A pickle; `run.yaml` holds the same as plain text.
         (Path(output_dir or str(self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -347,41 +285,9 @@ class ClassificationTrainer(Trainer):
             self._read_weights(self.state.best_model_checkpoint)
 
     def _read_weights(self, folder: str) -> None:
-        """Load weights as users do: stock models save some under other names than those they have in memory."""
-        loaded: Any = type(self.model).from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        """Load weights as users do: stock models save some under other names than in memory."""
+        loaded = load_auto(type(self.model), folder, dtype=torch.float32, output_loading_info=True)
         saved, info = loaded
         if info["missing_keys"]:
             raise CheckpointError(f"{folder} lacks weights of the model: {sorted(info['missing_keys'])[:5]}")
         self.model.load_state_dict(saved.state_dict())
-
-
-def loader_state_file(checkpoint: str | Path, process: int) -> Path:
-    """Where a checkpoint holds the position of a process in its data.
-
-    Args:
-        checkpoint: folder of the checkpoint.
-        process: rank of the process.
-    """
-    return Path(checkpoint) / f"loader_{process}.json"
-
-
-def find_checkpoint(output_dir: str | Path, num_processes: int) -> Path | None:
-    """The newest complete checkpoint of a run.
-
-    Args:
-        output_dir: the run's folder; need not exist.
-        num_processes: processes of this run.
-
-    Returns:
-        Its folder, None if there is none.
-
-    Raises:
-        CheckpointError: if the newest one was written by more processes.
-    """
-    for folder in reversed(list_checkpoints(output_dir)):
-        if loader_state_file(folder, num_processes).is_file():
-            raise CheckpointError(f"{folder} was written by more than {num_processes} processes; start as many")
-        if all(loader_state_file(folder, process).is_file() for process in range(num_processes)):
-            return folder
-        logger.warning("%s is incomplete and not used", folder)
-    return None

@@ -1,4 +1,9 @@
-"""Learning rates, schedules and parameter groups, each computed in one place."""
+"""Learning rates, schedules and parameter groups, each computed in one place.
+
+Both schedules and the layer decay are our own because the papers' numbers differ from the libraries': the warm-up of
+transformers and timm has its full rate one step later than the official code, transformers' cosine has no minimum that
+scales with the batch, and timm's layer decay needs each model to state its groups, while these follow from its blocks.
+"""
 
 import logging
 import math
@@ -16,7 +21,7 @@ logger = logging.getLogger("tubelets.training")
 
 # Parts of the names of parameters that start fresh when a pretrained encoder becomes a classifier.
 HEAD_NAMES = ("fc_norm", "classifier", "pooler", "head")
-# Parameters that are no weights of a layer: never decayed, whatever their shape.
+# Parameters that are not weights of a layer: never decayed, for any shape.
 EXEMPT_NAMES = ("mask_token", "mask_tokens", "cls_token", "query_tokens", "position_embeddings", "time_embeddings")
 
 
@@ -28,11 +33,11 @@ class Schedule:
 
     Args:
         learning_rate: the full rate.
-        min_learning_rate: what the cosine ends at, one step after the last.
+        min_learning_rate: end of the cosine, one step after the last.
         warmup_steps: steps of the warm-up.
         total_steps: steps of the run, warm-up included.
-        hold: so many steps in a row have the rate of the first of them; an epoch's, where the rate changes once an
-            epoch (tubelet_contrast.md, section 7).
+        hold: interval in steps at which the rate changes; the length of an epoch for a schedule by epochs
+            (tubelet_contrast.md, section 7).
 
     Example:
         >>> schedule = Schedule(1.0, 0.0, warmup_steps=3, total_steps=7)
@@ -64,8 +69,8 @@ class StepSchedule:
 
     Args:
         learning_rate: the full rate.
-        factor: what the rate is multiplied by at each milestone.
-        milestones: steps from which on each factor holds, ascending.
+        factor: multiplies the rate at each milestone.
+        milestones: first steps of the lower rates, ascending.
         warmup_steps: steps of the warm-up.
 
     Example:
@@ -116,8 +121,8 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
         The plan.
 
     Raises:
-        ValueError: if the global batch is not a multiple of what the processes load at once, or exceeds the data, or
-            the schedule ends before the run.
+        ValueError: if the global batch is not a multiple of the batches of all processes, or exceeds the data, or the
+            schedule ends before the run.
     """
     at_once = batch_size * num_processes
     if optimization.global_batch_size % at_once:
@@ -162,12 +167,7 @@ def is_head(name: str) -> bool:
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
-    """Whether weight decay applies: not to vectors, biases, mask and class tokens and learned positions.
-
-    Args:
-        name: full name of the parameter.
-        parameter: the parameter.
-    """
+    """Whether weight decay applies: not to vectors, biases, mask and class tokens and learned positions."""
     return parameter.ndim > 1 and not name.endswith((".bias", *EXEMPT_NAMES))
 
 
@@ -179,9 +179,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     Args:
         model: the model; parameters without gradient are left out.
         weight_decay: decay of the first group.
-
-    Returns:
-        Groups for an optimiser.
     """
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
@@ -221,15 +218,15 @@ def build_optimizer(model: nn.Module, optimization: OptimizationSection, learnin
 def find_blocks(model: nn.Module) -> tuple[dict[str, int], int] | None:
     """The stacks of blocks of a transformer.
 
-    The longest `nn.ModuleList` is one. Lists beside it of the same length and the same kind of block are further ones
-    (each modality has its own); others beside it whose blocks are of that kind are passed through after them.
+    The longest `nn.ModuleList` is one. Lists beside it of the same length and kind of block are parallel stacks (each
+    modality has its own); other lists of that kind beside it follow after them.
 
     Args:
         model: a transformer, with or without a head.
 
     Returns:
-        The name of each stack with the depth of its first block, counted from 1, and the depth of the last block of
-        all; None if there is no list of at least two.
+        The name of each stack with the depth of its first block, counted from 1, and the depth of the last block; None
+        if there is no list of at least two.
 
     Example:
         >>> blocks = lambda count: nn.ModuleList(nn.Linear(1, 1) for _ in range(count))
@@ -253,10 +250,9 @@ def find_blocks(model: nn.Module) -> tuple[dict[str, int], int] | None:
 
 
 def layer_numbers(model: nn.Module) -> dict[str, int] | None:
-    """The depth of every parameter: 0 for the embeddings, i + 1 for block i, L + 1 for what follows L blocks.
+    """The depth of every parameter: 0 for the embeddings, i + 1 for block i, L + 1 for everything after L blocks.
 
-    Parameters that come before the blocks (see `find_blocks`) are embeddings, all others are behind them. Blocks of
-    several modalities that lie side by side have the same depths.
+    Parameters before the blocks (see `find_blocks`) are embeddings. Parallel stacks have the same depths.
 
     Args:
         model: a transformer, with or without a head.
@@ -285,7 +281,7 @@ def layer_numbers(model: nn.Module) -> dict[str, int] | None:
 def layer_decay_groups(
     model: nn.Module, weight_decay: float, learning_rate: float, layer_decay: float = 1.0, head_factor: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Groups whose learning rate falls from the head to the embeddings (sigma.md, section 7.2).
+    """Groups whose learning rate decreases from the head to the embeddings (sigma.md, section 7.2).
 
     Layer i of L blocks has the rate `learning_rate * layer_decay ** (L + 1 - i)`, see `layer_numbers`. A model without
     a list of blocks gets one rate for all, with a warning.
@@ -293,7 +289,7 @@ def layer_decay_groups(
     Args:
         model: the model; parameters without gradient are left out.
         weight_decay: decay of matrices, see `is_decayed`.
-        learning_rate: rate of what follows the blocks.
+        learning_rate: rate after the blocks.
         layer_decay: factor from one layer to the one before it, in (0, 1].
         head_factor: further factor for the classifier, see `is_head` (structured_noise_masking.md, section 8).
 
@@ -338,8 +334,8 @@ def layer_decay_groups(
 def freeze_backbone(model: nn.Module, trained: Sequence[str] = ("head", "fc_norm", "classifier", "pooler")) -> None:
     """Train only the parameters whose name contains one of these words: the linear probe (sigma.md, section 7.3).
 
-    The model's mode is not touched: in training mode the frozen backbone keeps its stochastic depth, as in the official
-    recipe.
+    The model's mode does not change: in training mode the frozen backbone keeps its stochastic depth, as in the
+    official recipe.
 
     Args:
         model: a classifier.

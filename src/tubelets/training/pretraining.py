@@ -1,4 +1,4 @@
-"""Building the parts of a pretraining run from its recipe, and saving what it made."""
+"""The parts of a pretraining run, built from its recipe, and its final model."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import AutoModelForPreTraining, PreTrainedModel
 
+from tubelets.data.atomic import write_atomically
 from tubelets.data.modalities.specs import VideoSpec, clips_per_sample, specs_of
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
@@ -21,14 +22,7 @@ from tubelets.training.recipe import DataSection, Recipe
 
 
 def build_model(recipe: Recipe) -> PreTrainedModel:
-    """The model with float32 weights, random or from `model.init_from`, the same on every process.
-
-    Args:
-        recipe: the run.
-
-    Returns:
-        A `ForPreTraining` model, with what its objective needs.
-    """
+    """A `ForPreTraining` model with float32 weights, random or from `model.init_from`, the same on every process."""
     config = recipe.model.build_config()
     torch.manual_seed(recipe.run.seed)
     if recipe.model.init_from is None:
@@ -44,10 +38,10 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
 
 
 def synchronize_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Module:
-    """Let every batch norm take its statistics from the batches of all processes (tubelet_contrast.md, section 4.4).
+    """Compute the statistics of batch norm over the batches of all processes (tubelet_contrast.md, section 4.4).
 
     Args:
-        model: the model; changed.
+        model: the model, changed in place.
         accelerator: gives the device.
 
     Returns:
@@ -102,14 +96,11 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
 
 
 def clip_transform(data: DataSection, size: int) -> ClipTransform:
-    """How a recipe crops its clips.
+    """The crop and flip of uint8 clips.
 
     Args:
         data: the recipe's section.
         size: height and width of the result in pixels.
-
-    Returns:
-        A transform of uint8 clips.
 
     Example:
         >>> clip = torch.zeros(2, 3, 48, 64, dtype=torch.uint8)
@@ -124,21 +115,14 @@ def clip_transform(data: DataSection, size: int) -> ClipTransform:
 
 
 def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
-    """Clips in an epoch over all processes.
-
-    Args:
-        recipe: the run.
-        loader: its data.
-
-    Returns:
-        Videos times clips per video.
+    """Clips in an epoch over all processes: videos times clips per video.
 
     Raises:
-        ValueError: if neither the source nor the recipe tells the number of videos.
+        ValueError: if neither the source nor the recipe states the number of videos.
     """
     videos = recipe.data.samples_per_epoch or loader.stream.source.num_samples
     if videos is None:
-        raise ValueError(f"{recipe.data.path} does not tell how many videos it has; set data.samples_per_epoch")
+        raise ValueError(f"{recipe.data.path} does not state how many videos it has; set data.samples_per_epoch")
     return videos * recipe.data.clips_per_video
 
 
@@ -148,8 +132,8 @@ def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: di
     Args:
         recipe: the run.
         accelerator: unwraps the model; the main process writes.
-        model: the trained, prepared model.
-        summary: what was done, as plain values.
+        model: the trained model, as `prepare` returned it.
+        summary: steps, clips, seconds and so on, as plain values.
         card: text of the model card.
 
     Returns:
@@ -163,7 +147,9 @@ def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: di
         inference_processor(unwrapped.config).save_pretrained(folder)
         recipe.save(folder / "recipe.yaml")
         content = {"versions": package_versions(), **summary}
-        (folder / "training_summary.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
         (folder / "README.md").write_text(card, encoding="utf-8")
+        # Written last and atomically: scripts check for this file to see whether the run is finished.
+        summary_text = json.dumps(content, indent=2)
+        write_atomically(folder / "training_summary.json", lambda path: path.write_text(summary_text, encoding="utf-8"))
     accelerator.wait_for_everyone()
     return folder

@@ -1,20 +1,17 @@
 """Recipes: one YAML file is one run, and any field of it can be overridden on the command line."""
 
 import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import yaml
+from jsonargparse import ArgumentError
 from transformers import AutoConfig, PreTrainedConfig
 
-
-class RecipeError(ValueError):
-    """A recipe or an override has an unknown field or a value of the wrong type."""
+from tubelets.data.atomic import write_atomically
+from tubelets.training.parsing import RecipeError, check_known_field, explain, read_mapping, recipe_parser
 
 
 @dataclass
@@ -25,8 +22,8 @@ class ModelSection:
         model_type: a model type of this package, e.g. `sigma`.
         config: fields of the model's configuration that differ from its defaults.
         init_from: a folder or Hub id whose weights training starts from; None starts from random weights.
-        teacher_cache: folder in which a frozen teacher's features are kept, for data whose clips are the same in every
-            epoch; None computes them anew.
+        teacher_cache: folder that caches a frozen teacher's features, for data whose clips are the same in every epoch;
+            None computes them in every epoch.
     """
 
     model_type: str
@@ -51,8 +48,8 @@ class ModelSection:
 class DataSection:
     """Where clips come from and how they are cut.
 
-    What is said of frames, crops and flips does not concern networks that only hear: those take one random stretch of
-    each sound, as long as their spectrogram. With frames, the sound around them is taken.
+    Fields about frames, crops and flips do not apply to audio models, which read one random stretch of each sound, as
+    long as their spectrogram. Audio-visual models read the sound around the frames.
 
     Attributes:
         path: a folder or glob of Parquet or tar shards, or a Hub data set id.
@@ -68,9 +65,9 @@ class DataSection:
         shuffle_window: encoded videos that are shuffled together.
         split_by: how samples are divided among processes and workers: `auto`, `shards` or `samples`.
         num_workers: decoding processes for each training process.
-        on_bad_sample: `skip` and report an unreadable video, or `raise`.
+        on_bad_sample: `skip` and report an unreadable video, or `raise` an error.
         backend: video decoder: `auto`, `pyav` or `torchcodec`.
-        samples_per_epoch: videos in an epoch, where the source does not tell.
+        samples_per_epoch: videos in an epoch, if the source does not state its length.
     """
 
     path: str
@@ -98,8 +95,7 @@ class OptimizationSection:
         epochs: passes over the data; ignored when `max_steps` is set.
         global_batch_size: clips in an optimiser step, over all processes and accumulated batches.
         max_steps: optimiser steps of the whole run, warm-up and decay included.
-        schedule_epochs: epochs that the cosine is planned over, when the run is to stop before its end; None plans it
-            over the run.
+        schedule_epochs: epochs that the cosine spans if the run stops before its end; None spans the run.
         base_learning_rate: learning rate for `learning_rate_batch_size` clips; the actual one grows with the batch.
         base_min_learning_rate: what the cosine ends at, scaled likewise.
         learning_rate_batch_size: batch size the base rates are meant for.
@@ -108,7 +104,7 @@ class OptimizationSection:
         optimizer: `adamw`, or `sgd` with momentum, whose weight decay is not decoupled.
         momentum: of SGD.
         weight_decay: decay of what `decayed` names.
-        decayed: `matrices`, so that vectors, biases and mask tokens have none, or `all` parameters.
+        decayed: `matrices` (no decay of vectors, biases and mask tokens) or `all` parameters.
         betas: AdamW's decay rates of the two moments.
         eps: AdamW's epsilon.
         max_gradient_norm: gradients are clipped to this norm; None never clips.
@@ -134,7 +130,7 @@ class OptimizationSection:
 
 @dataclass
 class RunSection:
-    """Where and how the run takes place; changing it does not change what is learned, save for the seed.
+    """Where and how the run is executed; apart from the seed, it does not change what is learned.
 
     Attributes:
         output_dir: folder for checkpoints, the log and the final model.
@@ -142,12 +138,12 @@ class RunSection:
         batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients.
         precision: `fp32`, `bf16` or `fp16` (autocast).
         compile: compile the model with `torch.compile`.
-        sync_batch_norm: batch norm takes its statistics from all processes; needs GPUs.
+        sync_batch_norm: compute the statistics of batch norm over all processes; needs GPUs.
         activation_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimiser steps between two lines of the log.
         save_steps: optimiser steps between two checkpoints.
         keep_checkpoints: newest checkpoints that are kept.
-        resume: `auto` continues from the newest checkpoint in `output_dir`, `never` refuses a folder that has one, and
+        resume: `auto` resumes from the newest checkpoint in `output_dir`, `never` refuses a folder that has one;
             anything else is the path of a checkpoint.
         trackers: names of accelerate trackers, e.g. `tensorboard`, `trackio`, `wandb`.
         project: project name for trackers.
@@ -170,17 +166,17 @@ class RunSection:
 
 @dataclass
 class EvaluationSection:
-    """Frozen features measured during pretraining, on labelled shards; it changes nothing in what is learned.
+    """Evaluation of frozen features during pretraining, on labelled shards; it does not change what is learned.
 
     Attributes:
         path: folder of labelled shards, or a Hub data set; None switches it off.
         train_split: split that neighbours and probe learn from.
         test_split: split that is scored.
-        every_steps: optimiser steps between two evaluations; there is one after the last step, too.
+        every_steps: optimiser steps between two evaluations; the last step is followed by one too.
         sampling: which frames, see `tubelets.data.stream.clip_stream.ClipSpec`: `dense_test` or `uniform`.
         stride: distance between the frames of a dense clip, in video frames.
         k: neighbours of the weighted kNN classifier.
-        linear_probe: fit a linear probe, too.
+        linear_probe: also fit a linear probe.
         batch_size: clips in a forward pass.
         num_workers: decoding processes.
     """
@@ -205,7 +201,7 @@ class Recipe:
         model: what is trained.
         data: where clips come from.
         optimization: how it is trained.
-        run: where and how the run takes place.
+        run: where and how the run is executed.
         evaluation: what is measured meanwhile.
     """
 
@@ -221,7 +217,8 @@ class Recipe:
 
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False)
+        write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -235,157 +232,32 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         The checked recipe.
 
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no file.
         RecipeError: if a field is unknown, missing, or of the wrong type.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe at {path}; the package's own are in training/recipes")
-    content = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(content, dict):
-        raise RecipeError(f"{path} must hold the sections model, data, optimization, run and, if wanted, evaluation")
-    for name, value in parse_overrides(overrides).items():
-        *sections, leaf = name.split(".")
-        target = content
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise RecipeError(f"--{name}: {section!r} is a value, not a section")
-        target[leaf] = value
-    return _build(Recipe, content, "")
-
-
-def read_yaml(text: str, where: str) -> Any:
-    """Read YAML of plain values; tags, which could name Python objects, are refused.
-
-    Args:
-        text: the YAML.
-        where: what an error message calls it.
-
-    Returns:
-        Mappings, lists and plain values.
-
-    Raises:
-        RecipeError: if it is no YAML, or has tags.
-
-    Example:
-        >>> read_yaml("!!python/object/apply:os.system [ls]", "--run.seed")
-        Traceback (most recent call last):
-        ...
-        tubelets.training.recipe.RecipeError: --run.seed is not YAML of plain values (could not determine ...
-    """
+    read_mapping(path, "recipe")
+    sections = get_type_hints(Recipe)
+    known = [f"{name}.{entry.name}" for name, cls in sections.items() for entry in dataclasses.fields(cls)]
+    parser = recipe_parser(sections)
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not YAML of plain values ({error})") from error
+        found = parser.instantiate(parser.parse_args(["--config", str(path), *overrides]))
+    except ArgumentError as error:
+        flags = f" with {' '.join(overrides)}" if overrides else ""
+        raise RecipeError(f"{path}{flags}: {explain(error, known)}") from error
+    return Recipe(**{name: found[name] for name in sections})
 
 
-def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Turn `--section.field value` and `--section.field=value` into a mapping.
+def recipe_help(section: str | None = None) -> str:
+    """The fields of a recipe with types, defaults and meaning.
 
     Args:
-        words: words of a command line.
-
-    Returns:
-        Dotted names to values, read as YAML.
+        section: only those of one section, such as "optimization".
 
     Raises:
-        RecipeError: if a word is neither.
-
-    Example:
-        >>> parse_overrides(["--run.seed", "3", "--run.trackers=[tensorboard]"])
-        {'run.seed': 3, 'run.trackers': ['tensorboard']}
+        RecipeError: if no section has that name.
     """
-    result, remaining = {}, list(words)
-    while remaining:
-        word = remaining.pop(0)
-        if not word.startswith("--") or "." not in word:
-            raise RecipeError(f"expected an override such as --run.seed 3, got {word!r}")
-        name, separator, value = word[2:].partition("=")
-        if not separator:
-            if not remaining:
-                raise RecipeError(f"--{name} needs a value")
-            value = remaining.pop(0)
-        result[name] = read_yaml(value, f"--{name}")
-    return result
-
-
-def check_known_field(where: str, name: str, known: set[str]) -> None:
-    """Refuse an unknown field.
-
-    Args:
-        where: its full dotted name, for the message.
-        name: its name.
-        known: the names that exist.
-
-    Raises:
-        RecipeError: with the nearest known name, if it is not known.
-    """
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(sorted(known))}"
-        raise RecipeError(f"unknown field {where}; {hint}")
-
-
-def _build(cls: Any, content: Any, where: str) -> Any:
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"{where or 'a recipe'} must be a mapping of fields, got {content!r}")
-    hints, fields = typing.get_type_hints(cls), {entry.name: entry for entry in dataclasses.fields(cls)}
-    for name in content:
-        check_known_field(f"{where}{name}", name, set(fields))
-    values = {name: _convert(hints[name], value, f"{where}{name}") for name, value in content.items()}
-    for name, entry in fields.items():
-        required = entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING
-        if required and values.get(name) is None:
-            raise RecipeError(f"{where}{name} is missing; set it in the recipe or with --{where}{name} VALUE")
-    return cls(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _build(hint, value, f"{where}.")
-    if value is None and where in ("data.path", "run.output_dir"):
-        return None  # reported as missing, with the way to set it
-    if not fits_type(hint, value):
-        exponent = " (YAML reads 1e-3 as text: write 1.0e-3)" if isinstance(value, str) and "e" in value.lower() else ""
-        raise RecipeError(f"{where} must be {describe_type(hint)}, got {value!r}{exponent}")
-    return float(value) if hint is float else value
-
-
-def fits_type(hint: Any, value: Any) -> bool:
-    """Whether a value read from YAML has the type that a dataclass field asks for.
-
-    Args:
-        hint: a class, a union, a `Literal`, or a list or dict of those.
-        value: a plain YAML value; an integer fits where a float is asked for, a bool only where a bool is.
-
-    Example:
-        >>> fits_type(float | None, 3), fits_type(int, True), fits_type(list[str], ["a", 1])
-        (True, False, False)
-    """
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        return any(fits_type(option, value) for option in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is list:
-        return isinstance(value, list) and all(fits_type(arguments[0], entry) for entry in value)
-    if origin is dict:
-        return isinstance(value, dict)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def describe_type(hint: Any) -> str:
-    """A type in the words of an error message.
-
-    Example:
-        >>> describe_type(Literal["a", "b"]), describe_type(int)
-        ("one of 'a', 'b'", 'int')
-    """
-    if typing.get_origin(hint) is Literal:
-        return f"one of {', '.join(map(repr, typing.get_args(hint)))}"
-    return getattr(hint, "__name__", str(hint)) if typing.get_origin(hint) is None else str(hint)
+    sections = get_type_hints(Recipe)
+    if section is not None:
+        check_known_field(section, section, sections)
+        sections = {section: sections[section]}
+    return recipe_parser(sections).format_help()

@@ -1,4 +1,4 @@
-"""What a run tells: averaged loss parts, speed, skipped videos, on the terminal, in a file and in trackers."""
+"""Training logs: averaged loss terms, speed and skipped videos, on the terminal, in a file and in trackers."""
 
 import json
 import logging
@@ -14,23 +14,18 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm import tqdm
 
+from tubelets.data.atomic import write_atomically
+
 logger = logging.getLogger("tubelets.training")
 
 
 def scalar_outputs(output: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The scalars of a model's output, detached: the loss, its parts and whatever else the method wants logged.
-
-    Args:
-        output: a `ModelOutput`.
-
-    Returns:
-        Names to scalar tensors on the model's device.
-    """
+    """The scalars of a `ModelOutput`, detached, on the model's device: the loss, its terms and other logged values."""
     return {name: value.detach() for name, value in output.items() if isinstance(value, Tensor) and value.ndim == 0}
 
 
 class RunningMean:
-    """Means of scalars that stay on the device until they are asked for, so that a step never waits.
+    """Means of scalars that stay on the device until `reset`, so that a step never waits.
 
     Example:
         >>> mean = RunningMean()
@@ -66,9 +61,9 @@ class TrainingLog:
     """Progress bar, JSON lines and trackers of one run.
 
     Args:
-        accelerator: says which process writes, and holds the trackers.
-        path: the file of JSON lines; every process may be given it, the main one writes.
-        start_step: steps done before this start; later lines of an interrupted run are removed from the file.
+        accelerator: decides which process writes, and holds the trackers.
+        path: the file of JSON lines; only the main process writes it.
+        start_step: step of the checkpoint that the run resumes from; later lines are removed from the file.
         total_steps: steps of the whole run.
 
     Attributes:
@@ -90,10 +85,11 @@ class TrainingLog:
         )
         if accelerator.is_main_process:
             lines = [line for line in read_log(self.path) if line["step"] <= start_step] if self.path.exists() else []
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+            text = "".join(json.dumps(line) + "\n" for line in lines)
+            write_atomically(self.path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
     def micro_batch(self, output: Mapping[str, Any], num_clips: int) -> None:
-        """Note a forward pass of this process over `num_clips` clips."""
+        """Record a forward pass of this process over `num_clips` clips."""
         self._mean.add(scalar_outputs(output))
         self._clips += num_clips
 
@@ -101,7 +97,7 @@ class TrainingLog:
         """Report videos that were skipped, each once.
 
         Args:
-            samples: all that this process has met, with `shard`, `clip_id` and `reason`.
+            samples: all skipped so far in this process, with `shard`, `clip_id` and `reason`.
             num_skipped: how often this process has skipped a video.
         """
         for sample in samples[self._reported :]:
@@ -115,13 +111,13 @@ class TrainingLog:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave what happens inside, e.g. an evaluation, out of the speed that is logged."""
+        """Exclude the time inside, e.g. of an evaluation, from the logged speed."""
         started = time.perf_counter()
         yield
         self._since += time.perf_counter() - started
 
     def write(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Write a line: means since the last one, over all processes; call it on all of them.
+        """Write a line with the means since the last one, over all processes; call it on all of them.
 
         Args:
             step: optimiser steps done.
@@ -161,14 +157,7 @@ class TrainingLog:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Read the lines of a training log.
-
-    Args:
-        path: the file of JSON lines. A last line that was cut off is left out.
-
-    Returns:
-        One mapping a line.
-    """
+    """The lines of a training log, one mapping each; a last line that was cut off is left out."""
     return list(_complete_lines(Path(path).read_text(encoding="utf-8").splitlines()))
 
 

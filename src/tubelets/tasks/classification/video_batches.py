@@ -1,4 +1,4 @@
-"""Batches for video classifiers: clips and labels checked in the workers, augmented as a batch on the device."""
+"""Batches of frames: clips and labels are checked in the workers, and augmented as a batch on the device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,23 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tubelets.data.modalities.specs import VideoSpec
 from tubelets.data.seeds import stable_seed
 from tubelets.data.transforms.augmentations import RandomErasing
 from tubelets.data.transforms.mixing import Mixing, smooth_one_hot
 from tubelets.data.transforms.spatial import CenterCrop, ShortSideResize, normalize, three_crops
+from tubelets.tasks.classification.labels import label_tensor
 
 
 @dataclass(frozen=True)
 class ViewCrops:
-    """The views of a test clip: its shorter side resized, then one central or three spread crops.
+    """Views of a test clip: its shorter side resized, then one central crop or three along the longer side.
 
     Args:
         size: side of a crop in pixels.
         crops: 1 (centre) or 3 (spread along the longer side).
-        short_side: pixels of the resized shorter side before a central crop; None takes `size`.
+        short_side: pixels of the resized shorter side before a central crop; None stands for `size`.
 
     Raises:
-        ValueError: if `crops` is another number, or `short_side` does not go with it or with `size`.
+        ValueError: if `crops` is another number, or `short_side` is smaller than `size` or given with three crops.
 
     Example:
         >>> ViewCrops(8, crops=3)(torch.zeros(2, 3, 16, 24, dtype=torch.uint8), torch.Generator()).shape
@@ -56,20 +58,18 @@ class ClassificationCollator:
     """Stacks the items of a clip stream and checks that clips and labels fit the model.
 
     Args:
-        num_frames: frames that the model takes.
-        size: height and width that the model takes, in pixels.
+        frames: the clip that the model expects.
         num_labels: classes of the model.
         multi_label: labels are lists of the classes that are present; otherwise one class number.
 
     Example:
-        >>> collate = ClassificationCollator(num_frames=2, size=4, num_labels=3, multi_label=True)
+        >>> collate = ClassificationCollator(VideoSpec(2, (4, 4)), num_labels=3, multi_label=True)
         >>> item = {"pixel_values": torch.zeros(2, 3, 4, 4), "label": [0, 2], "clip_id": "a", "seed": 1}
         >>> collate([item])["labels"]
         tensor([[1., 0., 1.]])
     """
 
-    num_frames: int
-    size: int
+    frames: VideoSpec
     num_labels: int
     multi_label: bool = False
 
@@ -99,59 +99,23 @@ class ClassificationCollator:
 
     def _check_clip(self, item: Mapping[str, Any]) -> None:
         frames, _, height, width = item["pixel_values"].shape[-4:]
-        if frames != self.num_frames:
+        if frames != self.frames.num_frames:
             raise ValueError(
-                f"clip {item['clip_id']} has {frames} frames and the model takes {self.num_frames}; "
+                f"clip {item['clip_id']} has {frames} frames and the model expects {self.frames.num_frames}; "
                 "sample that many, or change the model's configuration"
             )
-        if (height, width) != (self.size, self.size):
+        if (height, width) != self.frames.size:
             raise ValueError(
-                f"clip {item['clip_id']} has {height} x {width} pixels and the model takes {self.size} x {self.size}; "
-                "crop to that size, or change the model's configuration"
+                f"clip {item['clip_id']} has {height} x {width} pixels and the model expects "
+                f"{self.frames.size[0]} x {self.frames.size[1]}; crop to that size, or change the model's configuration"
             )
-
-
-def label_tensor(item: Mapping[str, Any], num_labels: int, multi_label: bool = False) -> Tensor:
-    """The label of a clip as a loss takes it.
-
-    Args:
-        item: mapping with `label` and `clip_id`.
-        num_labels: classes of the model.
-        multi_label: the label is a list of the classes that are present; otherwise one class number.
-
-    Returns:
-        An int64 scalar, or float32 `(num_labels,)` in {0, 1} with `multi_label`.
-
-    Raises:
-        ValueError: if the label does not fit; the message names the clip.
-
-    Example:
-        >>> label_tensor({"clip_id": "a", "label": [0, 2]}, 3, multi_label=True)
-        tensor([1., 0., 1.])
-    """
-    label = item["label"]
-    numbers = label if multi_label else [label]
-    if not isinstance(numbers, (list, tuple)) or not all(type(number) is int for number in numbers):
-        expected = "a list of class numbers (multi_label)" if multi_label else "a class number"
-        raise ValueError(f"clip {item['clip_id']} has the label {label!r}; expected {expected}")
-    for number in numbers:
-        if not 0 <= number < num_labels:
-            raise ValueError(
-                f"clip {item['clip_id']} has label {number} and the model has {num_labels} classes (0 to "
-                f"{num_labels - 1}); give the class names of this data set"
-            )
-    if not multi_label:
-        return torch.tensor(label)
-    present = torch.zeros(num_labels)
-    present[list(numbers)] = 1.0
-    return present
 
 
 @dataclass(frozen=True)
 class BatchAugmentation:
-    """What happens to a training batch on the device: normalisation, random erasing, mixing, soft targets.
+    """Normalisation, random erasing, mixing and soft targets of a training batch, on the device.
 
-    Everything is drawn from the seeds of the clips, so that neither workers nor a resumed run change anything.
+    Everything is drawn from the seeds of the clips, so that the number of workers and a resumed run change nothing.
 
     Args:
         mean: of each colour channel, on the scale [0, 1].
@@ -159,7 +123,7 @@ class BatchAugmentation:
         num_labels: classes.
         erasing: random erasing; None erases nothing.
         mixing: mixup and cutmix; None mixes nothing.
-        smoothing: label smoothing, in [0, 1); ignored for labels that are no class numbers.
+        smoothing: label smoothing, in [0, 1); ignored for multi-label targets.
 
     Example:
         >>> augment = BatchAugmentation((0.5,) * 3, (0.5,) * 3, num_labels=2, smoothing=0.2)
@@ -200,3 +164,42 @@ class BatchAugmentation:
             generator = torch.Generator().manual_seed(stable_seed(*seeds, "mixing"))
             pixels, targets = self.mixing(pixels, targets, generator)
         return pixels, targets
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """Turns batches of `ClassificationCollator` into a model's arguments, on its device.
+
+    Args:
+        input_name: argument of the model for the clips.
+        frames: mean and deviation of its pixels.
+        device: where the model is.
+        augment: augmentation of training batches.
+
+    Example:
+        >>> spec = VideoSpec(2, (4, 4), mean=(0.5,) * 3, std=(0.5,) * 3)
+        >>> prepare = VideoBatch("pixel_values", spec, torch.device("cpu"))
+        >>> views = torch.zeros(1, 3, 2, 3, 4, 4, dtype=torch.uint8)
+        >>> prepare.arguments({"pixel_values": views})["pixel_values"].shape
+        torch.Size([3, 2, 3, 4, 4])
+    """
+
+    input_name: str
+    frames: VideoSpec
+    device: torch.device
+    augment: BatchAugmentation | None = None
+
+    def arguments(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The model's arguments of a test batch; views `(B, V, T, C, H, W)` become `(B * V, T, C, H, W)`."""
+        views = batch["pixel_values"]
+        clips = (views if views.ndim == 5 else views.flatten(0, 1)).to(self.device, non_blocking=True)
+        return {self.input_name: normalize(clips, self.frames.mean, self.frames.std)}
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The model's arguments of a training batch, and soft targets `(B, classes)` as `labels`."""
+        if self.augment is None:
+            raise ValueError("this batch is for tests only; pass augment to train")
+        clips = batch["pixel_values"].to(self.device, non_blocking=True)
+        labels = batch["labels"].to(self.device, non_blocking=True)
+        pixels, targets = self.augment(clips, labels, batch["seeds"])
+        return {self.input_name: pixels, "labels": targets}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
-from tubelets.evaluation.metrics import (
+from tubelets.tasks.metrics import (
     average_precision,
     confusion_matrix,
     mean_average_precision,

@@ -1,28 +1,26 @@
-"""Batches of fine-tuning on sounds: spectrograms, labels, mixing."""
+"""Batches of sounds: spectrograms, labels, mixing."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from sound_runs import RATE
 from torch import Tensor
 from transformers import ASTFeatureExtractor
 
 from sounds import tone
 from tubelets import StructuredNoiseAudioConfig, StructuredNoiseAudioVideoConfig
+from tubelets.data.modalities.specs import VideoSpec
 from tubelets.data.transforms.mixing import Mixing
 from tubelets.data.transforms.sound import SoundAugmentation
 from tubelets.models.common.auto import inference_processor
 from tubelets.models.methods.structured_noise.processing_structured_noise import SpectrogramAugmentation
-from tubelets.training.classifiers import ClipShape
-from tubelets.training.finetuning_arguments import AudioDataArguments
-from tubelets.training.finetuning_audio import Inputs, SoundBatch, SoundCollator, SoundData
+from tubelets.tasks.classification.audio_batches import Inputs, SoundBatch, SoundCollator
 
 CONFIG = StructuredNoiseAudioConfig(max_length=64, num_mel_bins=32)
 SEEING = {"max_length": 64, "num_mel_bins": 32, "image_size": 16, "num_frames": 2, "patch_size": 8}
 CPU = torch.device("cpu")
+RATE = 16000
 
 
 def inputs(config: Any = CONFIG) -> Inputs:
@@ -40,7 +38,8 @@ def test_test_spectrograms_are_those_of_the_feature_extractor() -> None:
     stock = ASTFeatureExtractor(
         num_mel_bins=32, max_length=64, mean=CONFIG.spectrogram_mean, std=CONFIG.spectrogram_std
     )
-    torch.testing.assert_close(Inputs(stock).spectrogram(sound), expected[0], rtol=1e-3, atol=1e-3)
+    found = Inputs(given.sound, extractor=stock).spectrogram(sound)
+    torch.testing.assert_close(found, expected[0], rtol=1e-3, atol=1e-3)
 
 
 def test_training_spectrograms_are_augmented_by_the_clips_own_seed() -> None:
@@ -72,10 +71,8 @@ def test_pretraining_draws_what_it_drew_before_the_augmentations_moved() -> None
 def test_a_model_is_given_what_its_modality_needs(modality: str, given: list[str]) -> None:
     config = StructuredNoiseAudioVideoConfig(**SEEING, modality=modality)
     taken = inputs(config)
-    assert (taken.extractor is None, taken.frames) == (
-        modality == "video",
-        None if modality == "audio" else ClipShape(2, 16),
-    )
+    assert (taken.sound is None) == (taken.extractor is None) == (modality == "video")
+    assert taken.frames == (None if modality == "audio" else VideoSpec(2, (16, 16)))
     assert (taken.audio("random") is None) == (modality == "video")
     clip = {**item(), "pixel_values": torch.full((1, 2, 3, 16, 16), 255, dtype=torch.uint8)}
     batch = SoundBatch(taken, CPU, 3).arguments(SoundCollator(taken, 3)([clip, clip]))
@@ -144,12 +141,3 @@ def test_labels_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"clip 0 has the label \[1\]; expected a class number"):
         SoundCollator(inputs(), 3)([item(label=[1])])
     assert SoundCollator(inputs(), 3, multi_label=True)([item(label=[])])["labels"].tolist() == [[0, 0, 0]]
-
-
-def test_test_only_runs_need_no_even_batches() -> None:
-    args = SimpleNamespace(per_device_train_batch_size=1, do_train=False, label_smoothing_factor=0.1, device=CPU)
-    data = AudioDataArguments(dataset_name="x", mixup=0.5)
-    assert SoundData(data, args, inputs(), 3, multi_label=True).batch.num_labels == 3  # type: ignore[arg-type]
-    args.do_train = True
-    with pytest.raises(ValueError, match="mixup pairs the clips of a batch, and it has 1"):
-        SoundData(data, args, inputs(), 3)  # type: ignore[arg-type]

@@ -9,8 +9,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tubelets.data.transforms.spatial import normalize
-from tubelets.evaluation.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
+from tubelets.tasks.metrics import mean_average_precision, mean_class_accuracy, top_k_accuracy
 
 Merge = Literal["mean", "max"]
 
@@ -73,43 +72,6 @@ def merge_views(probabilities: Tensor, merge: Merge = "mean") -> Tensor:
     return probabilities.mean(dim=-2) if merge == "mean" else probabilities.amax(dim=-2)
 
 
-def score_videos(
-    model: PreTrainedModel,
-    batches: Iterable[dict[str, Any]],
-    mean: Sequence[float],
-    std: Sequence[float],
-    *,
-    merge: Merge = "mean",
-    clips_per_forward: int = 8,
-) -> VideoScores:
-    """Score every view of every video and merge the views; the model is in evaluation mode meanwhile.
-
-    All processes call it, each with batches of its own videos; all get the scores of all videos.
-
-    Args:
-        model: a video classifier.
-        batches: mappings with `pixel_values`, uint8 `(B, T, C, H, W)` or `(B, views, T, C, H, W)`; `labels`, int64
-            `(B,)` or float `(B, classes)`; `clip_ids`, B names, the same for all clips of a video.
-        mean: of each colour channel, on the scale [0, 1].
-        std: of each colour channel, on the scale [0, 1].
-        merge: how views are merged, see `merge_views`.
-        clips_per_forward: views that the model sees at once, at least 1.
-
-    Returns:
-        The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.
-
-    Raises:
-        ValueError: if no video was scored, a video occurs with two labels, or videos have different numbers of views.
-    """
-
-    def inputs(batch: dict[str, Any]) -> dict[str, Tensor]:
-        views = batch["pixel_values"]
-        clips = (views if views.ndim == 5 else views.flatten(0, 1)).to(model.device, non_blocking=True)
-        return {model.main_input_name: normalize(clips, mean, std)}
-
-    return score_batches(model, batches, inputs, merge=merge, clips_per_forward=clips_per_forward)
-
-
 @torch.no_grad()
 def score_batches(
     model: PreTrainedModel,
@@ -130,7 +92,7 @@ def score_batches(
         inputs: makes the model's arguments from a batch, on its device; the first dimension of each is B times the
             views per clip.
         merge: how views are merged, see `merge_views`.
-        clips_per_forward: views per forward pass, at least 1.
+        clips_per_forward: views in a forward pass, at least 1.
 
     Returns:
         The scores: softmax probabilities, or sigmoid ones where labels are `(B, classes)`.

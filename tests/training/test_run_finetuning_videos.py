@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from finetuning import CLASSES, DEMO, SCRIPT, final_metrics, log_of, losses, make_class_folders, run, words
+from huggingface_hub import ModelCard
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, TrainingArguments
 
 from tubelets.data.build.shards import build_shards
@@ -77,8 +78,9 @@ def test_the_demonstration_leaves_a_complete_folder(unbroken: Path) -> None:
     assert metrics["test_num_views"] == 6
     assert metrics["test_top_1"] == pytest.approx(metrics["test_mean_class_accuracy"])
     assert json.loads((unbroken / "per_class_accuracy.json").read_text()).keys() == set(CLASSES)
-    card = (unbroken / "README.md").read_text()
-    assert f"| top-1 accuracy | {100 * metrics['test_top_1']:.2f} % |" in card
+    card = ModelCard.load(unbroken / "README.md")
+    assert "top-1 accuracy" in card.content
+    assert card.data.eval_results[0].metric_value == pytest.approx(metrics["test_top_1"], abs=1e-4)
 
 
 def test_the_model_reloads_with_its_processor_and_labels(unbroken: Path) -> None:
@@ -104,6 +106,16 @@ def test_a_killed_run_resumes_in_the_middle_of_an_epoch(
     assert all(torch.equal(found.state_dict()[name], value) for name, value in expected.state_dict().items())
     same = [{**final_metrics(output), "test_runtime": 0, "epoch": 0} for output in (unbroken, tmp_path)]
     assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors"])
+def test_a_corrupt_file_of_a_checkpoint_is_named(
+    name: str, unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(unbroken, tmp_path)
+    (tmp_path / "checkpoint-4" / name).write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match=rf"checkpoint-4/{name} is corrupt"):
+        run(monkeypatch, words(tmp_path, videos))
 
 
 def test_the_number_of_workers_changes_nothing(
@@ -253,6 +265,8 @@ def test_several_labels_a_video(videos: Path, tmp_path: Path, monkeypatch: pytes
     metrics = final_metrics(tmp_path / "run")
     assert 0 < metrics["test_mean_average_precision"] <= 1
     assert not (tmp_path / "run" / "confusion_matrix.png").exists()
+    precisions = json.loads((tmp_path / "run" / "per_class_average_precision.json").read_text())
+    assert precisions.keys() == set(model.config.id2label.values())
 
 
 def test_an_unreadable_video_is_skipped_and_counted(
@@ -280,8 +294,8 @@ def test_an_unreadable_video_is_skipped_and_counted(
         ({"validation_dir": "{}/other"}, "label 'sit' of clip 'sit/0.mp4' is not among the 3 class names"),
         ({"validation_dir": None}, "there are no validation videos; set validation_dir"),
         ({"global_batch_size": 16}, "an epoch has 12 videos, fewer than the 16 of a step"),
-        ({"per_device_train_batch_size": 1}, "mixup and cutmix pair the clips of a batch, and it has 1"),
-        ({"multi_label": True}, "label_smoothing_factor=0.1 does not fit multi_label"),
+        ({"per_device_train_batch_size": 1}, "mixing pairs the clips of a batch, and it has 1"),
+        ({"multi_label": True}, "label_smoothing_factor=0.1 does not fit several labels"),
         ({"do_train": False, "do_eval": False, "eval_strategy": "no"}, "nothing to do"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",

@@ -7,12 +7,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tubelets.data.modalities.specs import VideoSpec
 from tubelets.data.transforms.spatial import normalize
-from tubelets.evaluation.views import merge_views, score_batches, score_videos
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEForVideoClassification
+from tubelets.tasks.classification.video_batches import VideoBatch
+from tubelets.tasks.views import merge_views, score_batches
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+ARGUMENTS = VideoBatch("pixel_values", VideoSpec(2, (16, 16), 3, MEAN, STD), torch.device("cpu")).arguments
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +53,7 @@ def by_hand(model: PreTrainedModel, place: int) -> Tensor:
 
 
 def test_probabilities_are_averaged_over_clips_and_crops(model: PreTrainedModel) -> None:
-    found = score_videos(model, batches(2), MEAN, STD)
+    found = score_batches(model, batches(2), ARGUMENTS)
     assert model.training, "the mode is restored"
     assert found.clip_ids == ["a", "b", "c"]
     assert found.labels.tolist() == [0, 1, 3]
@@ -64,21 +67,21 @@ def test_probabilities_are_averaged_over_clips_and_crops(model: PreTrainedModel)
 
 @pytest.mark.parametrize(("size", "clips_per_forward"), [(1, 1), (4, 2), (6, 100)])
 def test_batches_do_not_matter(model: PreTrainedModel, size: int, clips_per_forward: int) -> None:
-    expected = score_videos(model, batches(2), MEAN, STD)
-    found = score_videos(model, batches(size), MEAN, STD, clips_per_forward=clips_per_forward)
+    expected = score_batches(model, batches(2), ARGUMENTS)
+    found = score_batches(model, batches(size), ARGUMENTS, clips_per_forward=clips_per_forward)
     torch.testing.assert_close(found.scores, expected.scores)
 
 
 def test_several_labels_take_the_highest_view(model: PreTrainedModel) -> None:
     truth = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0], [0, 1, 0, 0]])
-    found = score_videos(model, batches(2, truth), MEAN, STD, merge="max")
+    found = score_batches(model, batches(2, truth), ARGUMENTS, merge="max")
     views = torch.cat([by_hand(model, 0), by_hand(model, 1)])
     torch.testing.assert_close(found.scores[1], views.sigmoid().amax(dim=0))
     assert set(found.metrics()) == {"mean_average_precision", "num_videos", "num_views"}
 
 
 def test_metrics_of_a_test(model: PreTrainedModel) -> None:
-    metrics = score_videos(model, batches(2), MEAN, STD).metrics()
+    metrics = score_batches(model, batches(2), ARGUMENTS).metrics()
     assert set(metrics) == {"top_1", "top_5", "mean_class_accuracy", "num_videos", "num_views"}
     assert metrics["top_5"] == 1.0
     assert metrics["top_1"] in (0.0, pytest.approx(1 / 3), pytest.approx(2 / 3), 1.0)
@@ -86,24 +89,24 @@ def test_metrics_of_a_test(model: PreTrainedModel) -> None:
 
 def test_views_of_one_dimension_less(model: PreTrainedModel) -> None:
     single = [{**batch, "pixel_values": batch["pixel_values"][:, 0]} for batch in batches(2)]
-    assert score_videos(model, single, MEAN, STD).num_views == 2
+    assert score_batches(model, single, ARGUMENTS).num_views == 2
 
 
 def test_bad_tests_are_refused(model: PreTrainedModel) -> None:
     with pytest.raises(ValueError, match="no video was scored"):
-        score_videos(model, [], MEAN, STD)
+        score_batches(model, [], ARGUMENTS)
     with pytest.raises(ValueError, match="merge must be"):
         merge_views(torch.zeros(2, 2), "median")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="clips_per_forward"):
-        score_videos(model, [], MEAN, STD, clips_per_forward=0)
+        score_batches(model, [], ARGUMENTS, clips_per_forward=0)
     uneven = list(batches(2))[:2]
     uneven[1] = {name: value[:1] for name, value in uneven[1].items()}
     with pytest.raises(ValueError, match=r"\[3, 6\] views"):
-        score_videos(model, uneven, MEAN, STD)
+        score_batches(model, uneven, ARGUMENTS)
     twice = list(batches(2))
     twice[1]["clip_ids"] = ["b", "b"]
     with pytest.raises(ValueError, match="'b' occurs with two labels"):
-        score_videos(model, twice, MEAN, STD)
+        score_batches(model, twice, ARGUMENTS)
 
 
 class TwoInputs(torch.nn.Module):

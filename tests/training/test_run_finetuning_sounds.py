@@ -12,10 +12,10 @@ import pytest
 import torch
 import transformers
 import yaml
-from finetuning import final_metrics, log_of, losses, words
+from finetuning import SCRIPT, final_metrics, log_of, losses, words
 from huggingface_hub import ModelCard
 from scipy.io import wavfile
-from sound_runs import DEMO, PITCHES, RATE, SCRIPT, make_sound_folders, make_video_folders, run, same_weights
+from sound_runs import DEMO, PITCHES, RATE, make_sound_folders, make_video_folders, run, same_weights
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, AutoProcessor
 
 from tubelets import StructuredNoiseAudioConfig, StructuredNoiseAudioForPreTraining
@@ -64,11 +64,10 @@ def test_the_demonstration_leaves_a_complete_folder(unbroken: Path) -> None:
     card = ModelCard.load(unbroken / "README.md")
     assert card.data.pipeline_tag == "audio-classification"
     assert card.data.tags == ["audio", "structured_noise_audio", "tubelets"]
-    (result,) = card.data.eval_results
+    result = card.data.eval_results[0]
     assert (result.task_type, result.metric_type) == ("audio-classification", "accuracy")
     assert result.metric_value == pytest.approx(metrics["test_top_1"], abs=1e-4)
-    assert "6 sounds of split `validation`, one clip from the middle, 0 sounds skipped" in card.content
-    assert "training/run_audio_classification.py" in card.content
+    assert "one clip from the middle" in card.content
 
 
 def test_the_snippet_of_the_card_runs(unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +121,8 @@ def test_several_labels_a_sound_in_shards(sounds_folder: Path, tmp_path: Path, m
     assert found.keys() == set(classes)
     mean = final_metrics(tmp_path / "run")["test_mean_average_precision"]
     assert mean == pytest.approx(np.mean(list(found.values())))
-    assert f"| mean average precision | {100 * mean:.2f} % |" in (tmp_path / "run" / "README.md").read_text()
+    result = ModelCard.load(tmp_path / "run" / "README.md").data.eval_results[0]
+    assert (result.metric_type, result.metric_value) == ("mean_average_precision", pytest.approx(mean, abs=1e-4))
     with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.1 does not fit several labels"):
         run(monkeypatch, tmp_path / "smooth", **{**SHORT, **changes, "label_smoothing_factor": 0.1})
 
@@ -222,11 +222,11 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"per_device_train_batch_size": 1}, "mixup pairs the clips of a batch, and it has 1"),
+        ({"per_device_train_batch_size": 1}, "mixing pairs the clips of a batch, and it has 1"),
         ({"global_batch_size": 16}, "an epoch has 12 videos, fewer than the 16 of a step"),
         ({"validation_dir": None}, "there are no validation videos; set validation_dir"),
-        ({"model_type": "sigma", "config_overrides": "{}"}, "which has no audio classifier"),
-        ({"model_type": "wav2vec2", "config_overrides": "{}"}, "takes no spectrograms that this package makes"),
+        ({"model_type": "sigma", "config_overrides": "{}"}, "which AutoModelForAudioClassification does not load"),
+        ({"model_type": "wav2vec2", "config_overrides": "{}"}, "does not take spectrograms"),
         ({"do_train": False, "do_eval": False, "eval_strategy": "no"}, "nothing to do"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",

@@ -8,17 +8,13 @@ import torch
 import transformers
 from transformers import AutoModelForPreTraining, PreTrainedModel, VideoMAEForPreTraining
 
+from tubelets import StructuredNoiseAudioConfig
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
-from tubelets.training.classifiers import (
-    ClipShape,
-    WrongCheckpointError,
-    build_classifier,
-    build_config,
-    classification_processor,
-    clip_shape,
-)
+from tubelets.tasks.classification.labels import label_fields
+from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION, video_input
 from tubelets.training.finetuning_arguments import ModelArguments
-from tubelets.training.recipe import RecipeError
+from tubelets.training.models import WrongCheckpointError, build_config, build_model, build_processor
+from tubelets.training.parsing import RecipeError
 
 SIZES = {
     "hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32, "image_size": 16,
@@ -42,7 +38,8 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(where: Path, names: list[str] | None = None, **fields: Any) -> PreTrainedModel:
-    return build_classifier(ModelArguments(model_name_or_path=str(where), **fields), names or NAMES)
+    arguments = ModelArguments(model_name_or_path=str(where), **fields)
+    return build_model(arguments, VIDEO_CLASSIFICATION, label_fields(names or NAMES))
 
 
 def test_a_pretrained_encoder_becomes_a_classifier(pretrained: Path) -> None:
@@ -96,9 +93,7 @@ def test_another_methods_weights_are_refused(pretrained: Path, tmp_path: Path) -
     other.save_pretrained(tmp_path)
     # The configuration says one method and the weights are another's.
     shutil.copy(pretrained / "config.json", tmp_path / "config.json")
-    with pytest.raises(
-        WrongCheckpointError, match=r"does not hold \d+ weights of a 'sigma' encoder, for example videomae"
-    ):
+    with pytest.raises(WrongCheckpointError, match=r"lacks \d+ weights of a 'sigma' encoder, for example videomae"):
         built(tmp_path)
 
 
@@ -112,7 +107,7 @@ def test_another_size_is_refused(pretrained: Path, tmp_path: Path) -> None:
 
 def test_a_model_that_classifies_no_videos_is_refused(tmp_path: Path) -> None:
     transformers.ViTConfig(hidden_size=24, num_attention_heads=2).save_pretrained(tmp_path)
-    with pytest.raises(WrongCheckpointError, match="is of type 'vit', which has no video classifier"):
+    with pytest.raises(WrongCheckpointError, match="'vit', which AutoModelForVideoClassification does not load"):
         built(tmp_path)
 
 
@@ -120,7 +115,7 @@ def test_no_such_model(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="nowhere"):
         built(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="no_method"):
-        build_config(ModelArguments(model_type="no_method"), NAMES, False)
+        build_config(ModelArguments(model_type="no_method"), label_fields(NAMES))
 
 
 @pytest.mark.parametrize(
@@ -129,16 +124,16 @@ def test_no_such_model(tmp_path: Path) -> None:
 )
 def test_bad_overrides_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        build_config(ModelArguments(model_type="sigma", config_overrides=changes), NAMES, False)
+        build_config(ModelArguments(model_type="sigma", config_overrides=changes), label_fields(NAMES))
 
 
 def test_overrides_are_checked_by_the_configuration() -> None:
     with pytest.raises(Exception, match="image_size=30 must be a multiple of patch_size=16"):
-        build_config(ModelArguments(model_type="sigma", config_overrides={"image_size": 30}), NAMES, False)
+        build_config(ModelArguments(model_type="sigma", config_overrides={"image_size": 30}), label_fields(NAMES))
 
 
 def test_multi_label_heads() -> None:
-    config = build_config(ModelArguments(model_type="sigma"), NAMES, True)
+    config = build_config(ModelArguments(model_type="sigma"), label_fields(NAMES, multi_label=True))
     assert config.problem_type == "multi_label_classification"
 
 
@@ -155,31 +150,34 @@ def test_frozen_parts(pretrained: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (SigmaConfig(**SIZES), ClipShape(2, 16)),
-        (transformers.TimesformerConfig(), ClipShape(8, 224)),
-        (transformers.VJEPA2Config(frames_per_clip=4, crop_size=32), ClipShape(4, 32)),
+        (SigmaConfig(**SIZES), ("pixel_values", 2, 16)),
+        (transformers.TimesformerConfig(), ("pixel_values", 8, 224)),
+        (transformers.VJEPA2Config(frames_per_clip=4, crop_size=32), ("pixel_values_videos", 4, 32)),
     ],
     ids=lambda value: getattr(value, "model_type", ""),
 )
-def test_clip_shapes_and_processors(config: Any, expected: ClipShape) -> None:
-    assert clip_shape(config) == expected
-    processor = classification_processor(ModelArguments(model_type=config.model_type), config)
-    frames = torch.zeros(expected.num_frames, 3, 300, 400, dtype=torch.uint8)
-    pixels = next(iter(processor(frames, return_tensors="pt").values()))
-    assert pixels.shape == (1, expected.num_frames, 3, expected.size, expected.size)
+def test_clips_and_processors(config: Any, expected: tuple[str, int, int]) -> None:
+    name, num_frames, size = expected
+    found, spec = video_input(config)
+    assert (found, spec.num_frames, spec.size) == (name, num_frames, (size, size))
+    processor = build_processor(ModelArguments(model_type=config.model_type), VIDEO_CLASSIFICATION, config)
+    frames = torch.zeros(num_frames, 3, 300, 400, dtype=torch.uint8)
+    assert processor(frames, return_tensors="pt")[name].shape == (1, num_frames, 3, size, size)
     assert len(processor.image_mean) == len(processor.image_std) == 3
 
 
-def test_models_without_a_clip_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="'bert' does not tell how many frames"):
-        clip_shape(transformers.BertConfig())
+def test_models_without_square_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="'bert' does not state how many frames"):
+        video_input(transformers.BertConfig())
     with pytest.raises(ValueError, match="takes 16 x 32 pixels"):
-        clip_shape(SigmaConfig(**{**SIZES, "image_size": (16, 32)}))
+        video_input(SigmaConfig(**{**SIZES, "image_size": (16, 32)}))
+    with pytest.raises(ValueError, match="takes input_values, and video classification"):
+        video_input(StructuredNoiseAudioConfig())
 
 
 def test_a_stored_processor_wins(tmp_path: Path) -> None:
     stored = transformers.VideoMAEVideoProcessor(image_mean=[0.1, 0.2, 0.3])
     stored.save_pretrained(tmp_path)
     arguments = ModelArguments(model_name_or_path=str(tmp_path))
-    found = classification_processor(arguments, transformers.VideoMAEConfig())
+    found = build_processor(arguments, VIDEO_CLASSIFICATION, transformers.VideoMAEConfig())
     assert list(found.image_mean) == [0.1, 0.2, 0.3]

@@ -5,15 +5,17 @@ import pytest
 import torch
 from clip_shards import clip_rows, write_parquet
 
+from tubelets.data.modalities.specs import VideoSpec
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import RandomErasing
 from tubelets.data.transforms.mixing import Mixing
 from tubelets.data.transforms.spatial import CenterCrop
-from tubelets.tasks.classification.batches import BatchAugmentation, ClassificationCollator, ViewCrops
+from tubelets.tasks.classification.video_batches import BatchAugmentation, ClassificationCollator, ViewCrops
 
-COLLATE = ClassificationCollator(num_frames=2, size=8, num_labels=3)
+CLIP = VideoSpec(2, (8, 8))
+COLLATE = ClassificationCollator(CLIP, num_labels=3)
 
 
 def item(**changes: Any) -> dict[str, Any]:
@@ -36,8 +38,8 @@ def test_a_batch() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"pixel_values": torch.zeros(3, 3, 8, 8)}, "clip x has 3 frames and the model takes 2"),
-        ({"pixel_values": torch.zeros(2, 3, 8, 9)}, "clip x has 8 x 9 pixels and the model takes 8 x 8"),
+        ({"pixel_values": torch.zeros(3, 3, 8, 8)}, "clip x has 3 frames and the model expects 2"),
+        ({"pixel_values": torch.zeros(2, 3, 8, 9)}, "clip x has 8 x 9 pixels and the model expects 8 x 8"),
         ({"label": 3}, r"clip x has label 3 and the model has 3 classes \(0 to 2\)"),
         ({"label": -1}, "clip x has label -1"),
         ({"label": "run"}, "clip x has the label 'run'; expected a class number"),
@@ -51,7 +53,7 @@ def test_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> 
 
 
 def test_several_labels() -> None:
-    collate = ClassificationCollator(2, 8, 3, multi_label=True)
+    collate = ClassificationCollator(CLIP, 3, multi_label=True)
     assert collate([item(label=[]), item(label=[0, 2])])["labels"].tolist() == [[0, 0, 0], [1, 0, 1]]
     with pytest.raises(ValueError, match=r"expected a list of class numbers \(multi_label\)"):
         collate([item(label=1)])
@@ -109,7 +111,7 @@ def repeated(folder: Path, same_frames: bool, workers: int = 0) -> list[dict[str
         split="samples",
         batch_size=4,
     )
-    collate = ClassificationCollator(2, 8, 3)
+    collate = ClassificationCollator(CLIP, 3)
     return list(ClipLoader(stream, workers, collate))
 
 
@@ -139,7 +141,7 @@ def test_repeated_augmentation_of_workers(shards: Path) -> None:
             split="samples",
             batch_size=4,
         )
-        return [batch["seeds"] for batch in ClipLoader(stream, workers, ClassificationCollator(2, 8, 3))]
+        return [batch["seeds"] for batch in ClipLoader(stream, workers, ClassificationCollator(CLIP, 3))]
 
     assert batches(0) == batches(2)
 

@@ -1,0 +1,124 @@
+"""The data arguments of the classification tasks; each field is a flag of `training/run_finetuning.py`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tubelets.data.transforms.augmentations import RandAugment
+from tubelets.data.transforms.sound import SoundAugmentation
+
+
+def _field(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class LabelledDataArguments:
+    """Which labelled clips a run reads; each task adds how they are sampled and augmented."""
+
+    dataset_name: str | None = _field(None, "Folder or glob of Parquet or tar shards, or a Hub data set id.")
+    dataset_config_name: str | None = _field(None, "Configuration of a Hub data set.")
+    train_split: str = _field("train", "Split of the data set to train on.")
+    validation_split: str = _field("validation", "Split that is scored during training.")
+    test_split: str | None = _field(None, "Split of the final test; by default the validation split.")
+    train_dir: str | None = _field(None, "Instead of a data set: folder of class folders, or a csv or list of files.")
+    validation_dir: str | None = _field(None, "As train_dir, scored during training.")
+    test_dir: str | None = _field(None, "As train_dir, for the final test; by default the validation files.")
+    class_names: str | None = _field(None, "File with one class name a line; by default the names of the data set.")
+    multi_label: bool = _field(False, "Clips can have several classes; lists of files separate them by ';'.")
+    shots_per_class: int | None = _field(None, "Train on this many clips of each class, drawn from the training part.")
+    shots_seed: int = _field(0, "Seed of that draw; with the same seed, a larger draw contains the smaller ones.")
+    mixup: float = _field(0.0, "Parameter of mixup; 0 turns it off.")
+    mix_probability: float = _field(1.0, "Share of the batches that are mixed.")
+    shuffle_window: int = _field(256, "Encoded clips of shards that are shuffled together.")
+    split_by: Literal["auto", "shards", "samples"] = _field(
+        "samples", "How workers share shards; batches are independent of the number of workers with samples only."
+    )
+    on_bad_sample: Literal["skip", "raise"] = _field(
+        "skip", "What to do with an unreadable clip; skipped ones are counted in the log."
+    )
+    backend: Literal["auto", "pyav", "torchcodec"] = _field("auto", "Decoder of frames.")
+    samples_per_epoch: int | None = _field(None, "Clips in an epoch, if the data set does not state its length.")
+
+    def __post_init__(self) -> None:
+        if (self.dataset_name is None) == (self.train_dir is None and self.validation_dir is None):
+            raise ValueError(
+                "give either dataset_name (shards or a Hub data set) or train_dir and validation_dir (files), "
+                f"got dataset_name={self.dataset_name!r}, train_dir={self.train_dir!r}, "
+                f"validation_dir={self.validation_dir!r}"
+            )
+
+
+@dataclass
+class VideoDataArguments(LabelledDataArguments):
+    """Which videos, which clips of them, and how they are augmented (sigma.md, section 7.2)."""
+
+    train_sampling: Literal["dense", "finetune", "segment", "uniform"] = _field(
+        "finetune", "Frames of a training clip: finetune (Kinetics) or segment (Something-Something)."
+    )
+    test_sampling: Literal["dense_test", "segment_test", "uniform"] = _field(
+        "dense_test", "Frames of the test clips: dense_test (Kinetics) or segment_test (Something-Something)."
+    )
+    stride: int = _field(4, "Distance between the frames of a clip; not used by segment and uniform sampling.")
+    test_clips: int = _field(5, "Clips of a video in the final test; validation during training uses one.")
+    test_crops: int = _field(3, "Crops of a test clip, 1 or 3; validation during training uses one.")
+    test_short_side: int | None = _field(
+        None, "Shorter side before the central test crop; by default the side of the crop."
+    )
+    repeated_augmentation: int = _field(1, "Times a clip is augmented in the same batch; batch sizes count videos.")
+    random_augment: str | None = _field("rand-m7-n4-mstd0.5-inc1", "RandAugment policy; an empty string turns it off.")
+    crop_scale: list[float] = field(
+        default_factory=lambda: [0.25, 1.0], metadata={"help": "Bounds of the crop's share of the frame."}
+    )
+    color_jitter: list[float] | None = field(
+        default=None, metadata={"help": "Largest changes of brightness, contrast, saturation and hue; none by default."}
+    )
+    horizontal_flip: float = _field(0.5, "Probability of a horizontal flip; 0 if labels distinguish left and right.")
+    random_erasing: float = _field(0.25, "Probability of random erasing.")
+    mixup: float = _field(0.8, "Parameter of mixup; 0 turns it off.")
+    cutmix: float = _field(1.0, "Parameter of cutmix; 0 turns it off.")
+    cutmix_share: float = _field(0.5, "Share of the mixed batches that use cutmix, if both are on.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_augment:
+            RandAugment.parse(self.random_augment)
+        else:
+            self.random_augment = None
+        if len(self.crop_scale) != 2:
+            raise ValueError(f"crop_scale must be two numbers, low and high, got {self.crop_scale}")
+        if self.color_jitter is not None and len(self.color_jitter) != 4:
+            raise ValueError(
+                f"color_jitter must be four numbers (brightness, contrast, saturation, hue), got {self.color_jitter}"
+            )
+        if self.repeated_augmentation < 1:
+            raise ValueError(f"repeated_augmentation must be at least 1, got {self.repeated_augmentation}")
+
+
+@dataclass
+class AudioDataArguments(LabelledDataArguments):
+    """Which sounds, or videos with sound, and how they are augmented (structured_noise_masking.md, section 8).
+
+    A training clip is a random stretch of its sound, a test clip the middle. Arguments about frames apply to
+    audio-visual models.
+    """
+
+    roll: Literal["waveform", "spectrogram", "none"] = _field(
+        "waveform", "What to roll in time by a random shift in training."
+    )
+    gain: int = _field(10, "c of the gain Beta(c, c) + 0.5 on training sounds; 0 turns it off.")
+    noise: float = _field(0.0, "Largest amplitude of uniform noise on training spectrograms.")
+    time_mask: int = _field(0, "Largest time mask in training, in frames of the spectrogram.")
+    frequency_mask: int = _field(0, "Largest frequency mask in training, in mel bins.")
+    class_balanced: bool = _field(
+        False, "Draw training clips with replacement, those of rare classes more often; from local Parquet or files."
+    )
+    stride: int = _field(1, "Distance between the frames of a clip.")
+    test_clips: int = _field(1, "Clips of a video in the final test, spread over it; models of sound alone use one.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        SoundAugmentation(self.roll, self.gain, self.noise, self.time_mask, self.frequency_mask)
+        if self.class_balanced and self.shots_per_class is not None:
+            raise ValueError(
+                "shots_per_class already draws the same number of clips of each class; leave out class_balanced"
+            )

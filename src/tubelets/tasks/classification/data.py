@@ -1,0 +1,237 @@
+"""What the classification tasks share: sources and classes of a run, its loaders, its scores and their report."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
+
+from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.sources.balanced import BalancedSource
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.source import Source
+from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Transform
+from tubelets.data.stream.loader import ClipLoader
+from tubelets.data.transforms.mixing import Mixing
+from tubelets.objectives.classification import classification_loss
+from tubelets.tasks.classification.labels import check_same_classes, label_fields, open_part, resolve_class_names
+from tubelets.tasks.metrics import average_precision, confusion_matrix, per_class_accuracy
+from tubelets.tasks.task import Metric, Part, Scores, TaskData
+from tubelets.tasks.views import Merge, VideoScores, score_batches
+
+METRICS = {
+    "top_1": Metric("top-1 accuracy", "accuracy"),
+    "top_5": Metric("top-5 accuracy", "top_5_accuracy"),
+    "mean_class_accuracy": Metric("mean per-class accuracy", "mean_class_accuracy"),
+    "mean_average_precision": Metric("mean average precision", "mean_average_precision"),
+}
+
+
+def soft_target_loss(config: PreTrainedConfig, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """Cross entropy, or binary cross entropy for several labels, of a batch with float targets `(B, classes)`.
+
+    The models' own losses are not used: several treat every floating-point label as a multi-label one.
+    """
+    return classification_loss(output.logits, batch["labels"], config.problem_type)
+
+
+@dataclass(frozen=True)
+class ClassificationScores(Scores):
+    """Merged scores of clips, and how they are reported.
+
+    Attributes:
+        clips: ids, scores and labels.
+        class_names: names of the classes.
+        num_skipped: clips that could not be read, over all processes.
+    """
+
+    clips: VideoScores
+    class_names: Sequence[str]
+    num_skipped: int = 0
+
+    def metrics(self) -> dict[str, float]:
+        """See `VideoScores.metrics`; and `skipped_videos`."""
+        return {**self.clips.metrics(), "skipped_videos": float(self.num_skipped)}
+
+    def save_report(self, folder: Path, title: str) -> None:
+        """Write the accuracy (or average precision) of each class as JSON, and plot the confusion matrix."""
+        scores, labels = self.clips.scores, self.clips.labels
+        several = labels.ndim == 2
+        values = (average_precision if several else per_class_accuracy)(scores, labels).tolist()
+        # JSON has no NaN; a class without a clip has neither accuracy nor precision.
+        report = {name: None if value != value else value for name, value in zip(self.class_names, values, strict=True)}
+        file = folder / f"per_class_{'average_precision' if several else 'accuracy'}.json"
+        file.write_text(json.dumps(report, indent=2), encoding="utf-8")
+        if not several:
+            # Only this plot needs matplotlib, which is an optional dependency.
+            from tubelets.visualization.confusion import save_confusion_matrix
+
+            matrix = confusion_matrix(scores, labels)
+            save_confusion_matrix(matrix, self.class_names, folder / "confusion_matrix.png", title)
+
+
+class ClassificationData(TaskData):
+    """Labelled clips of one fine-tuning run; subclasses decode, augment and batch them.
+
+    Args:
+        data: the task's own arguments; `multi_label` is set if the labels of the data are lists.
+        args: batch sizes, workers, seed, rank, and whether the run trains and tests.
+        token: access token of a private data set.
+
+    Attributes:
+        class_names: names in the order that numbers them.
+        multi_label: a clip can have any number of classes.
+
+    Raises:
+        FileNotFoundError: if nothing is at the place of a part.
+        ValueError: if a part is missing, is empty or numbers its classes differently, if batches to be mixed have an
+            odd number of clips, or if several labels of a clip are to be smoothed.
+    """
+
+    repeats: int = 1  # times a clip is in its batch
+    merge: Merge = "mean"  # of the views of a clip
+
+    def __init__(self, data: Any, args: TrainingArguments, token: str | None = None) -> None:
+        self.data, self.args, self._token = data, args, token
+        self.train_source = open_part(data, "train", token=token) if args.do_train else None
+        names = None if self.train_source is None else resolve_class_names(data, self.train_source)
+        self.validation_source: Source | None = None
+        if args.do_eval or args.eval_strategy != "no":
+            self.validation_source = open_part(data, "validation", names, token)
+            names = resolve_class_names(data, self.validation_source) if names is None else names
+            check_same_classes(names, self.validation_source, "validation")
+        labelled = self.train_source or self.validation_source
+        if labelled is None or names is None:
+            raise ValueError("nothing to do; give --do_train, --do_eval or both")
+        self.class_names = names
+        self.multi_label = data.multi_label = data.multi_label or labelled.multi_label
+        if args.do_train:
+            self._check_training()
+
+    @property
+    @abstractmethod
+    def mixing(self) -> Mixing:
+        """Mixup and cutmix of training batches."""
+
+    @abstractmethod
+    def test_loader(self, source: Source, final: bool) -> ClipLoader:
+        """One pass over this process's share of a source; with all views in the final test, otherwise with one."""
+
+    @abstractmethod
+    def arguments(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The model's arguments of a test batch, on its device."""
+
+    @property
+    def config_fields(self) -> dict[str, Any]:
+        """Names of the classes and the problem type."""
+        return label_fields(self.class_names, self.multi_label)
+
+    @property
+    def primary_metric(self) -> str:
+        """Top-1 accuracy, or mean average precision if clips can have several labels."""
+        return "mean_average_precision" if self.multi_label else "top_1"
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Training clips in an epoch, over all processes.
+
+        Raises:
+            ValueError: if neither the arguments nor the data state their number.
+        """
+        source = self.train_source
+        samples = self.data.samples_per_epoch or (None if source is None else source.num_samples)
+        if samples is None:
+            raise ValueError(f"{self.data.dataset_name} does not state how many clips it has; set samples_per_epoch")
+        return samples
+
+    def score(self, model: PreTrainedModel, part: Part) -> ClassificationScores:
+        """Score the validation part with one view of each clip, or the test part with all of them."""
+        final = part == "test"
+        source = open_part(self.data, "test", self.class_names, self._token) if final else self.validation_source
+        if source is None:
+            raise ValueError("there are no validation videos; give --do_eval or an eval_strategy")
+        check_same_classes(self.class_names, source, part)
+        loader = self.test_loader(source, final)
+        clips_per_forward = self.args.per_device_eval_batch_size
+        clips = score_batches(model, loader, self.arguments, merge=self.merge, clips_per_forward=clips_per_forward)
+        return ClassificationScores(clips, self.class_names, sum(gather_object([loader.num_skipped])))
+
+    def _check_training(self) -> None:
+        clips = self.args.per_device_train_batch_size * self.repeats
+        if self.mixing.active and clips % 2:
+            raise ValueError(
+                f"mixing pairs the clips of a batch, and it has {clips}; choose an even per_device_train_batch_size, "
+                "or turn mixing off (mixup=0, and cutmix=0 where frames are mixed)"
+            )
+        if self.multi_label and self.args.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor={self.args.label_smoothing_factor} does not fit several labels a clip "
+                "(multi_label); set it to 0"
+            )
+
+    def _stream(self, source: Source, clips: ClipSpec | None, transform: Transform | None) -> partial[ClipStream]:
+        """A stream of this process's share of a source, except for order and batch size."""
+        # Every worker can go through a whole list of paths; draws are counted one by one as well.
+        alone = isinstance(source, (FolderSource, BalancedSource))
+        return partial(
+            ClipStream,
+            source,
+            clips,
+            transform,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+            split="samples" if alone else self.data.split_by,
+            on_bad_sample=self.data.on_bad_sample,
+            backend=self.data.backend,
+        )
+
+    def _train_loader(
+        self,
+        clips: ClipSpec | None,
+        transform: Transform | None,
+        collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
+        audio: AudioSpec | None = None,
+    ) -> ClipLoader:
+        source, args = self.train_source, self.args
+        if source is None:
+            raise ValueError("there are no training videos; give --do_train")
+        window = self.data.shuffle_window
+        if isinstance(source, FolderSource):
+            window = source.num_samples or 1
+        if isinstance(source, BalancedSource):
+            window = 0  # the draws are in random order already
+        stream = self._stream(source, clips, transform)(
+            audio=audio,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            shuffle_window=window,
+            batch_size=args.per_device_train_batch_size * self.repeats,
+            repeat=True,
+        )
+        return ClipLoader(
+            stream,
+            args.dataloader_num_workers,
+            collate,
+            pin_memory=args.device.type == "cuda",
+            prefetch_factor=args.dataloader_prefetch_factor or 2,
+        )
+
+    def _test_loader(
+        self,
+        source: Source,
+        clips: ClipSpec | None,
+        transform: Transform | None,
+        collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
+        views: int,
+        audio: AudioSpec | None = None,
+    ) -> ClipLoader:
+        """All views of a clip in one batch, as many clips as fit into a forward pass."""
+        per_clip = 1 if clips is None else clips.clips_per_video
+        batch_size = max(1, self.args.per_device_eval_batch_size // views) * per_clip
+        stream = self._stream(source, clips, transform)(audio=audio, shuffle_window=0, batch_size=batch_size)
+        return ClipLoader(stream, self.args.dataloader_num_workers, collate, pin_memory=self.args.device.type == "cuda")

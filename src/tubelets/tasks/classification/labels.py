@@ -1,0 +1,172 @@
+"""Labelled parts of a data set and the names that number their classes."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tubelets.data.sources.annotations import find_class_names, read_records
+from tubelets.data.sources.few_shot import FewShotSource
+from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.source import Source
+from tubelets.tasks.classification.arguments import LabelledDataArguments
+from tubelets.tasks.task import Part
+
+
+def open_part(
+    data: LabelledDataArguments, part: Part, class_names: Sequence[str] | None = None, token: str | None = None
+) -> Source:
+    """Open one part of the data: shards, a Hub data set, a folder of class folders or a list of files.
+
+    Args:
+        data: where the data is.
+        part: which part; the test part falls back to the validation part.
+        class_names: names that number the labels of files; None uses those of `data.class_names`, and without such a
+            file the labels that occur.
+        token: access token of a private data set on the Hub.
+
+    Returns:
+        A source with labels and at least one sample.
+
+    Raises:
+        FileNotFoundError: if nothing is at that place.
+        ValueError: if the part is not given, is empty, or has labels without a name or no labels at all.
+    """
+    if data.dataset_name is not None:
+        split = {"train": data.train_split, "validation": data.validation_split}.get(part, data.test_split)
+        where, name = data.dataset_name, split or data.validation_split
+        source = open_source(where, split=name, name=data.dataset_config_name, token=token)
+    else:
+        folder = {"train": data.train_dir, "validation": data.validation_dir}.get(part, data.test_dir)
+        where, name = folder or (data.validation_dir if part == "test" else None) or "", part
+        if not where:
+            raise ValueError(f"there are no {part} videos; set {part}_dir, or leave out the step that needs them")
+        if class_names is None and data.class_names is not None:
+            class_names = read_class_names(data.class_names)
+        source = FolderSource(read_records(where), class_names, data.multi_label)
+    if "label" not in source.annotations:
+        raise ValueError(f"{where} has no labels; its columns need a `label` or `cls`")
+    if source.num_samples == 0:
+        raise ValueError(f"split {name!r} of {where} is empty; build its shards again or name another split")
+    if part == "train" and data.shots_per_class is not None:
+        return FewShotSource(source, data.shots_per_class, data.shots_seed)
+    return source
+
+
+def read_class_names(path: str | Path) -> list[str]:
+    """Read a file with one class name a line.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if it names no class, or one twice.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no class names at {path}; give a text file with one name a line")
+    names = find_class_names([], path) or []
+    if not names:
+        raise ValueError(f"{path} names no class; write one name a line")
+    return names
+
+
+def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str]:
+    """The names of the classes in the order that numbers them, from the given file or from the data.
+
+    Raises:
+        ValueError: if neither has names, or the file has another number of them than the data.
+    """
+    found = source.class_names
+    if data.class_names is None:
+        if found is None:
+            raise ValueError(
+                "the labels of the data have no names; give a file with one name a line as class_names (for shards: "
+                "build them with class names)"
+            )
+        return found
+    names = read_class_names(data.class_names)
+    if found is not None and len(found) != len(names):
+        raise ValueError(f"{data.class_names} names {len(names)} classes and the data has {len(found)}; correct it")
+    return names
+
+
+def check_same_classes(names: Sequence[str], source: Source, part: Part) -> None:
+    """Refuse a part of the data that numbers its classes differently.
+
+    Args:
+        names: the classes of the model.
+        source: the part.
+        part: its name, for the message.
+
+    Raises:
+        ValueError: if it has other classes.
+    """
+    found = source.class_names
+    if found is None or list(found) == list(names):
+        return
+    different = next(pair for pair in itertools.zip_longest(names, found) if pair[0] != pair[1])
+    raise ValueError(
+        f"the {part} data has {len(found)} classes and training has {len(names)}, which first differ in "
+        f"{different[1]!r} and {different[0]!r}; build both with the same class names"
+    )
+
+
+def label_fields(class_names: Sequence[str], multi_label: bool = False) -> dict[str, Any]:
+    """The fields of a classifier's configuration that follow from its classes.
+
+    Args:
+        class_names: names in the order that numbers them.
+        multi_label: a clip can have any number of classes.
+
+    Raises:
+        ValueError: if there are too few classes.
+
+    Example:
+        >>> label_fields(["jump", "run"])["label2id"]
+        {'jump': 0, 'run': 1}
+    """
+    if len(class_names) < (1 if multi_label else 2):
+        raise ValueError(f"a classifier needs two or more classes, got {list(class_names)}; check the class names")
+    return {
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: number for number, name in enumerate(class_names)},
+        "problem_type": "multi_label_classification" if multi_label else "single_label_classification",
+    }
+
+
+def label_tensor(item: Mapping[str, Any], num_labels: int, multi_label: bool = False) -> Tensor:
+    """The label of a clip as the loss reads it.
+
+    Args:
+        item: mapping with `label` and `clip_id`.
+        num_labels: classes of the model.
+        multi_label: the label is a list of the classes that are present; otherwise one class number.
+
+    Returns:
+        An int64 scalar, or float32 `(num_labels,)` in {0, 1} with `multi_label`.
+
+    Raises:
+        ValueError: if the label does not fit; the message names the clip.
+
+    Example:
+        >>> label_tensor({"clip_id": "a", "label": [0, 2]}, 3, multi_label=True)
+        tensor([1., 0., 1.])
+    """
+    label = item["label"]
+    numbers = label if multi_label else [label]
+    if not isinstance(numbers, (list, tuple)) or not all(type(number) is int for number in numbers):
+        expected = "a list of class numbers (multi_label)" if multi_label else "a class number"
+        raise ValueError(f"clip {item['clip_id']} has the label {label!r}; expected {expected}")
+    for number in numbers:
+        if not 0 <= number < num_labels:
+            raise ValueError(
+                f"clip {item['clip_id']} has label {number} and the model has {num_labels} classes (0 to "
+                f"{num_labels - 1}); give the class names of this data set"
+            )
+    if not multi_label:
+        return torch.tensor(label)
+    present = torch.zeros(num_labels)
+    present[list(numbers)] = 1.0
+    return present

@@ -1,0 +1,147 @@
+"""The model that fine-tuning starts from: configuration, weights, processor, frozen parts."""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from tubelets.models.common.safe_loading import load_auto
+from tubelets.tasks.task import Task
+from tubelets.training.finetuning_arguments import ModelArguments
+from tubelets.training.optimization import freeze_backbone, freeze_layers, is_head
+from tubelets.training.parsing import RecipeError, check_known_field
+
+
+class WrongCheckpointError(ValueError):
+    """A checkpoint does not hold the encoder that its configuration describes, or the task cannot use its model."""
+
+
+@runtime_checkable
+class SpectrogramResizing(Protocol):
+    """Models whose positions can be cut or extended to spectrograms of another length."""
+
+    def resize_spectrograms(self, max_length: int) -> None:
+        """Fit the model to spectrograms of `max_length` time frames."""
+
+
+def build_config(arguments: ModelArguments, fields: Mapping[str, Any]) -> PreTrainedConfig:
+    """The configuration of the model.
+
+    Args:
+        arguments: which model, and fields to change.
+        fields: fields that follow from the data, see `TaskData.config_fields`.
+
+    Raises:
+        RecipeError: if a field to change does not exist, or follows from the data.
+        OSError: if the model does not exist.
+        ValueError: if the model type is unknown.
+    """
+    config = arguments.stored_config()
+    changes = dict(arguments.config_overrides or {})  # type: ignore[arg-type]
+    known = {entry.name for entry in dataclasses.fields(config)}
+    for name in changes:
+        check_known_field(f"config_overrides.{name}", name, known)
+    reserved = {"num_labels", *fields} & set(changes)
+    if reserved:
+        raise RecipeError(f"config_overrides sets {sorted(reserved)}, which follow from the data; leave them out")
+    # A new object, so that the configuration checks all fields together.
+    content = {name: value for name, value in config.to_dict().items() if name in known} | changes | dict(fields)
+    content.pop("architectures", None)
+    return type(config)(**content)
+
+
+def build_model(arguments: ModelArguments, task: Task, fields: Mapping[str, Any]) -> PreTrainedModel:
+    """A model for a task with float32 weights, partly frozen if asked for.
+
+    A head that does not fit the data starts from random weights, drawn from torch's global generator, and so do heads
+    that a pretraining checkpoint does not have. Everything else must be in the checkpoint; only the length of
+    spectrograms may differ, for models that can be resized.
+
+    Args:
+        arguments: which model.
+        task: what it is trained for.
+        fields: fields of the configuration that follow from the data.
+
+    Returns:
+        The model, in training mode.
+
+    Raises:
+        WrongCheckpointError: if the task cannot use the model type, or the checkpoint lacks parts of the encoder or has
+            them in other sizes.
+        RecipeError: if a field to change does not exist.
+        OSError: if the model does not exist.
+    """
+    config = build_config(arguments, fields)
+    where = arguments.model_name_or_path
+    if not task.accepts(config):
+        raise WrongCheckpointError(
+            f"{where or arguments.model_type} is of type {config.model_type!r}, which {task.auto_class} does not load; "
+            f"choose a model for {task.name}"
+        )
+    if where is None:
+        model = task.model_class.from_config(config, dtype=torch.float32)
+    else:
+        model = _load_weights(arguments, where, config, task.model_class)
+    if arguments.freeze_backbone:
+        freeze_backbone(model, arguments.trained_parts)
+    if arguments.freeze_layers is not None:
+        freeze_layers(model, arguments.freeze_layers)
+    return model.train()
+
+
+def build_processor(arguments: ModelArguments, task: Task, config: PreTrainedConfig) -> Any:
+    """The processor that is saved beside the model, see `Task.processor`."""
+
+    def stored(auto_class: Any) -> Any:
+        if arguments.model_name_or_path is None:
+            return None
+        try:
+            return load_auto(auto_class, arguments.model_name_or_path, **arguments.access)
+        except OSError:
+            return None
+
+    return task.processor(config, stored)
+
+
+def _load_weights(arguments: ModelArguments, where: str, config: Any, auto_class: Any) -> PreTrainedModel:
+    """The model with the weights of a checkpoint, whose spectrograms may have another length."""
+    wanted = None
+    if issubclass(auto_class._model_mapping[type(config)], SpectrogramResizing):
+        stored: Any = arguments.stored_config()
+        if stored.max_length != config.max_length:
+            wanted, config = config.max_length, copy.deepcopy(config)
+            config.max_length = stored.max_length
+    model, info = load_auto(
+        auto_class,
+        where,
+        config=config,
+        **arguments.access,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    _check_loaded(where, config.model_type, info)
+    if wanted is not None:
+        model.resize_spectrograms(wanted)
+    return model
+
+
+def _check_loaded(where: str, model_type: str, info: Mapping[str, Any]) -> None:
+    """Refuse weights that leave a part of the encoder random."""
+    missing = sorted(name for name in info["missing_keys"] if not is_head(name))
+    wrong = sorted(entry for entry in info["mismatched_keys"] if not is_head(entry[0]))
+    if wrong:
+        name, found, expected = wrong[0]
+        raise WrongCheckpointError(
+            f"{where}: {name} has shape {tuple(found)} and the model needs {tuple(expected)} ({len(wrong)} weights "
+            "differ); is this another method's or another size's checkpoint? See config_overrides"
+        )
+    if missing:
+        raise WrongCheckpointError(
+            f"{where} lacks {len(missing)} weights of a {model_type!r} encoder, for example {missing[0]}; is "
+            "this another method's checkpoint?"
+        )

@@ -1,0 +1,110 @@
+"""Fine-tune or probe a model for a task, test it, publish it; read it from top to bottom, copy it.
+
+The task follows from the model, or from `--task`: any video, audio or audio-visual model of this package, and any that
+an Auto class of the task loads, on shards, a Hub data set, or folders of files; with one label a clip or several.
+
+Example:
+    python training/run_finetuning.py training/recipes/sigma_vit_b_finetune_k400.yaml \
+        --model_name_or_path runs/k400/final --dataset_name /data/k400 --output_dir runs/k400-finetuned
+    python training/run_finetuning.py training/recipes/structured_noise_audio_vit_b_finetune_esc50.yaml \
+        --model_name_or_path runs/audioset/final --dataset_name /data/esc50 --output_dir runs/esc50
+    python training/run_finetuning.py --model_name_or_path MCG-NJU/videomae-base \
+        --train_dir videos/train --validation_dir videos/test --do_train --do_eval --base_learning_rate 1e-3 \
+        --output_dir runs/mine
+
+The first argument may be a YAML or JSON file of arguments; flags override it. `--help` lists them, with `--task` those
+of another task. Learning rates are given for 256 clips a step and scaled. Run the same command again to resume an
+interrupted run; the losses match an uninterrupted one exactly. SIGTERM and SIGINT save a checkpoint first. An
+audio-visual model uses sound, frames or both, as `--config_overrides '{"modality": "audio"}'` says.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+from transformers import set_seed
+
+import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
+from tubelets.hub.cards import render_finetuning_card
+from tubelets.info import package_versions
+from tubelets.training.checkpointing import find_checkpoint
+from tubelets.training.finetuning import FinetuningTrainer
+from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
+from tubelets.training.models import build_model, build_processor
+from tubelets.training.stopping import StopRequest
+
+logger = logging.getLogger("tubelets.training")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    task, model_args, data_args, args = parse_finetuning_arguments(sys.argv[1:])
+    logging.basicConfig(
+        level=logging.INFO if args.should_log else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    if not args.do_train and not args.do_eval:
+        raise ValueError("nothing to do; give --do_train, --do_eval or both")
+    output_dir = Path(args.output_dir)
+
+    # Build; the data decide the head of the model, and the model how clips are cut ------------------------------------
+    data = task.data(data_args, args, model_args.token)
+    set_seed(args.seed)
+    model = build_model(model_args, task, data.config_fields)
+    processor = build_processor(model_args, task, model.config)
+    data.bind(model.config, processor)
+
+    stop = StopRequest()
+    trainer = FinetuningTrainer(model, args, task, data, processing_class=processor, callbacks=[stop])
+    arguments = run_arguments(model_args, data_args, args)
+    if trainer.is_world_process_zero():
+        output_dir.mkdir(parents=True, exist_ok=True)
+        content = {"task": data.pipeline_tag, "arguments": arguments, "versions": package_versions()}
+        (output_dir / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    # Train -----------------------------------------------------------------------------------------------------------
+    summary: dict[str, float] = {}
+    if trainer.train_batches is not None:
+        checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, args.world_size)
+        if checkpoint is not None:
+            logger.info("resumed from %s", checkpoint)
+        logger.info(
+            "%d clips, %d steps an epoch of %d clips, learning rate %.3g after the blocks, layer decay %g",
+            trainer.train_batches.samples,
+            trainer.train_batches.steps_per_epoch,
+            args.videos_per_step,
+            args.learning_rate,
+            args.layer_decay,
+        )
+        result = trainer.train(None if checkpoint is None else str(checkpoint))
+        if stop.received:
+            logger.info("asked to stop: saved step %d; run the same command again to resume", trainer.state.global_step)
+            return
+        trainer.average_epochs()
+        trainer.save_model()
+        trainer.log_metrics("train", result.metrics)
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
+        summary = {"steps": trainer.state.global_step, **result.metrics}
+
+    # Test with all views, merged --------------------------------------------------------------------------------------
+    test_metrics: dict[str, float] = {}
+    if args.do_eval:
+        metrics = trainer.evaluate("test", metric_key_prefix="test")
+        trainer.log_metrics("test", metrics)
+        trainer.save_metrics("test", metrics)
+        test_metrics = {name.removeprefix("test_"): value for name, value in metrics.items()}
+        if trainer.is_world_process_zero() and trainer.scores is not None:
+            trainer.scores.save_report(output_dir, output_dir.name)
+
+    # Publish ---------------------------------------------------------------------------------------------------------
+    name = args.hub_model_id or output_dir.name
+    card = render_finetuning_card(name, arguments, summary, test_metrics, package_versions(), model.config)
+    if args.push_to_hub:
+        trainer.push_to_hub(text=card)
+    else:
+        trainer.create_model_card(text=card)
+
+
+if __name__ == "__main__":
+    main()
