@@ -27,7 +27,7 @@ CLASSES = 101
 
 
 def make_pair(network: str) -> tuple[nn.Module, ResNet3DForVideoClassification]:
-    """Network of torchvision with random weights, and ours with the same ones."""
+    """Torchvision's network with random weights, and ours with the same weights."""
     torch.manual_seed(0)
     theirs = NETWORKS[network](num_classes=CLASSES)
     backbone = from_official(theirs.state_dict(), num_labels=CLASSES)
@@ -38,7 +38,7 @@ def make_pair(network: str) -> tuple[nn.Module, ResNet3DForVideoClassification]:
 
 
 def make_step(logits: Callable[[], Tensor], labels: Tensor, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """A function that takes one optimiser step."""
+    """Return a function that runs one optimiser step."""
 
     def step() -> None:
         optimizer.zero_grad()
@@ -53,7 +53,7 @@ def make_step(logits: Callable[[], Tensor], labels: Tensor, optimizer: torch.opt
 def differences(network: str) -> dict[str, float]:
     """Largest differences of outputs and gradients on small clips, in float64.
 
-    In float32, rounding flips the sign of a few inputs of ReLU and hides whether two networks are equivalent.
+    In float32, rounding flips the sign of a few ReLU inputs, which hides whether the networks are equivalent.
     """
     theirs, ours = (each.double() for each in make_pair(network))
     video = torch.randn(2, 8, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -70,7 +70,7 @@ def differences(network: str) -> dict[str, float]:
 
 
 def relative(expected: Tensor, found: Tensor) -> float:
-    """Largest absolute difference over the largest absolute value."""
+    """Largest absolute difference divided by the largest absolute value."""
     return float((found - expected).detach().abs().max() / expected.detach().abs().max())
 
 
@@ -81,7 +81,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
     shape = (arguments.batch_size, arguments.frames, 3, arguments.size, arguments.size)
     video = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(device)
     labels = torch.arange(arguments.batch_size, device=device) % CLASSES
-    # torchvision expects channels before frames; its copy is made once and not timed.
+    # torchvision expects channels before frames; this copy is not timed.
     channels_first = video.transpose(1, 2).contiguous()
     networks: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
         "torchvision": (theirs, lambda: theirs(channels_first)),
@@ -115,12 +115,12 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, default="r2plus1d_18")
-    parser.add_argument("--frames", type=int, default=16, help="frames in a clip")
+    parser.add_argument("--frames", type=int, default=16, help="frames per clip")
     parser.add_argument("--size", type=int, default=112, help="height and width in pixels")
-    parser.add_argument("--batch-size", type=int, default=4, help="clips in a step")
-    parser.add_argument("--rounds", type=int, default=5, help="steps of each network that are timed")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch")
-    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--batch-size", type=int, default=4, help="clips per step")
+    parser.add_argument("--rounds", type=int, default=5, help="timed steps per network")
+    parser.add_argument("--threads", type=int, help="PyTorch threads")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

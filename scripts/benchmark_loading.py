@@ -1,8 +1,8 @@
 """Compare the clip loader over Parquet shards with plain PyAV over the same video files on disk.
 
-The baseline is what is usually written by hand: a map-style Dataset that opens a file, seeks to the key frame before
+The baseline is the usual hand-written code: a map-style Dataset that opens a file, seeks to the key frame before
 the clip and decodes forward to its last frame, in a shuffled DataLoader. Both sides decode the same frames of the same
-encoded bytes and apply the same crop. Rounds alternate between them, so that a busy machine disturbs both alike.
+encoded bytes and apply the same crop. Rounds alternate, so that load on the machine affects both equally.
 
 Example:
   python scripts/benchmark_loading.py --num-videos 32 --rounds 3 --json loading.json
@@ -35,7 +35,7 @@ from tubelets.data.transforms.spatial import MultiScaleCrop
 
 
 class PlainClips(Dataset):
-    """The baseline: clips of video files, decoded with PyAV where they lie."""
+    """Baseline: clips decoded with PyAV directly from video files."""
 
     def __init__(self, files: dict[str, Path], clips: ClipSpec, crop: MultiScaleCrop, epoch: int) -> None:
         self.files, self.clips, self.crop, self.epoch = list(files.items()), clips, crop, epoch
@@ -82,19 +82,21 @@ def write_videos(folder: Path, count: int, num_frames: int, height: int, width: 
 
 
 def clips_per_second(batches: Iterable[Any], expected: int) -> float:
-    """Time a whole pass, starting the workers included, and check that no clip is missing."""
+    """Time one full pass, including worker start-up, and check that no clip is missing."""
     # Decoders that an earlier pass left in reference cycles must not be inherited by forked workers.
     gc.collect()
     start = time.perf_counter()
     count = sum(len(batch["pixel_values"] if isinstance(batch, dict) else batch) for batch in batches)
     seconds = time.perf_counter() - start
     if count != expected:
-        raise RuntimeError(f"a pass gave {count} clips instead of {expected}; are there bad videos in the input?")
+        raise RuntimeError(
+            f"a pass returned {count} clips instead of {expected}; check the input for unreadable videos"
+        )
     return count / seconds
 
 
 def measure(options: argparse.Namespace, videos: Path, shards: Path) -> list[dict[str, Any]]:
-    """Run all rounds; one result for each number of workers."""
+    """Run all rounds; one result per number of workers."""
     records = read_records(videos)
     build_shards(records, shards, clips_per_shard=max(1, len(records) // 8), progress=False)
     source = open_source(shards)
@@ -134,18 +136,20 @@ def summarise(workers: int, ours: list[float], plain: list[float]) -> dict[str, 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, help="folder of videos with constant frame rate (default: made up ones)")
-    parser.add_argument("--num-videos", type=int, default=48, help="made up videos (default: 48)")
-    parser.add_argument("--video-frames", type=int, default=240, help="frames of each made up video (default: 240)")
+    parser.add_argument(
+        "--input", type=Path, help="folder of videos with constant frame rate (default: synthetic videos)"
+    )
+    parser.add_argument("--num-videos", type=int, default=48, help="synthetic videos (default: 48)")
+    parser.add_argument("--video-frames", type=int, default=240, help="frames per synthetic video (default: 240)")
     parser.add_argument("--video-size", type=int, nargs=2, default=(240, 320), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--num-frames", type=int, default=16, help="frames of a clip (default: 16)")
-    parser.add_argument("--stride", type=int, default=4, help="stride of a clip (default: 4)")
+    parser.add_argument("--num-frames", type=int, default=16, help="frames per clip (default: 16)")
+    parser.add_argument("--stride", type=int, default=4, help="frame stride of a clip (default: 4)")
     parser.add_argument("--size", type=int, default=224, help="side of the crop in pixels (default: 224)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="worker processes (default: 0 2)")
-    parser.add_argument("--rounds", type=int, default=3, help="passes of each side (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="passes of each loader (default: 3)")
     parser.add_argument("--backend", default="auto", choices=["auto", "pyav", "torchcodec"], help="our decoder")
-    parser.add_argument("--json", type=Path, help="also write the results into this file")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         videos = options.input or Path(temporary, "videos")

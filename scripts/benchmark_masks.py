@@ -1,9 +1,9 @@
-"""Time masks of coloured noise against a loop over clips, and against a training step.
+"""Time coloured-noise masks against a loop over clips, and against a training step.
 
-Ours draws the masks of a batch at once or, as the collators do for reproducibility, one from each clip's own seed. The
-loop is the usual implementation: crop and flip a volume of the same bank with NumPy for each clip, rank it by sorting
-twice. Rounds alternate, so that a busy machine affects both equally; times are medians. The share of a training step is
-that of the collator's draws in an optimiser step of VideoMAE under green noise.
+Ours draws all masks of a batch at once or, as the collators do for reproducibility, one per clip from the clip's seed.
+The loop is the usual implementation: for each clip, crop and flip a volume of the same bank with NumPy and rank it by
+sorting twice. Rounds alternate, so that load on the machine affects both equally; times are medians. The last number is
+the share of the collator's draws in an optimiser step of VideoMAE with green noise.
 
 Examples:
   python scripts/benchmark_masks.py
@@ -40,11 +40,11 @@ def loop_over_clips(bank: np.ndarray, grid: Sequence[int], num_visible: int, cli
     """Crop and flip noise for each clip and rank it by two sorts, time step by time step.
 
     Args:
-        bank: volumes `(N, time, rows, columns)`; patterns that repeat have time 1.
+        bank: volumes `(N, time, rows, columns)`; time is 1 for patterns that repeat.
         grid: tokens in time, rows and columns.
-        num_visible: visible tokens of a time step.
-        clips: masks to make.
-        seed: of the crops.
+        num_visible: visible tokens per time step.
+        clips: masks to draw.
+        seed: seed of the crops.
 
     Returns:
         Bool `(clips, tokens)`, True = masked.
@@ -64,23 +64,23 @@ def loop_over_clips(bank: np.ndarray, grid: Sequence[int], num_visible: int, cli
 
 
 def draw_for_each_clip(generator: NoiseMaskGenerator, clips: int, seed: int) -> torch.Tensor:
-    """Masks as the collators draw them, from each clip's own seed."""
+    """Draw masks as the collators do, from each clip's own seed."""
     return torch.cat([generator(1, generator=torch.Generator().manual_seed(seed + clip)) for clip in range(clips)])
 
 
 def milliseconds(function: Callable[[], object]) -> float:
-    """Duration of a call."""
+    """Duration of a call in milliseconds."""
     start = time.perf_counter()
     function()
     return 1000 * (time.perf_counter() - start)
 
 
 def measure_drawing(generator: NoiseMaskGenerator, clips: int, rounds: int) -> dict[str, float]:
-    """Medians of drawing a batch each way, in milliseconds, and the ratios of the loop to ours.
+    """Median times of drawing a batch each way, in milliseconds, and the ratios of the loop to ours.
 
     Args:
-        generator: the mask generator; its bank is made before.
-        clips: masks of a batch.
+        generator: the mask generator; its bank is built beforehand.
+        clips: masks per batch.
         rounds: timed rounds, after one warm-up.
     """
     bank = generator.bank.numpy()
@@ -104,11 +104,11 @@ def measure_drawing(generator: NoiseMaskGenerator, clips: int, rounds: int) -> d
 
 
 def measure_step(size: str, clips: int, rounds: int) -> dict[str, float]:
-    """Medians of an optimiser step and of the collator's draws for it, in milliseconds, and their ratio.
+    """Median times of an optimiser step and of the collator's draws for it, in milliseconds, and their ratio.
 
     Args:
         size: key of `SIZES`.
-        clips: clips of the step.
+        clips: clips per step.
         rounds: timed rounds, after one warm-up.
     """
     torch.manual_seed(0)
@@ -141,13 +141,15 @@ def measure_step(size: str, clips: int, rounds: int) -> dict[str, float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch-size", type=int, default=256, help="masks of a batch (default: 256)")
-    parser.add_argument("--rounds", type=int, default=15, help="batches of each (default: 15)")
-    parser.add_argument("--size", choices=sorted(SIZES), default="small", help="ViT of the step (default: small)")
-    parser.add_argument("--step-clips", type=int, default=4, help="clips of the step (default: 4)")
+    parser.add_argument("--batch-size", type=int, default=256, help="masks per batch (default: 256)")
+    parser.add_argument("--rounds", type=int, default=15, help="timed batches of each method (default: 15)")
+    parser.add_argument(
+        "--size", choices=sorted(SIZES), default="small", help="ViT size of the training step (default: small)"
+    )
+    parser.add_argument("--step-clips", type=int, default=4, help="clips per training step (default: 4)")
     parser.add_argument("--steps", type=int, default=3, help="timed steps (default: 3)")
-    parser.add_argument("--threads", type=int, default=1, help="processor cores (default: 1)")
-    parser.add_argument("--json", type=Path, help="also write the numbers into this file")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads (default: 1)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     results = {name: measure_drawing(case, options.batch_size, options.rounds) for name, case in CASES.items()}

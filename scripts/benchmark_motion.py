@@ -1,9 +1,9 @@
 """Time the motion engine against frame-by-frame pasting with Pillow.
 
-Two settings: SMILE's (two objects on one clip of 16 frames of 224 x 224 pixels) and Tubelet-Contrast's (two patches on
-both of two clips of 112 x 112). Ours draws motions, prepares patches and pastes them for a batch at once, in place; the
-Pillow version resizes, rotates and pastes each object of the same motions in each frame. Rounds alternate, so that a
-busy machine affects both equally; times are medians in milliseconds a clip.
+Two settings: SMILE's (two objects on one clip of 16 frames of 224 x 224 pixels) and Tubelet-Contrast's (the same two
+patches on two clips of 112 x 112). Ours draws motions, prepares patches and pastes them for a whole batch, in place;
+the Pillow version resizes, rotates and pastes each object of the same motions in each frame. Rounds alternate, so that
+load on the machine affects both equally; times are medians in milliseconds per clip.
 
 Examples:
   python scripts/benchmark_motion.py
@@ -38,14 +38,14 @@ NUM_FRAMES = 16
 
 
 def draw_objects(objects: ObjectSet, motion: Motion, generator: torch.Generator) -> list[list[Tensor]]:
-    """An object for every patch of a motion, premultiplied."""
+    """Draw a premultiplied object for every patch of a motion."""
     clips, count = motion.source_frames.shape
     picks = torch.randint(len(objects), (clips, count), generator=generator).tolist()
     return [[objects.weighted(pick) for pick in row] for row in picks]
 
 
 def paste_with_pillow(frames: Tensor, motion: Motion, patches: Sequence[Sequence[Image.Image]]) -> Tensor:
-    """The usual implementation: a loop over clips, frames and objects.
+    """Paste objects as usual: in a loop over clips, frames and objects.
 
     Args:
         frames: uint8 `(B, T, 3, H, W)`.
@@ -84,14 +84,14 @@ def pillow_patches(patches: Patches) -> list[list[Image.Image]]:
 
 
 def timed(function: Callable[[], object], clips: int) -> float:
-    """Milliseconds a clip."""
+    """Run a function and return its time in milliseconds per clip."""
     start = time.perf_counter()
     function()
     return 1000 * (time.perf_counter() - start) / clips
 
 
 def smile_round(objects: ObjectSet, clips: int, seed: int) -> dict[str, Callable[[], object]]:
-    """Two objects on each clip of 224 x 224 pixels: the timed parts by name."""
+    """Time the parts of pasting two objects into each clip of 224 x 224 pixels."""
     settings, generator = MotionSettings.smile(), torch.Generator().manual_seed(seed)
     frames = torch.randint(256, (clips, NUM_FRAMES, 3, 224, 224), generator=generator, dtype=torch.uint8)
     motion = sample_motion(settings, clips, NUM_FRAMES, (224, 224), generator)
@@ -107,7 +107,7 @@ def smile_round(objects: ObjectSet, clips: int, seed: int) -> dict[str, Callable
 
 
 def tubelet_round(clips: int, seed: int) -> dict[str, Callable[[], object]]:
-    """Two patches of the first clip on both of two clips of 112 x 112 pixels: the timed parts by name, for a pair."""
+    """Time the parts of pasting two patches of the first clip into both clips of a pair, 112 x 112 pixels."""
     settings, generator = MotionSettings.tubelet_contrast(), torch.Generator().manual_seed(seed)
     shape = (2, clips, NUM_FRAMES, 3, 112, 112)
     pair = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
@@ -126,12 +126,12 @@ def measure(make: Callable[[int], dict[str, Callable[[], object]]], clips: int, 
     """Time the parts of several rounds.
 
     Args:
-        make: function from the number of a round to its parts.
-        clips: clips of a round.
+        make: function from the round number to the timed parts.
+        clips: clips per round.
         rounds: timed rounds, after one warm-up.
 
     Returns:
-        Medians in milliseconds a clip, our sum, and the ratio of the pasting.
+        Medians in milliseconds per clip, our total, and the ratio of the pasting times.
     """
     times: dict[str, list[float]] = {}
     for number in range(rounds + 1):
@@ -143,7 +143,7 @@ def measure(make: Callable[[int], dict[str, Callable[[], object]]], clips: int, 
 
 
 def summarise(times: dict[str, list[float]]) -> dict[str, float]:
-    """Medians, our sum and the ratio of the pasting."""
+    """Medians, our total and the ratio of the pasting times."""
     result = {name: statistics.median(values) for name, values in times.items()}
     totals = zip(times["draw"], times["patches"], times["paste"], strict=True)
     result["all of ours"] = statistics.median(map(sum, totals))
@@ -156,10 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", help="'emoji', a folder of images with alpha or a Hub data set (default: shapes)")
-    parser.add_argument("--batch-size", type=int, default=16, help="clips at once (default: 16)")
-    parser.add_argument("--rounds", type=int, default=9, help="batches of each (default: 9)")
-    parser.add_argument("--threads", type=int, default=1, help="processor cores (default: 1)")
-    parser.add_argument("--json", type=Path, help="also write the numbers into this file")
+    parser.add_argument("--batch-size", type=int, default=16, help="clips per batch (default: 16)")
+    parser.add_argument("--rounds", type=int, default=9, help="timed batches of each method (default: 9)")
+    parser.add_argument("--threads", type=int, default=1, help="PyTorch threads (default: 1)")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     objects = ShapeObjects(size=256) if options.objects is None else open_objects(options.objects)

@@ -1,10 +1,10 @@
-"""Time one optimiser step of ours against transformers' VideoMAE, alternating in one run.
+"""Time one optimiser step of our models against transformers' VideoMAE, alternating in one process.
 
-Measures, for each size and precision, transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline,
+For each size and precision it measures transformers' `VideoMAEForPreTraining` with sdpa attention, our pixel baseline,
 SIGMA with the mlp target, and SMILE's student with its teacher, CLIP ViT-B/16 with random weights. All get the same
-number of masked clips and the same optimiser; SMILE's are half as many clips with two masks each. Numbers are medians
-of rounds in which the models take turns, and ratios of those; peak memory is the median of fresh processes for each
-model, which differ by some 3 % as memory is cut into pieces differently.
+number of masked clips and the same optimiser; for SMILE these are half as many clips with two masks each. The script
+reports medians over alternating rounds, and their ratios. Peak memory is the median over fresh processes per model; it
+varies by about 3 % with memory fragmentation.
 
 Example:
     python scripts/benchmark_pretraining.py --sizes small base --precisions fp32 bf16 --rounds 5 --json benchmark.json
@@ -36,14 +36,14 @@ from tubelets.masking import TubeMaskGenerator
 from tubelets.models.common.author_checkpoints import SIZES
 from tubelets.models.teachers.image_encoders import TransformersImageEncoder
 
-# Processes whose peak memory is measured for each model.
+# Number of processes whose peak memory is measured per model.
 MEMORY_RUNS = 3
 
 MODELS = ("transformers", "pixel", "sigma_mlp", "smile_clip")
 
 
 def make_model(name: str, size: str) -> torch.nn.Module:
-    """The model of that name in that size, with random weights."""
+    """Build a model by name and size, with random weights."""
     torch.manual_seed(0)
     if name == "transformers":
         return VideoMAEForPreTraining(VideoMAEConfig(**SIZES[size], use_mean_pooling=False))
@@ -59,7 +59,7 @@ def make_model(name: str, size: str) -> torch.nn.Module:
 
 
 def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio: float) -> Callable[[], None]:
-    """A function that takes one optimiser step on random clips."""
+    """Return a function that runs one optimiser step on random clips."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     model = make_model(name, size).to(device).train()
@@ -85,7 +85,7 @@ def make_step(name: str, size: str, precision: str, batch_size: int, mask_ratio:
 
 
 def own_peak_memory() -> float:
-    """Peak resident memory of this process in MB; on Linux without what the process that started it had used."""
+    """Peak resident memory of this process in MB; on Linux without the share inherited from its parent."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
@@ -93,7 +93,7 @@ def own_peak_memory() -> float:
 
 
 def peak_memory(arguments: argparse.Namespace, name: str, size: str, precision: str) -> float:
-    """Peak resident memory in MB of fresh processes that each take three steps, their median."""
+    """Median peak resident memory in MB over fresh processes that run three steps each."""
     command = [sys.executable, __file__, "--worker", name, "--sizes", size, "--precisions", precision]
     command += ["--batch-size", str(arguments.batch_size), "--mask-ratio", str(arguments.mask_ratio)]
     runs = [subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(MEMORY_RUNS)]
@@ -101,7 +101,7 @@ def peak_memory(arguments: argparse.Namespace, name: str, size: str, precision: 
 
 
 def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[str, dict[str, float]]:
-    """Seconds a step and peak memory of every model."""
+    """Seconds per step and peak memory of every model."""
     steps = {
         name: make_step(name, size, precision, arguments.batch_size, arguments.mask_ratio) for name in arguments.models
     }
@@ -120,16 +120,16 @@ def measure(arguments: argparse.Namespace, size: str, precision: str) -> dict[st
 
 
 def main() -> None:
-    """Measure what the command line asks for and print a table."""
+    """Run the benchmark and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), default=["fp32", "bf16"])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--batch-size", type=int, default=2, help="masked clips in a step, an even number")
+    parser.add_argument("--batch-size", type=int, default=2, help="masked clips per step; must be even")
     parser.add_argument("--mask-ratio", type=float, default=0.9)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="skip the memory measurement")
-    parser.add_argument("--json", help="also write the numbers to this file")
+    parser.add_argument("--json", help="also write the results to this file")
     parser.add_argument("--worker", choices=MODELS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.batch_size < 2 or arguments.batch_size % 2:
@@ -155,7 +155,7 @@ def main() -> None:
             for name, words in (("sigma_mlp", "SIGMA with the mlp target"), ("smile_clip", "SMILE with its teacher")):
                 if {"pixel", name} <= measured.keys():
                     cost = measured[name]["seconds"] / measured["pixel"]["seconds"]
-                    print(f"{size:6} {precision:9} {words} takes {cost:.2f} x our pixel step", flush=True)
+                    print(f"{size:6} {precision:9} {words}: {cost:.2f} x the time of our pixel step", flush=True)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=2)

@@ -1,7 +1,7 @@
-"""Draw the rooms of the package and what they import into docs/architecture.svg.
+"""Draw the subpackages and their imports into docs/architecture.svg.
 
-Rows are the layers of the import contracts in pyproject.toml, arrows the imports found in the code. An import that
-follows from others (A imports B, B imports C, A imports C) is left out, and optional layers without a module too.
+Rows are the layers of the import contracts in pyproject.toml; arrows are the imports found in the code. Imports that
+follow from others (A imports B, B imports C, A imports C) and optional layers without a module are omitted.
 
 Example:
   python scripts/draw_architecture.py
@@ -23,7 +23,7 @@ MARGIN = 24
 
 
 class Box(NamedTuple):
-    """A room in the picture; x and y of its centre and top."""
+    """A subpackage in the picture; x of its centre and y of its top."""
 
     name: str
     x: float
@@ -31,7 +31,7 @@ class Box(NamedTuple):
 
 
 def layers(contracts: Sequence[dict], modules: set[str]) -> list[list[str]]:
-    """Rows of rooms from top to bottom; a room that has layers of its own is replaced by these."""
+    """Rows of subpackages from top to bottom; one with layers of its own is replaced by these."""
     rows_of = {}
     for contract in contracts:
         if contract["type"] == "layers":
@@ -46,18 +46,18 @@ def layers(contracts: Sequence[dict], modules: set[str]) -> list[list[str]]:
 
 
 def parent_of(rooms: Sequence[str]) -> str:
-    """The package that all rooms are directly in."""
+    """The package that directly contains all of these subpackages."""
     (parent,) = {room.rpartition(".")[0] for room in rooms}
     return parent
 
 
 def room_of(module: str, rooms: Sequence[str]) -> str | None:
-    """The room that a module is in; None for modules beside the rooms."""
+    """The subpackage of a module; None for top-level modules."""
     return next((room for room in rooms if module == room or module.startswith(f"{room}.")), None)
 
 
 def room_imports(graph: grimp.ImportGraph, rooms: Sequence[str]) -> dict[str, set[str]]:
-    """Which rooms each room imports."""
+    """Map each subpackage to those it imports."""
     imports: dict[str, set[str]] = {room: set() for room in rooms}
     for module in graph.modules:
         importer = room_of(module, rooms)
@@ -71,7 +71,7 @@ def room_imports(graph: grimp.ImportGraph, rooms: Sequence[str]) -> dict[str, se
 
 
 def without_implied(imports: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The imports from which all others follow."""
+    """Remove imports that follow from others (transitive reduction)."""
 
     def reached(room: str) -> set[str]:
         return imports[room].union(*(reached(other) for other in imports[room]))
@@ -83,10 +83,10 @@ def without_implied(imports: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def place(rows: Sequence[Sequence[str]]) -> dict[str, Box]:
-    """Spread the rooms of each row over the width."""
+    """Spread the subpackages of each row over the width."""
     boxes = {}
     for number, row in enumerate(rows):
-        # Rows of one room alternate between left and right, so that arrows over several rows pass beside the boxes.
+        # Single boxes alternate between left and right, so that arrows over several rows pass beside them.
         aside = WIDTH * (0.16 if number % 2 else -0.16) if len(row) == 1 else 0
         for index, room in enumerate(row):
             x = WIDTH * (index + 1) / (len(row) + 1) + aside
@@ -95,14 +95,14 @@ def place(rows: Sequence[Sequence[str]]) -> dict[str, Box]:
 
 
 def ports(box: Box, others: Sequence[Box]) -> dict[str, float]:
-    """Where the arrows to or from other boxes meet the border of a box: in the order of the others, left to right."""
+    """Points on a box's border where arrows attach, in the left-to-right order of the other boxes."""
     ordered = sorted(others, key=lambda other: (other.x, other.name))
     step = BOX_WIDTH / (len(ordered) + 1)
     return {other.name: box.x - BOX_WIDTH / 2 + step * (index + 1) for index, other in enumerate(ordered)}
 
 
 def arrows(boxes: dict[str, Box], imports: dict[str, set[str]]) -> list[str]:
-    """Curves from importing to imported rooms."""
+    """Draw curves from importing to imported subpackages."""
     importers = {room: [boxes[other] for other in imports if room in imports[other]] for room in boxes}
     starts = {room: ports(box, [boxes[target] for target in imports[room]]) for room, box in boxes.items()}
     ends = {room: ports(box, importers[room]) for room, box in boxes.items()}
@@ -120,7 +120,7 @@ def arrows(boxes: dict[str, Box], imports: dict[str, set[str]]) -> list[str]:
 
 
 def frame(boxes: dict[str, Box], parent: str) -> list[str]:
-    """A frame around the rooms inside of a package."""
+    """Draw a frame around the subpackages of a package."""
     inner = [box for box in boxes.values() if box.name.startswith(f"{parent}.")]
     if not inner:
         return []
@@ -134,7 +134,7 @@ def frame(boxes: dict[str, Box], parent: str) -> list[str]:
 
 
 def draw() -> str:
-    """The picture as SVG text; equal code gives equal text."""
+    """Render the picture as SVG text, deterministically."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     configuration = read_configuration(str(ROOT / "pyproject.toml"))
     rows = layers(configuration["contracts_options"], graph.modules)
@@ -170,7 +170,7 @@ def draw() -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "architecture.svg", help="the file to write")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "architecture.svg", help="SVG file to write")
     options = parser.parse_args(arguments)
     options.out.write_text(draw(), encoding="utf-8")
     print(f"wrote {options.out}")

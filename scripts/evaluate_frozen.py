@@ -1,8 +1,8 @@
-"""Evaluate frozen features on a labelled data set: kNN, linear, attentive and few-shot probes, retrieval, rank.
+"""Evaluate frozen features on labelled data: kNN, linear, attentive and few-shot probes, retrieval, effective rank.
 
 Features are cached in OUTPUT and an interrupted extraction resumes. The script writes `frozen.json` with all numbers
-and `frozen.png` with the main ones. --random-twin also evaluates random weights of the same configuration: only the
-difference was learned.
+and `frozen.png` with the main ones. --random-twin also evaluates the same architecture with random weights, the
+baseline for what was learned.
 
 Examples:
   python scripts/make_benchmarks.py camera-motion benchmarks/camera_motion
@@ -20,7 +20,7 @@ from typing import get_args
 import torch
 from transformers import AutoModel
 
-import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
+import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.checkpoints import checkpoint_features, load_processor, save_random_twin
 from tubelets.evaluation.features import Pooling
@@ -40,15 +40,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--test-split", default="test")
     parser.add_argument("--sampling", choices=get_args(Sampling), default="dense_test", help="default: dense_test")
     parser.add_argument("--stride", type=int, default=4, help="distance between frames, in video frames")
-    parser.add_argument("--pooling", choices=get_args(Pooling), default="own", help="tokens adds the attentive probe")
+    parser.add_argument("--pooling", choices=get_args(Pooling), default="own", help="'tokens' adds the attentive probe")
     parser.add_argument("--k", type=int, default=200, help="neighbours of the kNN classifier")
     parser.add_argument("--shots", type=int, nargs="*", default=[1, 4, 16], help="labelled clips per class")
-    parser.add_argument("--draws", type=int, default=5, help="draws of the few-shot probes")
+    parser.add_argument("--draws", type=int, default=5, help="random draws of the few-shot probes")
     parser.add_argument("--random-twin", action="store_true", help="also evaluate random weights")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--num-workers", type=int, default=2)
     parser.add_argument("--bf16", action="store_true", help="compute features in bfloat16 (autocast)")
-    parser.add_argument("--seed", type=int, default=0, help="for draws, attentive probe and random weights")
+    parser.add_argument("--seed", type=int, default=0, help="seed of draws, attentive probe and random weights")
     return parser.parse_args(arguments)
 
 

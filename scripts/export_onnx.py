@@ -1,7 +1,7 @@
-"""Export a classifier or an encoder of this package as an ONNX file, checked against torch before it is kept.
+"""Export a classifier or an encoder as ONNX, and verify its outputs against torch.
 
-Needs `pip install 'tubelets[onnx]'`. By default the file accepts raw uint8 frames (batch, frames, 3, height, width) of
-the model's size and normalises them itself.
+Needs `pip install 'tubelets[onnx]'`. By default the exported model accepts raw uint8 frames (batch, frames, 3, height,
+width) of the model's size and normalises them itself.
 
 Examples:
   python scripts/export_onnx.py runs/k400-finetuned model.onnx
@@ -31,8 +31,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--input", choices=["uint8", "float32"], default="uint8", help="raw (uint8) or normalised (float32) frames"
     )
-    parser.add_argument("--opset", type=int, default=OLDEST_OPSET, help="version of the ONNX operators")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest relative difference from torch")
+    parser.add_argument("--opset", type=int, default=OLDEST_OPSET, help="ONNX opset version")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest accepted relative difference from torch")
     return parser.parse_args(arguments)
 
 

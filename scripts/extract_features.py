@@ -1,4 +1,4 @@
-"""Features of a video from any checkpoint of this package or video model of transformers.
+"""Extract features of a video with a checkpoint of this package or a video model of transformers.
 
 Example:
     python scripts/extract_features.py runs/quickstart/model/final clip.mp4
@@ -18,8 +18,8 @@ def main() -> None:
     """Print the shapes of the token features and of the pooled feature."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub id")
-    parser.add_argument("video", help="path of a video file")
-    parser.add_argument("--stride", type=int, default=2, help="distance between the frames of the clip")
+    parser.add_argument("video", help="video file")
+    parser.add_argument("--stride", type=int, default=2, help="frame stride of the clip")
     arguments = parser.parse_args()
 
     model, processor = load_model(AutoModel, arguments.checkpoint), load_processor(arguments.checkpoint)

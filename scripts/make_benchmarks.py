@@ -1,10 +1,10 @@
-"""Build the mini-benchmarks of real footage and sound that every method here is measured on, as ordinary shards.
+"""Build the package's mini-benchmarks from real footage and sounds, as ordinary shards.
 
-  camera-motion    CameraMotion-8: footage through a window that stays still, pans, tilts, zooms or rotates
-  moving-objects   MovingObjects: named cut-outs that move over footage; the captions say how
-  game-sounds      GameSounds-10: short sounds of video games, varied and overlaid, by family
+  camera-motion    CameraMotion-8: footage seen through a window that stays still, pans, tilts, zooms or rotates
+  moving-objects   MovingObjects: named cut-outs that move over footage, with captions of the motion
+  game-sounds      GameSounds-10: short video-game sounds, varied and overlaid, labelled by family
 
-Source videos (objects, recordings) are disjoint between the splits. Running a command again keeps what is complete.
+Splits share no source videos, objects or recordings. Run a command again to resume; complete shards are kept.
 
 Examples:
   python scripts/make_benchmarks.py camera-motion benchmarks/camera_motion
@@ -40,16 +40,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="benchmark", required=True)
-    camera = commands.add_parser("camera-motion", help=f"which way the camera moves; {len(CAMERA_MOTIONS)} classes")
+    camera = commands.add_parser("camera-motion", help=f"how the camera moves; {len(CAMERA_MOTIONS)} classes")
     objects = commands.add_parser("moving-objects", help=f"how an object moves; {len(OBJECT_MOTIONS)} classes")
-    sounds = commands.add_parser("game-sounds", help=f"what a sound stands for; {NUM_FAMILIES} classes")
+    sounds = commands.add_parser("game-sounds", help=f"the family of a sound; {NUM_FAMILIES} classes")
     for command, count in ((camera, 4096), (objects, 4096), (sounds, 2048)):
         command.add_argument("output", type=Path, help="folder of the shards")
         command.add_argument("--train-clips", type=int, default=count)
         command.add_argument("--test-clips", type=int, default=count // 4)
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--no-progress", action="store_true", help="do not show the progress bar")
-    sounds.add_argument("--seconds", type=float, default=1.28, help="length of a clip")
+    sounds.add_argument("--seconds", type=float, default=1.28, help="clip length in seconds")
     sounds.add_argument("--sampling-rate", type=int, default=16000)
     for command in (camera, objects):
         command.add_argument("--num-frames", type=int, default=8)
@@ -61,7 +61,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def build(options: argparse.Namespace) -> Mapping[str, ShardReport]:
-    """Build the benchmark that the command line asks for."""
+    """Build the selected benchmark."""
     shared: dict[str, Any] = {
         "num_clips": {"train": options.train_clips, "test": options.test_clips},
         "seed": options.seed,

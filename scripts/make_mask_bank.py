@@ -1,7 +1,7 @@
-"""Make a bank of coloured noise, from which masks are cropped, and optionally publish it.
+"""Build a bank of coloured noise for cropping masks, and optionally publish it.
 
-A bank takes seconds to make and tens of megabytes to store. Runs that name it (`--model.config.mask_bank`) do not make
-their own, and draw from the same noise.
+A bank is built in seconds and takes tens of megabytes. Runs that name it (`--model.config.mask_bank`) draw from the
+same noise and skip building their own.
 
 Examples:
   python scripts/make_mask_bank.py green3d banks/green3d
@@ -34,7 +34,7 @@ Made by `scripts/make_mask_bank.py` with seed {seed}: {bank_size} patterns.
 
 
 def push(file: Path, generator: NoiseMaskGenerator, repository: str, private: bool) -> str:
-    """Upload the bank and its card to a data set of the Hub in one commit; return its address."""
+    """Upload the bank and its card to a Hub data set in one commit; return its URL."""
     card = CARD.format(kind=generator.kind, repository=repository, seed=generator.seed, bank_size=generator.bank_size)
     (file.parent / "README.md").write_text(card, encoding="utf-8")
     api = HfApi()
@@ -52,11 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("output", type=Path, help="folder of the bank")
     parser.add_argument("--grid", type=int, nargs="+", default=[8, 14, 14], help="token grid (default: 8 14 14)")
     parser.add_argument("--mask-ratio", type=float, default=0.9)
-    parser.add_argument("--bank-size", type=int, help="patterns or volumes")
-    parser.add_argument("--volume-shape", type=int, nargs=3, default=[32, 128, 128], help="for video noise")
+    parser.add_argument("--bank-size", type=int, help="number of patterns or volumes")
+    parser.add_argument(
+        "--volume-shape", type=int, nargs=3, default=[32, 128, 128], help="sides of a video noise volume"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--push-to", metavar="OWNER/NAME", help="also upload it to this data set of the Hub")
-    parser.add_argument("--private", action="store_true", help="create the data set as private")
+    parser.add_argument("--push-to", metavar="OWNER/NAME", help="also upload the bank to this Hub data set")
+    parser.add_argument("--private", action="store_true", help="create a private data set")
     options = parser.parse_args(arguments)
     try:
         generator = NoiseMaskGenerator(

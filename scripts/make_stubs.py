@@ -1,4 +1,4 @@
-"""Write `src/tubelets/__init__.pyi`, the public names for type checkers and editors; run it after adding a model type.
+"""Write `src/tubelets/__init__.pyi`, the public names for type checkers and editors; run after adding a model type.
 
 Example:
     python scripts/make_stubs.py
@@ -15,7 +15,7 @@ LINE_LENGTH = 120
 
 
 def stub() -> str:
-    """The text of the stub: each public name, imported from the module that defines it."""
+    """Render the stub, which imports each public name from the module that defines it."""
     public = [(getattr(tubelets, name), name) for name in tubelets.__all__ if name != "__version__"]
     found = sorted((value.__module__, name) for value, name in public)
     return HEAD + "".join(_import(*each) for each in found) + "\n__version__: str\n"

@@ -1,10 +1,10 @@
-"""The main job on real footage: fetch, shard, pretrain, reload, measure and draw what was learned.
+"""Run the full pipeline on real footage: fetch, shard, pretrain, reload, evaluate and visualise.
 
-Two models are pretrained: a tiny SIGMA, for the sake of all parts, and a small Tubelet-Contrast, which learns something
-in a few minutes and is measured beside its random twin on videos that it never saw.
+Two models are pretrained: a tiny SIGMA, which exercises every component, and a small Tubelet-Contrast, which learns
+useful features in a few minutes and is compared with random weights on held-out videos.
 
-`scripts/quickstart.sh` makes the environment and calls this. Running it again continues where it stopped; `--fresh`
-starts again from the beginning. Everything is written below `--output`, fetched footage into the cache folder.
+`scripts/quickstart.sh` creates the environment and calls this script. Run it again to resume; `--fresh` starts over.
+All results go to `--output`, fetched footage to the cache folder.
 """
 
 import argparse
@@ -39,14 +39,14 @@ SHOWN = "exercise"
 
 
 def run(*command: str | Path) -> None:
-    """Run a command of this repository with this Python, showing it first."""
+    """Print and run a command of this repository with this Python."""
     words = [str(word) for word in command]
     print(f"$ python {' '.join(words)}", flush=True)
     subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
 
 
 def make_shards(output: Path) -> Path:
-    """Fetch the footage and write it as Parquet shards."""
+    """Fetch the footage and pack it into Parquet shards."""
     fetch()
     records = [VideoRecord(clip.local_path(), label=clip.label, caption=None, clip_id=clip.label) for clip in FOOTAGE]
     report = build_shards(
@@ -63,7 +63,7 @@ def make_shards(output: Path) -> Path:
 
 
 def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Path | None = None) -> Path:
-    """Pretrain a recipe from a model or random weights; continues an interrupted run. Returns the model's folder."""
+    """Pretrain a recipe, from a model or random weights, or resume it; return the model's folder."""
     start = () if init_from is None else ("--model.init_from", init_from)
     run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
         "--run.output_dir", folder, "--optimization.max_steps", str(steps), *start)  # fmt: skip
@@ -71,14 +71,14 @@ def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Pat
 
 
 def pretrain_contrast(benchmark: Path, output: Path, steps: Sequence[int]) -> list[Path]:
-    """Pretrain both stages of the study's Tubelet-Contrast, `steps` of each. Returns the models' folders."""
+    """Pretrain both stages of the study's Tubelet-Contrast; return the models' folders."""
     first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast_stage1", steps[0])
     second = pretrain("study_tubelet_contrast_own_patches", benchmark, output / "tubelet_contrast", steps[1], first)
     return [first, second]
 
 
 def draw(model_folder: Path, output: Path) -> dict[str, Path]:
-    """Loss curves, masks over frames, and prototype assignments over frames."""
+    """Draw loss curves, masks and prototype assignments."""
     model = AutoModelForPreTraining.from_pretrained(model_folder / "final").eval()
     assert isinstance(model, SigmaForPreTraining)
     config = model.config
@@ -113,14 +113,14 @@ def draw(model_folder: Path, output: Path) -> dict[str, Path]:
 
 
 def make_benchmark(output: Path, clips: int) -> Path:
-    """CameraMotion-8: `clips` labelled training clips, and half as many of other videos that are scored."""
+    """Build CameraMotion-8: `clips` labelled training clips, and half as many test clips of other videos."""
     run("scripts/make_benchmarks.py", "camera-motion", output / "camera_motion",
         "--train-clips", str(clips), "--test-clips", str(clips // 2))  # fmt: skip
     return output / "camera_motion"
 
 
 def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict[str, dict[str, float]]:
-    """Top-1 accuracies of probes on frozen features, of a model and its random twin, by measure."""
+    """Top-1 accuracies of probes on frozen features, for a model and its random twin."""
     if not (report / "frozen.json").exists():
         run("scripts/evaluate_frozen.py", model_folder, benchmark, report, "--sampling", "uniform",
             "--random-twin", "--shots", str(shots))  # fmt: skip
@@ -132,7 +132,7 @@ def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict
 
 
 def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
-    """Top-1 accuracy after fine-tuning with a few labels of each class."""
+    """Top-1 accuracy after fine-tuning with a few labels per class."""
     if not (output / "all_results.json").exists():
         run("training/run_finetuning.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
             "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
@@ -141,17 +141,17 @@ def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int
 
 
 def evaluate(model_folder: Path, benchmark: Path, output: Path, clips: int, steps: int) -> dict[str, dict[str, float]]:
-    """Probes and few-label fine-tuning of a model and its random twin.
+    """Evaluate a model and its random twin with probes and few-label fine-tuning.
 
     Args:
         model_folder: the pretrained model.
         benchmark: labelled clips.
-        output: folder of everything that is made.
-        clips: training clips of the benchmark. Up to 16 of each class have a label in fine-tuning.
-        steps: optimiser steps of a fine-tuning.
+        output: folder of the results.
+        clips: training clips of the benchmark; fine-tuning uses up to 16 labels per class.
+        steps: optimiser steps of each fine-tuning run.
 
     Returns:
-        Top-1 accuracies by model and measure.
+        Top-1 accuracies by model and metric.
     """
     report, shots = output / "evaluation", min(16, clips // len(CAMERA_MOTIONS))
     scores = probe(model_folder, benchmark, report, shots)
@@ -162,7 +162,7 @@ def evaluate(model_folder: Path, benchmark: Path, output: Path, clips: int, step
 
 
 def print_scores(scores: dict[str, dict[str, float]]) -> None:
-    """A table of accuracies, with chance."""
+    """Print a table of accuracies, with chance level."""
     chance = 1 / len(CAMERA_MOTIONS)
     print(f"Tubelet-Contrast on CameraMotion-8, held-out videos, top-1 accuracy; chance {chance:.1%}")
     for measure in scores["pretrained"]:
@@ -170,22 +170,22 @@ def print_scores(scores: dict[str, dict[str, float]]) -> None:
 
 
 def how_long(stages: Sequence[Path]) -> str:
-    """What the stages of a pretraining took together, in words."""
+    """Describe the total length of the pretraining stages."""
     summaries = [json.loads((model / "training_summary.json").read_text(encoding="utf-8")) for model in stages]
     steps, clips, seconds = (sum(summary[name] for summary in summaries) for name in ("steps", "clips_seen", "seconds"))
     return f"{steps} steps ({clips} clips, {seconds:.0f} seconds on {summaries[0]['device']})"
 
 
 def write_page(pictures: dict[str, Path], sigma: Path, contrast: Sequence[Path], output: Path) -> Path:
-    """An HTML page with the pictures and what was trained on what."""
+    """Write an HTML page with the pictures and a description of the runs."""
     footage = ", ".join(f"{clip.label} ({clip.description})" for clip in FOOTAGE)
     what = (
-        f"A small Tubelet-Contrast was trained for {how_long(contrast)} to tell pairs of clips by the patches that "
-        "move over both, first the same patches and then different ones that move alike; it saw no label. What that "
-        "taught it about motion is shown beside its random twin. A tiny SIGMA-MLP was trained for "
+        f"A small Tubelet-Contrast was trained without labels for {how_long(contrast)} to match pairs of clips by the "
+        "patches that move over both: first the same patches, then different ones with the same motion. It is compared "
+        "with a random twin, the same network without pretraining. A tiny SIGMA-MLP was trained for "
         f"{how_long([sigma])} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and prototypes are shown on clips "
-        "it was trained on; useful features need far more. All accuracies are on videos that were not seen in "
-        "training, and no number here is a paper's."
+        "it was trained on; useful features need far longer training. All accuracies are on held-out videos; "
+        "none reproduces a published result."
     )
     images = "".join(
         f"<h2>{html.escape(title)}</h2><img src='{path.name}' style='max-width:100%'>"
@@ -201,16 +201,16 @@ def write_page(pictures: dict[str, Path], sigma: Path, contrast: Sequence[Path],
 
 
 def main() -> None:
-    """Do all steps and say how long each took."""
+    """Run all steps and print their times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="folder for everything made")
+    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="output folder")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of SIGMA")
     parser.add_argument(
         "--contrast-steps", type=int, nargs=2, default=(110, 190), help="optimiser steps of Tubelet-Contrast's stages"
     )
     parser.add_argument("--clips", type=int, default=2048, help="training clips of the benchmark")
     parser.add_argument("--finetuning-steps", type=int, default=60, help="optimiser steps of each fine-tuning")
-    parser.add_argument("--fresh", action="store_true", help="remove what an earlier run made")
+    parser.add_argument("--fresh", action="store_true", help="delete the results of an earlier run")
     arguments = parser.parse_args()
     output = arguments.output.resolve()
     if arguments.fresh:
@@ -230,13 +230,13 @@ def main() -> None:
     announce(3, "reload it in a new process and extract features")
     video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
     run("scripts/extract_features.py", sigma, video)
-    announce(4, "pretrain a small Tubelet-Contrast on clips whose labels it does not see")
+    announce(4, "pretrain a small Tubelet-Contrast without labels")
     contrast = pretrain_contrast(benchmark, output, arguments.contrast_steps)
-    announce(5, "what was learned, on CameraMotion-8")
+    announce(5, "evaluate on CameraMotion-8")
     scores = evaluate(contrast[-1], benchmark, output, arguments.clips, arguments.finetuning_steps)
     announce(6, "pictures")
     pictures = {
-        "Which way does the camera move? Videos that were not seen before; 8 classes": save_scores(
+        "How does the camera move? 8 classes, held-out videos": save_scores(
             scores,
             1 / len(CAMERA_MOTIONS),
             output / "scores.png",

@@ -1,11 +1,11 @@
-"""Does pretraining help? Pretrain from several seeds and compare with random weights on held-out footage.
+"""Measure whether pretraining helps: several seeds, compared with random weights on held-out footage.
 
-A study is a YAML file: benchmarks, pretraining recipes, seeds, and how the result is measured. For every method and
-seed it pretrains (`training/run_pretraining.py`) on the unlabelled clips of the first benchmark, and on every benchmark
-measures frozen features and fine-tunes with few labels a class (`training/run_finetuning.py`). Each method is paired
-with its random twin: the same network, not pretrained, measured on the same labelled clips; methods whose twins are
-equal share one. The results are OUTPUT/`study.json`, `study.md` (a table for each benchmark), a picture for each
-benchmark and `losses.png`. Run the same command again to continue an interrupted study: completed steps are kept.
+A study is a YAML file with benchmarks, pretraining recipes, seeds and evaluation settings. For every method and seed,
+the script pretrains (`training/run_pretraining.py`) on the unlabelled clips of the first benchmark. On every benchmark
+it then evaluates frozen features and fine-tunes with few labels per class (`training/run_finetuning.py`). Each method
+is paired with its random twin: the same network without pretraining, evaluated on the same labelled clips; methods with
+identical twins share one. The script writes OUTPUT/`study.json`, `study.md` (one table per benchmark), one figure per
+benchmark and `losses.png`. Run the same command again to resume an interrupted study; completed steps are kept.
 
 Examples:
   python scripts/study_pretraining.py training/studies/masked_pixels.yaml runs/study
@@ -28,7 +28,7 @@ import torch
 import yaml
 from transformers import AutoModel
 
-import tubelets  # noqa: F401  (makes the package's models known to the Auto classes)
+import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.benchmarks.camera_motion import build_camera_motion
 from tubelets.benchmarks.game_sounds import build_game_sounds
 from tubelets.benchmarks.moving_objects import build_moving_objects
@@ -53,17 +53,17 @@ BENCHMARKS: dict[str, Callable[..., Any]] = {
 
 @dataclass
 class Study:
-    """What a study file states.
+    """The contents of a study file.
 
     Attributes:
-        title: heading of table and picture.
-        benchmarks: by name in `BENCHMARKS`, arguments of its builder; the first one's clips are pretrained on.
-        methods: by title, `recipe` (a path from the repository's root) and `overrides` (fields of the recipe), or
+        title: heading of tables and figures.
+        benchmarks: name in `BENCHMARKS` to builder arguments; pretraining uses the clips of the first one.
+        methods: title to `recipe` (a path from the repository root) and `overrides` (fields of the recipe), or to
             `stages`, a list of such mappings: each stage starts from the weights of the one before it.
-        seeds: of pretraining, random twins and fine-tuning.
+        seeds: seeds of pretraining, random twins and fine-tuning.
         frozen: arguments of `evaluate_frozen`.
         finetuning: `recipe` and `overrides` for `training/run_finetuning.py`.
-        shots: labelled clips a class for fine-tuning.
+        shots: labelled clips per class for fine-tuning.
     """
 
     title: str
@@ -81,11 +81,11 @@ class Study:
         if not self.benchmarks or not self.methods or not self.seeds:
             raise ValueError("a study needs at least one benchmark, one method and one seed")
         if self.shots and "recipe" not in self.finetuning:
-            raise ValueError("shots are given but finetuning.recipe is not; name a recipe of the fine-tuning script")
+            raise ValueError("shots are given but finetuning.recipe is not; set it to a fine-tuning recipe")
 
 
 def run(words: list[str], done: Path) -> None:
-    """Run a script of this repository unless what it makes is there."""
+    """Run a script of this repository unless its output exists."""
     if done.exists():
         return
     print(f"$ python {' '.join(words)}", flush=True)
@@ -93,7 +93,7 @@ def run(words: list[str], done: Path) -> None:
 
 
 def flags(overrides: Mapping[str, Any]) -> list[str]:
-    """Words of a command line, one for each field.
+    """Command-line flags, one per field.
 
     Example:
         >>> flags({"run.seed": 1, "optimization.weight_decay": 0.00001})
@@ -103,22 +103,22 @@ def flags(overrides: Mapping[str, Any]) -> list[str]:
 
 
 def stages(method: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Pretraining runs of a method, in order: its `stages`, or the method itself."""
+    """Pretraining stages of a method, in order."""
     return method.get("stages", [method])
 
 
 def slug(title: str) -> str:
-    """A folder name."""
+    """Turn a title into a folder name."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 class Runner:
-    """Runs the parts of a study that are not there yet.
+    """Runs the steps of a study that are not complete.
 
     Args:
-        study: what to do.
-        output: folder of everything that is made.
-        max_steps: replaces the length of every pretraining; for a quick look.
+        study: the study.
+        output: output folder.
+        max_steps: replaces the length of every pretraining run, for a quick check.
     """
 
     def __init__(self, study: Study, output: Path, max_steps: int | None) -> None:
@@ -126,12 +126,12 @@ class Runner:
         self.shards = {name: output / "benchmarks" / name for name in study.benchmarks}
 
     def build_benchmarks(self) -> None:
-        """Make the labelled shards; pretraining reads those of a training split without their labels."""
+        """Build the labelled shards; pretraining reads the training split and ignores its labels."""
         for name, options in self.study.benchmarks.items():
             BENCHMARKS[name](self.shards[name], **options)
 
     def pretrain(self, method: str, seed: int) -> list[Path]:
-        """The folders of the models that the stages of a method make."""
+        """Run the stages of a method; return the folders of their models."""
         shards = next(iter(self.shards.values()))
         models: list[Path] = []
         for number, stage in enumerate(stages(self.study.methods[method]), start=1):
@@ -150,7 +150,7 @@ class Runner:
         return models
 
     def measure_frozen(self, model_folder: Path, name: str, benchmark: str, seed: int) -> dict[str, Any]:
-        """Numbers of `evaluate_frozen`, with an attentive probe on the tokens."""
+        """Results of `evaluate_frozen`, with an attentive probe on the tokens."""
         path = self.output / "frozen" / benchmark / f"{name}.json"
         if not path.exists():
             result = evaluate_checkpoint(
@@ -168,7 +168,7 @@ class Runner:
         return json.loads(path.read_text(encoding="utf-8"))
 
     def finetune(self, model_folder: Path, name: str, benchmark: str, shots: int, seed: int) -> float:
-        """Top-1 accuracy on the test split after fine-tuning with few labels; the labels are those of the seed."""
+        """Top-1 test accuracy after fine-tuning with few labels, drawn from the seed."""
         folder = self.output / "finetuning" / benchmark / f"{name}-{shots}-shot"
         overrides = {
             "model_name_or_path": model_folder,
@@ -184,7 +184,7 @@ class Runner:
         return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
     def scores(self, model_folder: Path, name: str, seed: int) -> dict[str, Any]:
-        """Everything measured of one model, by benchmark."""
+        """All scores of one model, by benchmark."""
         result = {}
         for benchmark in self.study.benchmarks:
             frozen = self.measure_frozen(model_folder, name, benchmark, seed)
@@ -196,7 +196,7 @@ class Runner:
         return result
 
     def measure(self, method: str, seed: int) -> dict[str, Any]:
-        """Everything about one method and one seed: pretrained, and its random twin."""
+        """Evaluate one method with one seed, pretrained and as a random twin."""
         started = time.perf_counter()
         name = f"{slug(method)}-{seed}"
         models = self.pretrain(method, seed)
@@ -215,7 +215,7 @@ class Runner:
 
 
 def join_logs(models: list[Path]) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Losses and length of a pretraining, its stages one after the other."""
+    """Losses and length of a pretraining run, with its stages concatenated."""
     losses: list[dict[str, float]] = []
     total: dict[str, Any] = {"steps": 0, "clips_seen": 0, "seconds": 0.0}
     for model in models:
@@ -262,7 +262,7 @@ def _methods(results: list[dict[str, Any]]) -> list[str]:
 
 
 def table(study: Study, results: list[dict[str, Any]], benchmark: str) -> str:
-    """The table of a benchmark as Markdown, with what it was made from."""
+    """Markdown table of a benchmark, with its settings."""
     rows = summarize(results, benchmark)
     measures = list(dict.fromkeys(name for row in rows.values() for name in row))
     lines = [f"| top-1 on {benchmark}, % | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
@@ -280,13 +280,13 @@ def table(study: Study, results: list[dict[str, Any]], benchmark: str) -> str:
 
 
 def write_report(study: Study, results: list[dict[str, Any]], output: Path) -> None:
-    """Tables, pictures and all numbers."""
+    """Write tables, figures and raw results."""
     report = {"title": study.title, "results": results, "versions": package_versions()}
     (output / "study.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     seconds = sum(result["pretraining"]["seconds"] for result in results)
     device = results[0]["pretraining"]["device"]
     text = "\n".join(table(study, results, benchmark) for benchmark in study.benchmarks)
-    text += f"\nAll pretraining together took {seconds / 60:.0f} minutes on {device}.\n"
+    text += f"\nTotal pretraining time: {seconds / 60:.0f} minutes on {device}.\n"
     (output / "study.md").write_text(text, encoding="utf-8")
     for benchmark in study.benchmarks:
         chance = results[0]["random"][benchmark]["frozen"]["chance"]
@@ -314,9 +314,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="YAML file, see training/studies")
-    parser.add_argument("output", type=Path, help="folder of everything that is made")
-    parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the study")
-    parser.add_argument("--max-steps", type=int, help="instead of the length of each pretraining, for a quick look")
+    parser.add_argument("output", type=Path, help="output folder")
+    parser.add_argument("--seeds", type=int, nargs="+", help="replace the seeds of the study")
+    parser.add_argument("--max-steps", type=int, help="replace the length of each pretraining run, for a quick check")
     options = parser.parse_args(arguments)
     try:
         study = load_study(options.study)
@@ -328,7 +328,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     results = [runner.measure(method, seed) for seed in study.seeds for method in study.methods]
     write_report(study, results, runner.output)
-    print(f"wrote study.json, study.md and pictures into {runner.output}")
+    print(f"wrote study.json, study.md and figures to {runner.output}")
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Draw every kind of mask over real frames and a real spectrogram, with its spectrum and its correlation over time.
+"""Draw every kind of mask over real frames and a real spectrogram, with its spectrum and temporal correlation.
 
-Writes to OUTPUT `masks.png` (the visible part of a clip under each mask), `statistics.png` (a mask, the mean spectrum
-of many, and their correlation over time), and for a spectrogram `sound_masks.png` and `sound_statistics.png`.
-Without files, the package's own footage and recordings are used; with a video, its sound.
+Writes `masks.png` (the visible part of a clip under each mask), `statistics.png` (a mask, the mean spectrum
+of many, and their temporal correlation), `sound_masks.png` and `sound_statistics.png` to OUTPUT.
+By default it uses the package's footage and recordings; with a video, also the video's audio track.
 
 Examples:
   python scripts/visualize_masks.py runs/masks
@@ -34,7 +34,7 @@ NUM_FRAMES, SIZE, PATCH = 16, 224, 16
 GRID = (NUM_FRAMES // 2, SIZE // PATCH, SIZE // PATCH)
 SAMPLING_RATE = 16000
 SOUND_KINDS = ("random", "red2d", "blue2d", "green2d", "regularized_blue")
-# Spectrogram frames, 10 ms each: the lengths of the audio models for long recordings and for single words.
+# Spectrogram frames of 10 ms: lengths of the audio models for long recordings and for single words.
 LONGEST, SHORTEST = 1024, 128
 
 
@@ -48,10 +48,10 @@ def read_frames(video: Path | None, stride: int) -> torch.Tensor:
 
 
 def read_sound(audio: Path | None, video: Path | None) -> torch.Tensor | None:
-    """The sound of a file, or of the video, or else recordings of the package one after the other.
+    """Read an audio file, the video's audio track, or the package's recordings, concatenated.
 
     Returns:
-        float32 `(samples,)` at 16 kHz; None, with a message on stderr, for a video whose sound cannot be read.
+        float32 `(samples,)` at 16 kHz; None, with a message on stderr, if a video's audio track cannot be read.
     """
     if audio is not None:
         return decode_audio(audio, SAMPLING_RATE)
@@ -61,12 +61,12 @@ def read_sound(audio: Path | None, video: Path | None) -> torch.Tensor | None:
     try:
         return decode_audio(video, SAMPLING_RATE)
     except BadAudioError as error:
-        print(f"visualize_masks: skipped masks of sound: {error}; name a sound file with --audio", file=sys.stderr)
+        print(f"visualize_masks: skipped audio masks: {error}; give an audio file with --audio", file=sys.stderr)
         return None
 
 
 def draw_video(frames: torch.Tensor, options: argparse.Namespace) -> list[Path]:
-    """Write the pictures of masks of video."""
+    """Write the figures of video masks."""
     generators = {}
     for kind in options.kinds:
         bank = {"bank_size": options.bank_size} if kind in VIDEO_NOISE else {}
@@ -82,7 +82,7 @@ def draw_video(frames: torch.Tensor, options: argparse.Namespace) -> list[Path]:
 
 
 def draw_sound(waveform: torch.Tensor, options: argparse.Namespace) -> list[Path]:
-    """Write the pictures of masks of sound, over the length of the audio models."""
+    """Write the figures of audio masks, at the length of the audio models."""
     hops, patch = int(len(waveform) / SAMPLING_RATE / HOP_SECONDS), StructuredNoiseAudioConfig().patch_size
     sizes: dict[str, Any] = {
         "sampling_rate": SAMPLING_RATE,
@@ -92,7 +92,7 @@ def draw_sound(waveform: torch.Tensor, options: argparse.Namespace) -> list[Path
     }
     generators: dict[str, MaskGenerator] = {}
     for kind in options.audio_kinds:
-        # A bank of regularized blue holds masks; others hold volumes that many masks are cropped from.
+        # A regularised-blue bank holds masks; other banks hold volumes from which many masks are cropped.
         size = options.draws if kind == "regularized_blue" else options.bank_size
         bank = None if kind == "random" else {"bank_size": size}
         config = StructuredNoiseAudioConfig(mask_type=kind, mask_options=bank, **sizes)
@@ -107,7 +107,7 @@ def draw_sound(waveform: torch.Tensor, options: argparse.Namespace) -> list[Path
 
 
 def draw(generators: dict[str, MaskGenerator], options: argparse.Namespace) -> dict[str, torch.Tensor]:
-    """Masks of each kind, bool `(draws, tokens)`, all from the same seed."""
+    """Draw masks of each kind from one seed: bool `(draws, tokens)`."""
     return {
         kind: generator(options.draws, generator=torch.Generator().manual_seed(options.seed))
         for kind, generator in generators.items()
@@ -117,18 +117,18 @@ def draw(generators: dict[str, MaskGenerator], options: argparse.Namespace) -> d
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=Path, help="folder of the pictures")
-    parser.add_argument("--video", type=Path, help="video file (default: footage of the package, fetched once)")
+    parser.add_argument("output", type=Path, help="output folder")
+    parser.add_argument("--video", type=Path, help="video file (default: the package's footage, fetched once)")
     parser.add_argument(
-        "--audio", type=Path, help="sound file (default: the video's sound, or recordings, fetched once)"
+        "--audio", type=Path, help="audio file (default: the video's audio track, or recordings, fetched once)"
     )
     parser.add_argument("--stride", type=int, default=4, help="distance between frames (default: 4)")
     parser.add_argument("--kinds", nargs="+", choices=MASK_TYPES, default=list(MASK_TYPES), help="of video")
     parser.add_argument("--audio-kinds", nargs="+", choices=SOUND_KINDS, default=list(SOUND_KINDS), help="of sound")
-    parser.add_argument("--mask-ratio", type=float, default=0.9, help="of video (default: 0.9)")
-    parser.add_argument("--audio-mask-ratio", type=float, default=0.8, help="of sound (default: 0.8)")
-    parser.add_argument("--draws", type=int, default=256, help="masks behind each spectrum (default: 256)")
-    parser.add_argument("--bank-size", type=int, default=4, help="volumes of noise of each kind (default: 4)")
+    parser.add_argument("--mask-ratio", type=float, default=0.9, help="mask ratio of video (default: 0.9)")
+    parser.add_argument("--audio-mask-ratio", type=float, default=0.8, help="mask ratio of audio (default: 0.8)")
+    parser.add_argument("--draws", type=int, default=256, help="masks per spectrum (default: 256)")
+    parser.add_argument("--bank-size", type=int, default=4, help="noise volumes per kind (default: 4)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     try:

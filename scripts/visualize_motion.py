@@ -1,7 +1,7 @@
 """Show synthetic motion: moving objects, their boxes and paths, and the masks that follow them.
 
-For each clip, a GIF and a PNG with the clip, the moving objects, their boxes and the visible part under a trajectory
-mask; `motions.json` keeps the motion records and a caption for each.
+For each clip it writes a GIF and a PNG with the clip, the moving objects, their boxes and the visible part under a
+trajectory mask. `motions.json` holds the motion record and caption of each clip.
 
 Examples:
   python scripts/visualize_motion.py --out runs/motion
@@ -39,7 +39,7 @@ PICTURES = 8  # frames of a PNG
 
 
 def read_frames(options: argparse.Namespace, generator: torch.Generator) -> Tensor:
-    """The clips that objects move over, uint8 `(clips, frames, 3, size, size)`."""
+    """Background clips, uint8 `(clips, frames, 3, size, size)`."""
     shape = (options.clips, options.num_frames, 3, options.size, options.size)
     if options.frames == "none":
         if options.background == "noise":
@@ -62,7 +62,7 @@ def read_frames(options: argparse.Namespace, generator: torch.Generator) -> Tens
 def make_patches(
     frames: Tensor, motion: Motion, objects: ObjectSet | None, generator: torch.Generator
 ) -> tuple[Patches, list[list[str]]]:
-    """The moving patches and their names: objects of a set or, without one, patches of the clips themselves."""
+    """Moving patches and their names: objects of a set, or patches cut from the clips."""
     clips, count = motion.source_frames.shape
     if objects is None:
         return crop_patches(frames, motion), [["patch"] * count] * clips
@@ -74,7 +74,7 @@ def make_patches(
 def panels_of(
     frames: Tensor, moved: Tensor, boxes: Tensor, mask: Tensor, grid: tuple[int, int, int]
 ) -> dict[str, Tensor]:
-    """The rows of a gallery for one clip."""
+    """Rows of the figure for one clip."""
     return {
         "clip": frames,
         "with motion": moved,
@@ -86,22 +86,26 @@ def panels_of(
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read and check the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--frames", default="none", help="a video file, a folder of shards, or 'none' (default)")
-    parser.add_argument("--background", choices=BACKGROUNDS, default="grey", help="without frames (default: grey)")
+    parser.add_argument(
+        "--background", choices=BACKGROUNDS, default="grey", help="background without --frames (default: grey)"
+    )
     parser.add_argument("--objects", default="shapes", help="'shapes' (default), 'emoji', a folder or a Hub data set")
-    parser.add_argument("--motion", choices=tuple(MOTIONS), default="smile", help="parameterisation (default: smile)")
+    parser.add_argument(
+        "--motion", choices=tuple(MOTIONS), default="smile", help="motion parameterisation (default: smile)"
+    )
     parser.add_argument("--mask", choices=TRAJECTORY_TYPES, default=TRAJECTORY_TYPES[0], help="kind of mask")
     parser.add_argument("--mask-ratio", type=float, default=0.8, help="share of masked tokens (default: 0.8)")
-    parser.add_argument("--clips", type=int, default=4, help="how many clips (default: 4)")
-    parser.add_argument("--num-frames", type=int, default=16, help="frames of a clip (default: 16)")
-    parser.add_argument("--stride", type=int, default=4, help="distance of frames in the video (default: 4)")
+    parser.add_argument("--clips", type=int, default=4, help="number of clips (default: 4)")
+    parser.add_argument("--num-frames", type=int, default=16, help="frames per clip (default: 16)")
+    parser.add_argument("--stride", type=int, default=4, help="frame stride in the video (default: 4)")
     parser.add_argument("--size", type=int, default=224, help="side of the frames in pixels (default: 224)")
     parser.add_argument("--seed", type=int, default=0, help="seed of all draws (default: 0)")
     options = parser.parse_args(arguments)
     if options.clips < 1 or options.num_frames % TUBELET_SIZE or options.size % PATCH_SIZE:
         parser.error(
-            f"there must be at least 1 clip, frames in multiples of {TUBELET_SIZE} and sizes in multiples of "
+            f"expected at least 1 clip, frames in multiples of {TUBELET_SIZE} and sizes in multiples of "
             f"{PATCH_SIZE}, got {options.clips}, {options.num_frames} and {options.size}"
         )
     if options.motion == "tubelet_contrast" and options.frames == "none" and options.background != "noise":
