@@ -1,8 +1,7 @@
 """Motion-aware video representation learning in the Hugging Face ecosystem.
 
-Importing the package registers its configurations with the Auto classes of transformers. The modules behind the names
-below are imported when they are first used; `__init__.pyi`, which `scripts/make_stubs.py` writes, lists them for type
-checkers and editors.
+Importing the package registers its configurations with the Auto classes of transformers. The names below are imported
+on first use; `__init__.pyi`, written by `scripts/make_stubs.py`, lists them for type checkers and editors.
 """
 
 import importlib
@@ -26,7 +25,7 @@ register_configs()
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
+    """Import a public name on first use."""
     if name in _CLASSES:
         entry, reference = _CLASSES[name]
         return entry.load(reference)

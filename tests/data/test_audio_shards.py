@@ -103,9 +103,9 @@ def test_one_kind_in_a_set_of_shards(folder, tmp_path):
     with pytest.raises(ValueError, match="holds 1 videos and 7 sounds"):
         read_records(folder)
     records = [VideoRecord(folder / "dog/clip.mp4", None, None, "a"), VideoRecord(folder / "0.wav", None, None, "b")]
-    with pytest.raises(ValueError, match="1 of 2 files are sounds, for example 'b'"):
+    with pytest.raises(ValueError, match="1 of 2 files are audio, for example 'b'"):
         build(records, tmp_path / "out")
-    with pytest.raises(ValueError, match="sounds are stored as they are"):
+    with pytest.raises(ValueError, match="audio files are stored unchanged"):
         build(records[1:], tmp_path / "out", transcode=TranscodeOptions(short_side=32))
 
 

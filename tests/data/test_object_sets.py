@@ -130,7 +130,7 @@ def test_images_that_are_no_cut_outs_are_refused(tmp_path: Path) -> None:
 
 
 def test_sources_that_are_no_sets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no image with one of the suffixes"):
+    with pytest.raises(ValueError, match="contains no image with a suffix among"):
         folder_objects(tmp_path)
     with pytest.raises(ValueError, match="'no such thing' is not a set of objects"):
         open_objects("no such thing")

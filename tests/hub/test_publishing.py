@@ -227,6 +227,6 @@ def test_a_dry_run_shows_the_files_and_the_card(tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert "model.safetensors" in out
     assert "license: mit" in out
-    assert "nothing was sent" in out
+    assert "nothing was pushed" in out
     assert (tmp_path / "out" / "README.md").is_file()
     assert main([str(tmp_path / "nothing"), "tester/x", "--license", "mit"]) == 2

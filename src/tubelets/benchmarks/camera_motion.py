@@ -1,8 +1,8 @@
-"""CameraMotion-8: real footage seen through a moving window, so that the label is the motion and nothing else.
+"""CameraMotion-8: real footage seen through a moving window, labelled by the window's motion.
 
-A stretch of a video is seen through a square window that stays still, pans, tilts, zooms or rotates. The picture
-is real, the label exact, and no single frame tells it: a classifier has to see motion. Videos of one place are either
-all in the training or all in the test split.
+A stretch of a video is seen through a square window that stays still, pans, tilts, zooms or rotates. The frames are
+real, the label is exact, and no single frame reveals it: a classifier must use motion. All videos of one place are in
+the same split.
 """
 
 import tempfile
@@ -37,16 +37,16 @@ CAMERA_MOTIONS: dict[str, str] = {
 }
 """The classes, in the order of their labels, and the caption of each."""
 
-# Videos of one room or scene are kept together; these four scenes are the test split.
+# All videos of a scene are in one split; these four scenes are the test split.
 _TEST_FOOTAGE = frozenset({"talking", "animation", "bird", "exercise"})
 
 _SHORT_SIDE, _WINDOW = 160, 112
 _SHIFT = (14.0, 32.0)  # pixels of the scaled video over the whole clip
 _ZOOM = (1.25, 1.6)  # ratio of the window's sides at both ends of the clip
 _TURN = (15.0, 35.0)  # degrees over the whole clip
-# Mean absolute difference of two neighbouring frames, of 255, above which they belong to different shots.
+# Mean absolute difference of neighbouring frames, in grey levels, above which they belong to different shots.
 _CUT = 40.0
-_CRF = 12  # at 64 pixels the encoder's own choice (23) blurs motions of a pixel a frame
+_CRF = 12  # the encoder's default of 23 blurs motion of one pixel per frame at 64 pixels
 _CLIPS_PER_SHARD = 256
 
 
@@ -65,7 +65,7 @@ class SourceVideo:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Where the window is in each frame of a clip, in pixels of the video scaled to a short side of 160.
+    """Position of the window in each frame of a clip, in pixels of the video scaled to a short side of 160.
 
     Attributes:
         motion: a key of `CAMERA_MOTIONS`.
@@ -81,10 +81,11 @@ class CameraPath:
 
 
 def sample_camera_path(motion: str, num_frames: int, height: int, width: int, generator: torch.Generator) -> CameraPath:
-    """Draw a window's path of a given motion; the window never leaves the frame.
+    """Draw the path of a window with the given motion; the window never leaves the frame.
 
     Pans and tilts cover 14-32 pixels, zooms change the window's side by a factor of 1.25-1.6, rotations turn it by
-    15-35 degrees to either side, each at constant speed over the clip. The window is 112 pixels wide (zooms: up to).
+    15-35 degrees to either side, each at constant speed over the clip. The window is 112 pixels wide, for zooms at
+    most.
 
     Args:
         motion: a key of `CAMERA_MOTIONS`.
@@ -138,10 +139,10 @@ def sample_camera_path(motion: str, num_frames: int, height: int, width: int, ge
 
 
 def render_path(frames: Tensor, path: CameraPath, size: int) -> Tensor:
-    """Look at frames through a moving window.
+    """Render frames as seen through a moving window.
 
     Each output pixel is the mean of 2 x 2 bilinear samples, which keeps the reduction from 112 to 64 pixels free of
-    aliasing (a false motion cue).
+    aliasing, which would be a false motion cue.
 
     Args:
         frames: uint8 `(T, 3, H, W)`, one for each position of the path.
@@ -169,7 +170,7 @@ def render_path(frames: Tensor, path: CameraPath, size: int) -> Tensor:
 
 
 def footage_sources(split: str) -> list[SourceVideo]:
-    """The package's own footage for a split, fetched if it is not in the cache.
+    """Return the package's footage for a split, and fetch it if it is not in the cache.
 
     Args:
         split: "train" (street, city, Earth and a laboratory seen by eight cameras) or "test" (a talking man, an
@@ -179,7 +180,7 @@ def footage_sources(split: str) -> list[SourceVideo]:
         The videos.
 
     Raises:
-        ValueError: if the split is another.
+        ValueError: if the split is unknown.
         AssetError: if the footage cannot be fetched.
     """
     if split not in ("train", "test"):
@@ -202,13 +203,13 @@ def build_camera_motion(
 ) -> dict[str, ShardReport]:
     """Write CameraMotion-8 as Parquet shards with labels and captions.
 
-    Classes and source videos are equally frequent. Clip i of a split is drawn from (seed, split, i) alone. Splits that
-    are complete are kept.
+    Classes and source videos are equally frequent. Clip i of a split depends only on (seed, split, i). Complete
+    splits are kept.
 
     Args:
         output_dir: folder of the shards, created if needed.
         sources: the videos of each split; by default the package's own footage, see `footage_sources`.
-        num_clips: clips of each split; by default 4096 for training and 1024 for the test.
+        num_clips: clips of each split; by default 4096 for training and 1024 for testing.
         num_frames: frames of a clip.
         stride: distance between them in frames of the source.
         size: side of the square frames in pixels, even.
@@ -247,7 +248,7 @@ class _ClipDraw:
         return (self.num_frames - 1) * self.stride + 1
 
     def clip_id(self, video: SourceVideo, index: int) -> str:
-        """Names everything that decides the clip, so that a plan of other clips is another plan."""
+        """Encodes all settings of the clip, so that other settings give another shard plan."""
         return f"{video.name}-{index:06d}-seed{self.seed}-{self.num_frames}x{self.stride}-{self.size}px"
 
     def render(self, frames: Tensor, starts: Sequence[int], motion: str, split: str, index: int) -> Tensor:
@@ -271,7 +272,7 @@ def _build_split(
 ) -> ShardReport:
     """Render the clips of a split into a scratch folder and pack them."""
     motions = list(CAMERA_MOTIONS)
-    # Clips go round the classes, then round the videos, so that both are balanced.
+    # Clips cycle through the classes, then through the videos, so that both are balanced.
     labels = [motions[index % len(motions)] for index in range(count)]
     owners = [index // len(motions) % len(videos) for index in range(count)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -305,7 +306,7 @@ def _build_split(
 
 
 def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor, list[int]]:
-    """All frames of a video, scaled, and where stretches within one shot begin.
+    """Read all frames of a video, scaled, and the possible starts of stretches within one shot.
 
     Args:
         video: the video.
@@ -313,7 +314,7 @@ def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor
         short_side: pixels of the shorter side.
 
     Returns:
-        uint8 `(F, 3, H, W)`, and the numbers of the frames from which `span` frames have no cut.
+        uint8 `(F, 3, H, W)`, and the indices of frames that start `span` frames without a cut.
 
     Raises:
         ValueError: if every stretch has a cut.
@@ -321,7 +322,7 @@ def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor
     """
     resize = ShortSideResize(short_side)
     with open_video(video.path) as reader:
-        # A few frames of full size at a time: a minute of full HD would not fit into memory.
+        # Scale a few frames at a time: a minute of full HD would not fit into memory.
         firsts = range(0, reader.num_frames, 32)
         parts = [resize(reader.get_frames(range(first, min(first + 32, reader.num_frames)))) for first in firsts]
     frames = torch.cat(parts)
@@ -330,5 +331,5 @@ def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor
     shots = torch.cat((torch.zeros(1), cuts.float().cumsum(0))).int().tolist()
     starts = [start for start in range(len(frames) - span + 1) if shots[start] == shots[start + span - 1]]
     if not starts:
-        raise ValueError(f"{video.path} has no {span} frames without a cut; choose a longer video or a smaller stride")
+        raise ValueError(f"{video.path}: no {span} frames without a cut; choose a longer video or a smaller stride")
     return frames, starts

@@ -1,8 +1,8 @@
-"""GameSounds-10: short sounds of video games, varied and overlaid, with their family as the label.
+"""GameSounds-10: short video-game sounds, varied and overlaid, labelled by family.
 
-The families have four or five recordings each; the last two of each are the test split, so that tests use unheard
-recordings. A clip is one recording at another speed and loudness, somewhere in the clip, over a second, quieter one
-of any family and a little noise: a model must learn the family, not one file.
+Each family has four or five recordings; the last two of each are the test split. A clip is one recording at a random
+speed, loudness and position, over a quieter second recording of any family and a little noise: a model must learn the
+family, not one file.
 """
 
 import tempfile
@@ -24,21 +24,21 @@ from tubelets.data.modalities.audio import decode_audio, encode_audio
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import VideoRecord
 
-_TEST_SOUNDS = 2  # of each family
+_TEST_SOUNDS = 2  # per family
 _CLIPS_PER_SHARD = 256
 _SPEEDS = (0.8, 1.25)
 _LOUDNESS = (0.25, 1.0)
-_BACKGROUND_LOUDNESS = (0.05, 0.2)  # of the sound's
+_BACKGROUND_LOUDNESS = (0.05, 0.2)  # relative to the sound
 _NOISE = (1e-4, 1e-2)
 
 
 @dataclass(frozen=True)
 class SoundSource:
-    """One recording that clips are made of.
+    """A recording that clips are made of.
 
     Attributes:
-        path: its file.
-        family: its label.
+        path: the audio file.
+        family: the label.
     """
 
     path: Path
@@ -46,10 +46,10 @@ class SoundSource:
 
 
 def game_sound_sources(split: str, cache_dir: str | Path | None = None) -> list[SoundSource]:
-    """The recordings of a split of GameSounds-10; fetched if they are not there.
+    """Return the recordings of a split of GameSounds-10, and fetch them if they are not in the cache.
 
     Args:
-        split: "test", or another name for the recordings that are not tested.
+        split: "test"; any other name selects the training recordings.
         cache_dir: see `tubelets.data.assets.fetching.fetch`.
 
     Returns:
@@ -72,8 +72,8 @@ def mix_sound(sound: Tensor, background: Tensor, num_samples: int, generator: to
     """Make one clip: a sound at a random speed, loudness and place over a quieter one and noise.
 
     Args:
-        sound: float `(samples,)`, what the clip is of.
-        background: float `(samples,)`, what is heard behind it.
+        sound: float `(samples,)`, the foreground.
+        background: float `(samples,)`, the quieter background.
         num_samples: samples of the clip.
         generator: random draws.
 
@@ -87,7 +87,7 @@ def mix_sound(sound: Tensor, background: Tensor, num_samples: int, generator: to
     """
 
     def draw(low: float, high: float) -> float:
-        # In proportions: half as loud is as likely as twice as loud.
+        # Log-uniform: half as loud is as likely as twice as loud.
         share = float(torch.rand((), generator=generator))
         return float(low * (high / low) ** share)
 
@@ -98,7 +98,7 @@ def mix_sound(sound: Tensor, background: Tensor, num_samples: int, generator: to
 
 
 def _place(sound: Tensor, speed: float, peak: float, num_samples: int, generator: torch.Generator) -> Tensor:
-    """Play a sound at a speed and peak, at a random place of silence; a longer one is cut at random."""
+    """Place a sound, at some speed and peak, at a random position in silence; crop longer sounds at random."""
     length = max(1, round(len(sound) / speed))
     played = F.interpolate(sound[None, None], size=length, mode="linear", align_corners=True)[0, 0]
     played = played * (peak / played.abs().max().clamp_min(1e-6))
@@ -117,14 +117,14 @@ def build_game_sounds(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, ShardReport]:
-    """Write GameSounds-10, or the same of other recordings, as shards of sounds; what is complete is kept.
+    """Write GameSounds-10, or the same benchmark from other recordings, as shards; complete shards are kept.
 
     Args:
         output_dir: folder of the shards.
-        num_clips: clips of each split; families take turns. None makes 2048 for training and 512 for tests.
-        sources: recordings of each split; None takes `game_sound_sources`.
-        seconds: length of a clip.
-        sampling_rate: samples in a second.
+        num_clips: clips of each split, spread evenly over the families; None is 2048 for training and 512 for testing.
+        sources: recordings of each split; None is `game_sound_sources`.
+        seconds: clip length.
+        sampling_rate: samples per second.
         seed: seed of all draws.
         progress: show a progress bar.
 
@@ -132,7 +132,7 @@ def build_game_sounds(
         Reports by split.
 
     Raises:
-        ValueError: if splits share a recording, one has none, or a number is not positive.
+        ValueError: if splits share a recording, a split has none, or a number is not positive.
         tubelets.data.modalities.audio.BadAudioError: if a recording cannot be read.
         tubelets.data.assets.fetching.AssetError: if the recordings cannot be fetched.
     """
@@ -187,7 +187,7 @@ def _write_clips(
     seed: int,
     progress: bool,
 ) -> None:
-    """Mix and write every clip of a split; the recordings of a family take turns."""
+    """Mix and write every clip of a split, cycling through the recordings of a family."""
     waves = [(source.family, decode_audio(source.path, sampling_rate)) for source in sources]
     families: dict[str, list[Tensor]] = {}
     for family, wave in waves:

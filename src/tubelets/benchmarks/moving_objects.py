@@ -1,10 +1,9 @@
 """MovingObjects: named cut-outs moved over real footage, with labels, captions and exact masks.
 
-The label is how the object moves, the caption says it in words with the object's name, and a side file keeps each
-clip's motion record, from which the object's mask in every frame is drawn again. Videos and objects of the test split
-occur in no other. All classes draw the object's place, size and turn in the middle of the clip from the same
-distributions, so that the middle frame says nothing about the class; earlier and later ones show where the object is or
-how large, which tells a little. Chance is one in nine.
+The label is the object's motion and the caption describes it with the object's name. A side file stores each clip's
+motion record, from which the object's mask in every frame can be rendered. The splits share no videos or objects. All
+classes draw the object's position, size and angle in the middle of the clip from the same distributions, so that the
+middle frame does not depend on the class; position and size in other frames reveal a little. Chance is one in nine.
 """
 
 import functools
@@ -49,13 +48,13 @@ OBJECT_MOTIONS = (
 """The classes, in the order of their labels."""
 
 _TRAVEL = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-# Shares of the frame's side; the travel keeps even 32-pixel clips at more than a pixel a frame.
+# Shares of the frame's side; even in 32-pixel clips objects travel more than a pixel per frame.
 _OBJECT_SIDE, _TRAVEL_LENGTH = (0.24, 0.36), (0.22, 0.34)
 _GROWTH = (1.7, 2.3)  # factor over the whole clip
 _TURN = (60.0, 150.0)  # degrees over the whole clip
-# An object shows that it turns if a quarter turn changes this share of its visible values.
+# A rotation is visible if a quarter turn changes this share of the visible values.
 _TURN_SHOWS = 0.08
-_MARGIN = 1.25  # the frame is cut out of footage whose short side is this many times as long
+_MARGIN = 1.25  # short side of the footage relative to the frame cropped from it
 _CRF = 12
 _CLIPS_PER_SHARD = 256
 
@@ -73,7 +72,7 @@ def sample_object_motion(
         aspect_ratio: width over height of the object.
 
     Returns:
-        A batch of one clip with one object. Its travel, growth and turn go at constant speed.
+        A batch of one clip with one object, which moves, grows or turns at constant speed.
 
     Raises:
         ValueError: if the motion is unknown or a size too small.
@@ -93,7 +92,7 @@ def sample_object_motion(
         return low + (high - low) * torch.rand((), generator=generator, dtype=torch.float64).item()
 
     time = torch.linspace(-0.5, 0.5, num_frames, dtype=torch.float64)
-    # Everything is drawn for every class, so that what a class does not use is distributed alike.
+    # Draw all parameters for every class, so that unused ones have the same distribution.
     side, travel, growth, turn = uniform(*_OBJECT_SIDE), uniform(*_TRAVEL_LENGTH), uniform(*_GROWTH), uniform(*_TURN)
     tilt, x, y = uniform(-20.0, 20.0), uniform(-1.0, 1.0), uniform(-1.0, 1.0)
 
@@ -113,7 +112,7 @@ def sample_object_motion(
         angles=angles[None, None],
         shears=torch.zeros(1, 1, num_frames, 2),
         opacities=torch.ones(1, 1, num_frames),
-        source_frames=sides.argmax().view(1, 1),  # no detail is lost to a small first size
+        source_frames=sides.argmax().view(1, 1),  # the largest size, so that no detail is lost
         alpha_shapes=torch.zeros(1, 1, dtype=torch.int64),
         alpha_edges=torch.zeros(1, 1),
         key_frames=torch.tensor([[0, num_frames - 1]]),
@@ -122,13 +121,13 @@ def sample_object_motion(
 
 
 def turning_shows(image: Tensor) -> bool:
-    """Whether the rotation of an object is visible; that of a disc or a ball is not.
+    """Whether the rotation of an object is visible, unlike that of a disc or a ball.
 
     Args:
         image: uint8 RGBA `(4, rows, columns)`.
 
     Returns:
-        True if a quarter turn changes enough of what is visible.
+        True if a quarter turn changes enough visible pixels.
 
     Example:
         >>> from tubelets.motion.shapes import draw_shapes
@@ -161,7 +160,7 @@ class _Clips:
 
     @functools.cached_property
     def turning(self) -> list[int]:
-        """Objects that show that they turn."""
+        """Objects whose rotation is visible."""
         return [place for place in range(len(self.objects)) if turning_shows(self.objects[place])]
 
     def generator(self, index: int) -> torch.Generator:
@@ -172,10 +171,10 @@ class _Clips:
         return f"{video.name}-{index:06d}-seed{self.seed}-{self.num_frames}x{self.stride}-{self.size}px"
 
     def motion(self, index: int) -> tuple[str, int, Motion, torch.Generator]:
-        """Class, object and motion of a clip, and the generator for what is still to be drawn."""
+        """Class, object and motion of a clip, and the generator for the remaining draws."""
         label = OBJECT_MOTIONS[index % len(OBJECT_MOTIONS)]
         generator = self.generator(index)
-        # All classes use objects that show a turn: otherwise "still" could be recognised by its balls.
+        # All classes use objects with visible rotation: otherwise round objects would reveal "still".
         place = self.turning[int(torch.randint(len(self.turning), (), generator=generator))]
         rows, columns = self.objects[place].shape[1:]
         motion = sample_object_motion(label, self.num_frames, self.size, generator, columns / rows)
@@ -186,7 +185,7 @@ class _Clips:
         return motion.records([[self.objects.names[place]]], [[self.objects.ids[place]]])[0]
 
     def write(self, frames: Tensor, starts: Sequence[int], index: int, name: str) -> None:
-        """Render a clip over footage uint8 `(F, 3, h, w)` from one of the starts, and encode it."""
+        """Render a clip over footage uint8 `(F, 3, h, w)`, from one of the starts, and encode it."""
         _, place, motion, generator = self.motion(index)
 
         def draw(stop: int) -> int:
@@ -214,15 +213,15 @@ def build_moving_objects(
 ) -> dict[str, ShardReport]:
     """Write MovingObjects as Parquet shards with labels and captions, and a file of motion records for each split.
 
-    Classes and source videos are equally frequent. Clip i of a split is drawn from (seed, split, i) alone, so that the
-    number of processes does not matter. Splits that are complete are kept.
+    Classes and source videos are equally frequent. Clip i of a split depends only on (seed, split, i), not on the
+    number of processes. Complete splits are kept.
 
     Args:
         output_dir: folder of the shards, created if needed.
         sources: the videos of each split; by default the package's own footage.
-        objects: the objects of each split, or one set, a quarter of whose names are kept for the test; by default the
-            emoji set.
-        num_clips: clips of each split; by default 4096 for training and 1024 for the test.
+        objects: the objects of each split, or one set that is divided, a quarter of the names for testing; by default
+            the emoji set.
+        num_clips: clips of each split; by default 4096 for training and 1024 for testing.
         num_frames: frames of a clip.
         stride: distance between them in frames of the source.
         size: side of the square frames in pixels, even and at least 32.
@@ -277,7 +276,7 @@ def _build_split(
     folder: Path, videos: Sequence[SourceVideo], count: int, clips: _Clips, num_workers: int, progress: bool
 ) -> ShardReport:
     if not clips.turning:
-        raise ValueError(f"no object of split {clips.split!r} shows that it turns; give objects without round symmetry")
+        raise ValueError(f"split {clips.split!r} has only round objects, whose rotation is not visible; add others")
     owners = [index // len(OBJECT_MOTIONS) % len(videos) for index in range(count)]
     names = [clips.name(videos[owner], index) for index, owner in enumerate(owners)]
     motions = [clips.record(index) for index in range(count)]
@@ -315,7 +314,7 @@ def _run(clips: _Clips, tasks: Sequence[tuple[SourceVideo, list[tuple[int, str]]
         for video, wanted in tasks:
             yield from _render_video(clips, video, wanted)
         return
-    # Forked children would inherit the locks of FFmpeg's threads.
+    # Forked processes would inherit the locks of FFmpeg's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
         futures = [pool.submit(_count_rendered, clips, video, wanted) for video, wanted in tasks]
@@ -336,7 +335,7 @@ def _count_rendered(clips: _Clips, video: SourceVideo, wanted: Sequence[tuple[in
 
 
 def motion_file(split: str) -> str:
-    """Name of the side file that holds the motion records of a split: one JSON object a line."""
+    """Name of the side file with the motion records of a split, one JSON object per line."""
     return f"{split}-motions.jsonl"
 
 

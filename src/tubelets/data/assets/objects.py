@@ -1,4 +1,4 @@
-"""Sets of named objects with alpha that synthetic motion moves: image folders, Hub data sets, emoji, drawn shapes."""
+"""Sets of named RGBA objects for synthetic motion: image folders, Hub data sets, emoji, drawn shapes."""
 
 import functools
 import io
@@ -20,9 +20,9 @@ from tubelets.motion import weighted_by_alpha
 from tubelets.motion.shapes import COLOURS, SHAPES, draw_shapes
 
 TEST_SHARE = 0.25
-"""Share of the names of an object set that is kept for tests."""
+"""Share of the names of an object set that is held out for testing."""
 
-# Boxes of the papers' settings are at most about this wide at 224 pixels; more detail would only cost memory.
+# Boxes in the papers' settings are at most about this wide at 224 pixels; more detail would only cost memory.
 MAX_SIDE = 256
 IMAGE_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff", ".gif"})
 
@@ -31,9 +31,9 @@ class ObjectSet(ABC):
     """A list of RGBA images with names.
 
     Attributes:
-        names: what each object is called in a caption; several objects may share a name.
-        ids: what identifies each object, unique.
-        categories: a coarser kind for each.
+        names: name of each object in captions; several objects may share one.
+        ids: unique identifier of each object.
+        categories: coarse category of each object.
 
     Example:
         >>> objects = ShapeObjects()
@@ -50,13 +50,13 @@ class ObjectSet(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Tensor:
-        """Uint8 RGBA `(4, rows, columns)` of an object, at most `MAX_SIDE` long."""
+        """Read an object as uint8 RGBA `(4, rows, columns)`, at most `MAX_SIDE` on its longer side."""
 
     def weighted(self, index: int) -> Tensor:
-        """An object as `tubelets.motion.object_patches` reads it fastest; the last ones are kept in memory.
+        """Return an object with premultiplied colours, for the fastest `tubelets.motion.object_patches`; cached.
 
         Args:
-            index: which one.
+            index: index of the object.
 
         Returns:
             Uint8 `(4, rows, columns)`, see `tubelets.motion.weighted_by_alpha`.
@@ -72,7 +72,7 @@ class ObjectSet(ABC):
         return {}
 
     def index(self, object_id: str) -> int:
-        """The place of an object.
+        """Return the index of an object by its id.
 
         Raises:
             KeyError: if the object does not exist.
@@ -91,13 +91,13 @@ class ObjectSet(ABC):
         return {name: place for place, name in enumerate(self.ids)}
 
     def subset(self, places: Sequence[int]) -> "ObjectSet":
-        """Some of the objects.
+        """Return a subset of the objects.
 
         Args:
-            places: which ones.
+            places: indices of the objects.
 
         Returns:
-            A set that reads them from this one.
+            A set that reads its objects from this one.
 
         Example:
             >>> ShapeObjects().subset([3, 5]).names
@@ -106,11 +106,11 @@ class ObjectSet(ABC):
         return _Subset(self, places)
 
     def split(self, share: float, seed: int = 0) -> tuple["ObjectSet", "ObjectSet"]:
-        """Divide the objects so that no name is in both parts.
+        """Split the objects so that no name is in both parts.
 
         Args:
-            share: part of the names that goes into the second set, in (0, 1).
-            seed: decides which.
+            share: share of the names in the second set, in (0, 1).
+            seed: seed of the split.
 
         Returns:
             Two sets; each has at least one name.
@@ -123,10 +123,10 @@ class ObjectSet(ABC):
             >>> len(many), len(few), set(many.names) & set(few.names)
             (48, 16, set())
         """
-        # By hash, so that a name stays in its part when other objects come or go.
+        # By hash, so that a name stays in its part when other objects are added or removed.
         order = sorted(set(self.names), key=lambda name: stable_seed(seed, name))
         if not 0 < share < 1 or len(order) < 2:
-            raise ValueError(f"share must lie in (0, 1) and there must be two names, got {share} and {len(order)}")
+            raise ValueError(f"share must lie in (0, 1) and the set needs two names, got {share} and {len(order)}")
         chosen = set(order[: min(len(order) - 1, max(1, round(share * len(order))))])
         second = [name in chosen for name in self.names]
         places = range(len(self))
@@ -145,7 +145,7 @@ class _Subset(ObjectSet):
 
 
 class ShapeObjects(ObjectSet):
-    """Coloured shapes, drawn when they are asked for; every shape in every colour.
+    """Coloured shapes, every shape in every colour, drawn on demand.
 
     Args:
         size: side of the images in pixels.
@@ -168,16 +168,16 @@ class ShapeObjects(ObjectSet):
 
 
 class FileObjects(ObjectSet):
-    """Image files with alpha. The last read ones are kept in memory.
+    """Image files with alpha; recently read ones are cached.
 
     Args:
         paths: the files.
-        names: what each is called.
-        ids: what identifies each.
-        categories: a kind for each; by default the names.
+        names: name of each object.
+        ids: unique identifier of each object.
+        categories: category of each object; by default its name.
 
     Raises:
-        ValueError: if there is no file, an id occurs twice, or the lists differ in length.
+        ValueError: if the list is empty, an id occurs twice, or the lists differ in length.
 
     Example:
         >>> FileObjects([Path("dog/1.png")], ["dog"], ["dog/1.png"]).categories
@@ -211,7 +211,7 @@ class DatasetObjects(ObjectSet):
     Args:
         dataset: the data set.
         image_column: its column of images.
-        label_column: a column of class labels or of names; `None` calls every object "object".
+        label_column: column of class labels or names; `None` names every object "object".
 
     Raises:
         ValueError: if a column is missing.
@@ -255,7 +255,7 @@ class DatasetObjects(ObjectSet):
 
 
 def _remember(images: dict[int, Tensor], index: int, read: Any) -> Tensor:
-    """Read an image once; the oldest leaves when 512 (some 100 MB) are kept."""
+    """Read an image through a cache of 512 images (about 100 MB)."""
     if index not in images:
         images[index] = read()
         if len(images) > 512:
@@ -274,7 +274,7 @@ def read_object(source: Path | bytes, name: str) -> Tensor:
         Uint8 RGBA `(4, rows, columns)`, reduced to `MAX_SIDE` if it is larger.
 
     Raises:
-        ValueError: if it is not an image, or has no alpha channel.
+        ValueError: if the source is not an image, or has no alpha channel.
 
     Example:
         >>> file = io.BytesIO()
@@ -295,13 +295,13 @@ def read_object(source: Path | bytes, name: str) -> Tensor:
 
 
 def noun_of(label: str) -> str:
-    """What an object of a class is called in a sentence.
+    """Turn a class name into a noun for captions.
 
     Args:
-        label: class name, for example in the style of LVIS.
+        label: class name, for example from LVIS.
 
     Returns:
-        Lower case, without underscores and without parentheses and their content.
+        Lower case, without underscores and parenthesised parts.
 
     Example:
         >>> noun_of("arctic_(type_of_shoe)"), noun_of("Aerosol_can")
@@ -312,16 +312,16 @@ def noun_of(label: str) -> str:
 
 
 def folder_objects(folder: str | Path) -> FileObjects:
-    """Objects of `folder/<name>/<image>`, or of `folder/<name>.<suffix>`.
+    """Open the objects of `folder/<name>/<image>` or `folder/<name>.<suffix>`.
 
     Args:
-        folder: the folder; files without a suffix in `IMAGE_SUFFIXES` are ignored.
+        folder: the folder; files with suffixes other than `IMAGE_SUFFIXES` are ignored.
 
     Returns:
         The objects, sorted by path.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the folder has no images.
 
     Example:
         >>> import tempfile
@@ -334,17 +334,17 @@ def folder_objects(folder: str | Path) -> FileObjects:
     folder = Path(folder)
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
     if not paths:
-        raise ValueError(f"{folder} holds no image with one of the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise ValueError(f"{folder} contains no image with a suffix among {', '.join(sorted(IMAGE_SUFFIXES))}")
     kinds = [path.parent.name if path.parent != folder else path.stem for path in paths]
     ids = [path.relative_to(folder).as_posix() for path in paths]
     return FileObjects(paths, [noun_of(kind) for kind in kinds], ids, kinds)
 
 
 def emoji_objects(cache_dir: str | Path | None = None) -> FileObjects:
-    """The emoji set: 220 drawn animals, foods, vehicles and things; fetched if it is not in the cache (16 MB).
+    """Open the emoji set: 220 animals, foods, vehicles and things; fetched if it is not in the cache (16 MB).
 
     Args:
-        cache_dir: the cache folder; `None` for the usual one.
+        cache_dir: the cache folder; `None` for the default one.
 
     Returns:
         The objects; their ids are their names.
@@ -364,14 +364,14 @@ def open_objects(source: str | Path) -> ObjectSet:
 
     Args:
         source: "shapes", "emoji", a folder of images (see `folder_objects`), or the name of a Hub data set with a
-            column `image` and, if it has names, a column `label`. "shapes:train", "emoji:test" and so on are the
-            parts that `build_moving_objects` uses for its splits: no name is in both.
+            column `image` and optionally a column `label` of names. "shapes:train", "emoji:test" and so on select the
+            parts that `build_moving_objects` uses for its splits, which share no names.
 
     Returns:
         The objects.
 
     Raises:
-        ValueError: if it is none of these, or holds no object.
+        ValueError: if the source is none of these, or has no objects.
 
     Example:
         >>> len(open_objects("shapes")), len(open_objects("shapes:test"))

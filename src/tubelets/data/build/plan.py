@@ -1,4 +1,4 @@
-"""Which sample goes into which shard."""
+"""Assignment of samples to shards."""
 
 import functools
 import hashlib
@@ -24,7 +24,7 @@ FACTS = {
     "video": {"num_frames": "int32", "fps": "float32", "height": "int32", "width": "int32"},
     "audio": {"duration": "float32", "sampling_rate": "int32"},
 }
-"""Columns that describe the main medium, by its modality, and their types."""
+"""Columns that describe the main medium, by modality, and their types."""
 
 _FEATURES: dict[str, Callable[[], Any]] = {
     "Video": Video,
@@ -36,14 +36,14 @@ _SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**1
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Which sample goes into which shard; it depends on the input and the options, never on workers or jobs.
+    """Assignment of samples to shards; depends on the input and options, never on workers or jobs.
 
     All samples of a plan have the same media.
 
     Attributes:
         split: Name of the split, for example "train".
         shards: The samples of each shard, in their final order.
-        class_names: Names that number the labels, None when unlabelled.
+        class_names: Class names in label order, None when unlabelled.
         transcode: How videos are re-encoded.
         seed: Seed of the shuffle.
     """
@@ -66,24 +66,24 @@ class ShardPlan:
         clips_per_shard: int | None = None,
         seed: int = 0,
     ) -> "ShardPlan":
-        """Shuffle the records and cut them into shards that differ by at most one clip.
+        """Shuffle the records and divide them into shards whose sizes differ by at most one clip.
 
         Args:
             records: The samples; at least one.
             split: Letters, digits, "_" and "." only: it starts the file names.
-            class_names: Names that number the labels; needed when the records are labelled.
+            class_names: Class names in label order; required for labelled records.
             transcode: How videos are re-encoded, by default not at all.
             max_shard_size: Bytes of *input* video a shard may hold on average ("256MB" is 256 million); the size after
                 re-encoding is not known in advance.
-            clips_per_shard: Most clips in a shard; replaces `max_shard_size`.
+            clips_per_shard: Maximum clips per shard; replaces `max_shard_size`.
             seed: Seed of the shuffle, so that shards mix the classes.
 
         Returns:
             The plan.
 
         Raises:
-            ValueError: There is no record, an id occurs twice, a label is not in `class_names`, records have different
-                media, sounds should be re-encoded or a value is out of range.
+            ValueError: The list is empty, an id occurs twice, a label is not in `class_names`, records have different
+                media, re-encoding is requested for audio, or a value is out of range.
         """
         _check_plan_input(records, split, class_names, clips_per_shard)
         _check_kinds(records, transcode or TranscodeOptions())
@@ -95,7 +95,7 @@ class ShardPlan:
         else:
             num_shards = -(-len(records) // clips_per_shard)
         num_shards = min(num_shards, len(records))
-        # Sorted first: the order in which a file system lists videos must not matter.
+        # Sorted first, so that the listing order of the file system does not matter.
         order = sorted(records, key=lambda record: record.clip_id)
         random.Random(seed).shuffle(order)
         cuts = [len(order) * index // num_shards for index in range(num_shards + 1)]
@@ -109,10 +109,10 @@ class ShardPlan:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The numbers that decide the content, JSON-able; a folder holds one set of them for each split."""
+        """Options that determine the content, as JSON values; all shards of a split in a folder share them."""
         options = asdict(self.transcode)
         if not self.transcode.reencodes:
-            # Files that are stored as they are keep their sound anyway.
+            # Files stored unchanged keep their audio track anyway.
             del options["keep_audio"]
         return {**options, "num_shards": len(self.shards), "seed": self.seed}
 
@@ -123,7 +123,7 @@ class ShardPlan:
 
     @functools.cached_property
     def hash(self) -> str:
-        """Identifies what the shards will hold; folders of the input may be mounted elsewhere in another job."""
+        """Hash of the shards' content, independent of where the input is mounted."""
         rows = [[(r.clip_id, r.label, r.caption) for r in shard] for shard in self.shards]
         content = json.dumps([self.split, self.class_names, self.options, rows], sort_keys=True)
         if others := list(self.media)[1:]:
@@ -147,11 +147,11 @@ class ShardPlan:
         return Features(features)
 
     def file_name(self, index: int) -> str:
-        """Name of shard `index`, as the Hub spells it."""
+        """File name of shard `index` in the Hub's convention."""
         return f"{self.split}-{index:05d}-of-{len(self.shards):05d}.parquet"
 
     def summary(self) -> dict[str, Any]:
-        """What is written into the footer of each shard, besides its bad files."""
+        """Content of each shard's footer, except its bad files."""
         versions = {name: importlib.metadata.version(name) for name in ("tubelets", "datasets")}
         return {
             "plan": self.hash,
@@ -162,7 +162,7 @@ class ShardPlan:
 
 
 def parse_size(size: int | str) -> int:
-    """Return a number of bytes.
+    """Parse a size in bytes.
 
     Args:
         size: A number, or a string such as "256MB" (powers of 1000) or "256MiB" (powers of 1024).
@@ -183,7 +183,7 @@ def parse_size(size: int | str) -> int:
 def _check_plan_input(
     records: Sequence[VideoRecord], split: str, class_names: Sequence[str] | None, clips_per_shard: int | None
 ) -> None:
-    """Refuse what cannot be planned."""
+    """Reject invalid input."""
     if not records:
         raise ValueError("the list of records is empty; give at least one video")
     if not re.fullmatch(r"[\w.]+", split):
@@ -199,18 +199,18 @@ def _check_plan_input(
     kinds = {type(record.label) for record in records}
     if len(kinds) > 1:
         raise ValueError(
-            f"labels are of the kinds {sorted(kind.__name__ for kind in kinds)}; give every clip one name, every clip "
-            "a tuple of names, or none a label"
+            f"labels have mixed types {sorted(kind.__name__ for kind in kinds)}; give every clip one name, every clip "
+            "a tuple of names, or no clip a label"
         )
 
 
 def _check_kinds(records: Sequence[VideoRecord], transcode: TranscodeOptions) -> None:
-    """Refuse records with different media, and sounds to be re-encoded."""
+    """Reject records with different media, and re-encoding of audio."""
     sounds = [record for record in records if record.is_audio]
     if sounds and len(sounds) < len(records):
         raise ValueError(
-            f"{len(sounds)} of {len(records)} files are sounds, for example {sounds[0].clip_id!r}; shards hold one "
-            "kind: build those of the others in another folder"
+            f"{len(sounds)} of {len(records)} files are audio, for example {sounds[0].clip_id!r}; shards hold one "
+            "kind: build the others in another folder"
         )
     names = list(records[0].media)
     for record in records:
@@ -220,11 +220,11 @@ def _check_kinds(records: Sequence[VideoRecord], transcode: TranscodeOptions) ->
                 "give every clip the same media, or build them in another folder"
             )
     if sounds and transcode.reencodes:
-        raise ValueError("short_side, fps and keyframe_interval are for videos; sounds are stored as they are")
+        raise ValueError("short_side, fps and keyframe_interval apply to videos only; audio files are stored unchanged")
 
 
 def _file_size(path: Path) -> int:
-    """Size in bytes; 0 for a missing file, which is reported when its shard is written."""
+    """Size in bytes; 0 for a missing file, reported when its shard is written."""
     try:
         return path.stat().st_size
     except OSError:

@@ -1,4 +1,4 @@
-"""Builds Parquet shards: in parallel, resumable, with the same rows for any number of workers."""
+"""Build Parquet shards in parallel, resumable, with the same rows for any number of workers."""
 
 import functools
 import hashlib
@@ -22,18 +22,18 @@ from tubelets.data.modalities.modality import BadMediumError, Modality
 from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 
-# A cell of a Parquet binary column cannot hold more.
+# Limit of a cell in a Parquet binary column.
 MAX_VIDEO_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A sample that could not be put into a shard.
+    """A sample that could not be written to a shard.
 
     Attributes:
         clip_id: Its id in the input.
-        file: Name of the damaged file.
-        reason: What is wrong with it.
+        file: Name of the corrupt file.
+        reason: Error message.
     """
 
     clip_id: str
@@ -43,16 +43,16 @@ class BadFile:
 
 @dataclass
 class ShardReport:
-    """What a call of `build_shards` did.
+    """Result of `build_shards`.
 
     Attributes:
         num_shards: Shards of the whole plan.
-        written: Names of the shards written now.
-        skipped: Names of shards of this job that were complete already.
+        written: Names of the shards written by this call.
+        skipped: Names of this job's shards that were already complete.
         num_clips: Clips in the shards of this job.
         num_bytes: Size in bytes of the shards of this job.
-        bad_files: Samples of this job's shards that are skipped, with the reason.
-        missing: Names of shards of the plan that other jobs have still to write.
+        bad_files: Skipped samples of this job's shards, with reasons.
+        missing: Names of shards that other jobs have yet to write.
     """
 
     num_shards: int
@@ -87,33 +87,33 @@ def build_shards(
 ) -> ShardReport:
     """Write samples into Parquet shards that `datasets.load_dataset("parquet", ...)` reads with their types.
 
-    Each medium has a column of its name. The checksum of the main medium is in `sha256`, that of a further medium NAME
-    in `NAME_sha256`.
+    Each medium has a column with its name. The checksum of the main medium is in `sha256`, that of any other medium
+    NAME in `NAME_sha256`.
 
-    Each shard appears under its name only when it is complete, so a killed run is continued by running it again:
-    complete shards of the same plan are kept. A sample with a bad file is skipped and reported; it never stops the run.
-    When all shards of the plan exist, `dataset_info.json` is written.
+    A shard gets its final name only when it is complete. To resume a killed run, run it again: complete shards of the
+    same plan are kept. Samples with unreadable files are skipped and reported, and never stop the run. When all shards
+    of the plan exist, `dataset_info.json` is written.
 
     Args:
         records: The samples, all with the same media, see `tubelets.data.sources.annotations.read_records`.
-        output_dir: Folder of the shards, created if needed. It may hold several splits, but one plan for each.
-        split: See `ShardPlan.make`, as for the next five arguments.
-        class_names: Names that number the labels; needed when the records are labelled.
+        output_dir: Folder of the shards, created if needed. It may hold several splits, with one plan per split.
+        split: See `ShardPlan.make`, also for the next five arguments.
+        class_names: Class names in label order; required for labelled records.
         transcode: How videos are re-encoded, by default not at all.
-        max_shard_size: Bytes of input video for each shard.
-        clips_per_shard: Clips for each shard; replaces `max_shard_size`.
+        max_shard_size: Bytes of input video per shard.
+        clips_per_shard: Clips per shard; replaces `max_shard_size`.
         seed: Seed of the shuffle.
-        num_workers: Processes that read and encode videos; 1 works in this process.
-        num_jobs: Number of machines or jobs that share the plan.
-        job_index: Which of them this is: it writes shard i if i % num_jobs == job_index.
+        num_workers: Processes that read and encode videos; 1 uses this process.
+        num_jobs: Number of jobs that share the plan.
+        job_index: Index of this job, which writes shard i if i % num_jobs == job_index.
         progress: Show a progress bar of clips.
 
     Returns:
-        What was written, kept and skipped.
+        Report of written, kept and skipped shards and files.
 
     Raises:
-        ValueError: The folder holds shards of this split with other options or videos, or other class names; or an
-            argument is out of range.
+        ValueError: The folder has shards of this split with other options, videos or class names; or an argument is
+            out of range.
     """
     _check_jobs(num_workers, num_jobs, job_index)
     plan = ShardPlan.make(
@@ -143,16 +143,16 @@ def build_shards(
 
 
 def is_complete(output_dir: str | Path, plan: ShardPlan) -> bool:
-    """Whether a folder holds all shards of a plan, and of its split no other.
+    """Whether a folder has all shards of a plan, and no other shards of its split.
 
-    Builders of synthetic data ask before they render clips.
+    Builders of synthetic data check this before they render clips.
 
     Args:
         output_dir: Folder of the shards; need not exist.
         plan: The plan.
 
     Raises:
-        ValueError: A file is damaged or was not written by the shard builder.
+        ValueError: A file is corrupt or was not written by the shard builder.
     """
     folder = Path(output_dir)
     names = shard_files(folder).get(plan.split, []) if folder.is_dir() else []
@@ -161,7 +161,7 @@ def is_complete(output_dir: str | Path, plan: ShardPlan) -> bool:
 
 
 def _check_jobs(num_workers: int, num_jobs: int, job_index: int) -> None:
-    """Refuse impossible numbers of processes and jobs."""
+    """Reject invalid numbers of processes and jobs."""
     if num_workers < 1 or num_jobs < 1 or not 0 <= job_index < num_jobs:
         raise ValueError(
             f"num_workers={num_workers} and num_jobs={num_jobs} must be at least 1 and "
@@ -170,7 +170,7 @@ def _check_jobs(num_workers: int, num_jobs: int, job_index: int) -> None:
 
 
 def _check_folder(folder: Path, plan: ShardPlan) -> dict[str, ShardSummary]:
-    """Return the complete shards of the plan by name; refuse shards of another plan."""
+    """Return the complete shards of the plan by name; reject shards of another plan."""
     complete: dict[str, ShardSummary] = {}
     for split, names in shard_files(folder).items():
         for name in names:
@@ -179,15 +179,15 @@ def _check_folder(folder: Path, plan: ShardPlan) -> dict[str, ShardSummary]:
                 old, new = found.content["options"], plan.options
                 changes = [f"{key}={old.get(key)!r} (now {new[key]!r})" for key in new if old.get(key) != new[key]]
                 raise ValueError(
-                    f"{folder} holds shard {name} of another plan: "
+                    f"{folder} contains shard {name} of another plan: "
                     f"{', '.join(changes) or 'other videos, labels or captions'}; "
                     "choose an empty folder, or delete the old shards"
                 )
             old_names, new_names = found.content["class_names"], plan.class_names
             if old_names is not None and new_names is not None and tuple(old_names) != new_names:
                 raise ValueError(
-                    f"{folder} holds shard {name} with other class names; labels of splits in one folder must agree: "
-                    "give all of them the same --class-names file"
+                    f"{folder} contains shard {name} with other class names; splits in one folder must share labels: "
+                    "use the same --class-names file for all"
                 )
             if split == plan.split:
                 complete[name] = found
@@ -202,7 +202,7 @@ def _write_shards(
     progress: bool,
     report: ShardReport,
 ) -> None:
-    """Write the shards with the given indices one after the other."""
+    """Write the shards with the given indices, one at a time."""
     tasks = [record for index in indices for record in plan.shards[index]]
     prepare = functools.partial(_prepare_row, transcode=plan.transcode, media=plan.media)
     with (
@@ -236,7 +236,7 @@ def _add_annotations(row: dict[str, Any], record: VideoRecord, features: Feature
 
 
 def _class_label(features: Features) -> ClassLabel:
-    """What numbers the classes."""
+    """The `ClassLabel` feature of the class names."""
     label = features["label"]
     return label.feature if isinstance(label, List) else label
 
@@ -244,9 +244,9 @@ def _class_label(features: Features) -> ClassLabel:
 def _prepare_row(
     record: VideoRecord, transcode: TranscodeOptions, media: Mapping[str, Modality]
 ) -> dict[str, Any] | BadFile:
-    """Read and check or encode the media of one sample; runs in the worker processes."""
+    """Read and verify or encode the media of one sample, in a worker process."""
     row: dict[str, Any] = {}
-    # Worker processes may lack registered modalities, so that names and modalities come with the task.
+    # Worker processes may lack registered modalities, so the task carries them.
     paths = [record.path, *(path for _, path in record.others)]
     for (name, modality), path in zip(media.items(), paths, strict=True):
         try:
@@ -254,9 +254,9 @@ def _prepare_row(
             stored = _video(data, path, transcode) if modality.name == "video" else _other(data, path, modality)
             size = len(stored["bytes"])
             if size > MAX_VIDEO_BYTES:
-                raise BadMediumError(f"{size} bytes are more than a Parquet cell holds (2 GiB); cut the file")
+                raise BadMediumError(f"{size} bytes exceed the limit of a Parquet cell (2 GiB); cut the file")
         except (BadMediumError, OSError) as error:
-            # The message of an OSError holds the full path on this machine, which does not belong in a data set.
+            # An OSError's message contains a local path, which does not belong in a data set.
             reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
             return BadFile(record.clip_id, path.name, reason)
         row[name] = {"bytes": stored["bytes"], "path": stored["path"]}
@@ -270,7 +270,7 @@ def _prepare_row(
 
 
 def _video(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
-    """The cell of a video and its facts."""
+    """The cell of a video and its metadata."""
     video = prepare_video(data, transcode, path.name)
     name = path.with_suffix(".mp4").name if transcode.reencodes else path.name
     facts = {"num_frames": video.num_frames, "fps": video.fps, "height": video.height, "width": video.width}
@@ -278,7 +278,7 @@ def _video(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, An
 
 
 def _other(data: bytes, path: Path, modality: Modality) -> dict[str, Any]:
-    """The cell of a medium that is stored as it is, and its facts."""
+    """The cell of a medium that is stored unchanged, and its metadata."""
     facts = asdict(check_audio(data, path.name)) if modality.name == "audio" else {}
     if not facts:
         modality.check(data, path.name)
@@ -288,11 +288,11 @@ def _other(data: bytes, path: Path, modality: Modality) -> dict[str, Any]:
 def _ordered_map(
     function: Callable[[VideoRecord], dict[str, Any] | BadFile], tasks: Iterable[VideoRecord], num_workers: int
 ) -> Generator[dict[str, Any] | BadFile, None, None]:
-    """Apply `function` in a pool of processes; results come in the order of the tasks, few of them ahead of time."""
+    """Map over tasks in a pool of processes, in order and with bounded prefetching."""
     if num_workers == 1:
         yield from map(function, tasks)
         return
-    # Forked children would inherit the locks of Arrow's and FFmpeg's threads.
+    # Forked processes would inherit the locks of Arrow's and FFmpeg's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
         pending: deque[Future[dict[str, Any] | BadFile]] = deque()

@@ -1,4 +1,4 @@
-"""Copies the sound of a video into its re-encoded copy."""
+"""Copy the audio track of a video into its re-encoded copy."""
 
 import io
 from fractions import Fraction
@@ -8,26 +8,26 @@ import av
 
 from tubelets.data.modalities.video_readers import SELF_CONTAINED
 
-# Codecs whose packets players expect in an MP4 file; others (PCM, Vorbis, WMA, ...) are re-encoded.
+# Codecs that players support in MP4; others (PCM, Vorbis, WMA, ...) are re-encoded.
 _KEPT = frozenset({"aac", "ac3", "alac", "eac3", "flac", "mp2", "mp3", "opus"})
 _USUAL_RATE = 48000
 
 
 class SoundTrack:
-    """Context manager that writes the sound of one file into another: the packets as they are, otherwise as AAC.
+    """Context manager that copies the audio packets of one file into another, or re-encodes them as AAC.
 
-    Packets that are copied are not decoded: a video with bad sound is still a video, and a run that needs the sound
-    reports it.
+    Copied packets are not decoded: a video with corrupt audio is still usable, and a run that needs the audio reports
+    it.
 
     Args:
         data: The original file.
-        wanted: False writes nothing.
+        wanted: Whether to write the audio.
     """
 
     def __init__(self, data: bytes, wanted: bool = True) -> None:
         self._source = av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=SELF_CONTAINED)
         stream = self._source.streams.best("audio") if wanted else None
-        # Without a decoder FFmpeg cannot determine the length of a packet.
+        # Without a decoder, FFmpeg cannot determine the length of a packet.
         self._stream = stream if isinstance(stream, av.AudioStream) and stream.codec_context is not None else None
         self._output: av.AudioStream | None = None
 
@@ -41,14 +41,14 @@ class SoundTrack:
 
     @property
     def is_kept(self) -> bool:
-        """Whether the packets are copied."""
+        """Whether packets are copied instead of re-encoded."""
         return self._stream is not None and self._stream.codec_context.codec.canonical_name in _KEPT
 
     def add_to(self, target: "av.container.OutputContainer") -> None:
-        """Add a stream for the sound, if there is any.
+        """Add an audio stream, if the source has one.
 
         Args:
-            target: An MP4 file to which nothing was written yet.
+            target: An MP4 file before its first packet is written.
         """
         if self._stream is None:
             return
@@ -63,14 +63,14 @@ class SoundTrack:
             self._output = output
 
     def write(self, target: "av.container.OutputContainer", earlier: float) -> None:
-        """Write the sound.
+        """Write the audio.
 
         Args:
-            target: What `add_to` was given.
-            earlier: Seconds that the sound is moved to the front, as the frames were.
+            target: The container passed to `add_to`.
+            earlier: Seconds by which the audio is shifted towards the start, like the frames.
 
         Raises:
-            av.FFmpegError: The sound must be re-encoded and cannot be decoded.
+            av.FFmpegError: The audio must be re-encoded but cannot be decoded.
         """
         if self._stream is None or self._output is None:
             return
@@ -91,5 +91,5 @@ class SoundTrack:
 
 
 def _ticks(seconds: float, time_base: Fraction | None) -> int:
-    """A time in units of a time base."""
+    """Convert a time to units of a time base."""
     return 0 if time_base is None else round(seconds / time_base)
