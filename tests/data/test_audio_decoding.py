@@ -79,10 +79,10 @@ def test_sounds_are_read_from_paths_and_videos(tmp_path):
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "zero bytes"),
+        (b"", "the file is empty"),
         (b"no sound, whatever its name says" * 20, "cannot be decoded"),
-        (make_video(5), "has no sound"),
-        (encode_audio(sweep(1.0, 48000), 48000, "mp4")[:-200], "cut off"),
+        (make_video(5), "no audio"),
+        (encode_audio(sweep(1.0, 48000), 48000, "mp4")[:-200], "truncated"),
         (b"#EXTM3U\n#EXTINF:10,\nfile:///etc/passwd\n", "cannot be decoded"),
     ],
 )
@@ -109,7 +109,7 @@ def test_sounds_of_no_finite_numbers_are_refused():
         frame.sample_rate = 8000
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    with pytest.raises(BadAudioError, match="not finite numbers"):
+    with pytest.raises(BadAudioError, match="samples that are not finite"):
         decode_audio(buffer.getvalue(), 8000)
 
 

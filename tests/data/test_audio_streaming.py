@@ -145,7 +145,7 @@ def test_frames_come_with_the_sound_around_them(films):
 def test_a_video_without_sound_is_bad_only_where_sound_is_wanted(films):
     loader = ClipLoader(ClipStream(films, ClipSpec(2, 1), audio=SPEC, batch_size=2), 0)
     assert sum(len(batch["clip_id"]) for batch in loader) == 4
-    assert [(bad["clip_id"], bad["reason"]) for bad in loader.bad_samples] == [("3", "3: it has no sound")]
+    assert [(bad["clip_id"], bad["reason"]) for bad in loader.bad_samples] == [("3", "3: no audio")]
     assert len(list(ClipStream(films, ClipSpec(2, 1)))) == 5
     # The sound of videos alone: no frame is decoded.
     items = list(ClipStream(films, None, audio=SPEC, shuffle_window=0))

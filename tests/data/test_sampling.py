@@ -164,7 +164,7 @@ def test_the_state_afterwards_does_not_depend_on_the_video(draw):
         (lambda: dense_clip(9, start=9), r"start must lie in \[0, 9\)"),
         (lambda: finetune_clip(300), r"end must lie in \[64, 300\).* got None"),
         (lambda: finetune_clip(300, end=300), "got 300"),
-        (lambda: finetune_clip(60, end=60), "leave it out"),
+        (lambda: finetune_clip(60, end=60), "omit it"),
         (lambda: dense_test_starts(10), "pad them first"),
         (lambda: segment_test_clips(10, num_clips=0), "num_clips must be at least 1, got 0"),
         (lambda: sampling.uniform_clip(-1), "got -1"),

@@ -1,4 +1,4 @@
-"""Prepares one video file for a shard: checked as it is, or re-encoded smaller and easier to seek."""
+"""Prepare a video file for a shard: verify it, or re-encode it smaller and easier to seek."""
 
 import io
 import itertools
@@ -17,22 +17,22 @@ from tubelets.data.modalities.video_readers import SELF_CONTAINED
 
 Frame = TypeVar("Frame")
 
-# Absorbs the rounding of container time stamps, which are exact to a few microseconds at best.
+# Tolerance for the rounding of container time stamps, which are exact to a few microseconds at best.
 _TIME_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class TranscodeOptions:
-    """How videos are re-encoded; with the defaults they are stored untouched.
+    """How videos are re-encoded; the defaults store them unchanged.
 
     Attributes:
-        short_side: Length in pixels of the shorter side, at least 2; larger videos are scaled down to it with their
-            aspect ratio kept (both sides rounded to even numbers), smaller ones are not enlarged.
+        short_side: Length in pixels of the shorter side, at least 2; larger videos are scaled down to it, keeping their
+            aspect ratio (both sides rounded to even numbers); smaller ones are not enlarged.
         fps: Frames per second, above 0; frames are repeated or dropped on that time grid.
-        keyframe_interval: A key frame every so many frames, at least 1. A value near the span of a clip (15-30) makes
-            random clips cheaper to decode, for two to three times the bytes of the encoder's own choice (250).
+        keyframe_interval: Frames between key frames, at least 1. A value near the span of a clip (15-30) makes random
+            clips cheaper to decode, at two to three times the bytes of the encoder's default (250).
         crf: x264 quality, 0 (lossless) to 51; 18 is hard to tell from the original. Only used when re-encoding.
-        keep_audio: Keep the sound of a video that is re-encoded.
+        keep_audio: Keep the audio track when re-encoding.
 
     Raises:
         ValueError: A value is out of its range.
@@ -60,13 +60,13 @@ class TranscodeOptions:
 
     @property
     def reencodes(self) -> bool:
-        """Whether any option asks for new frames; otherwise the bytes of the file are kept."""
+        """Whether any option requires re-encoding; otherwise the file's bytes are kept."""
         return not (self.short_side is None and self.fps is None and self.keyframe_interval is None)
 
 
 @dataclass(frozen=True)
 class EncodedVideo:
-    """Bytes that go into a shard and what their decoder says about them.
+    """Encoded bytes for a shard and their decoded properties.
 
     Attributes:
         data: The encoded file.
@@ -84,14 +84,14 @@ class EncodedVideo:
 
 
 def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -> EncodedVideo:
-    """Re-encode a video file if the options ask for it, and check that its last frame can be decoded.
+    """Re-encode a video file if the options require it, and check that its last frame can be decoded.
 
     Re-encoding writes H.264 (libx264, yuv420p) in MP4 with a constant frame rate and the rotation flag of phone videos
-    applied to the pixels. The sound is kept beside them, see `reencode`.
+    applied to the pixels. The audio track is kept, see `reencode`.
 
     Args:
         data: The encoded file.
-        options: How to re-encode; the defaults keep `data` as it is.
+        options: How to re-encode; the defaults keep `data` unchanged.
         name: Name in error messages.
 
     Returns:
@@ -107,7 +107,7 @@ def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -
         ...     print(str(error).partition(":")[0])
         notes.mp4
     """
-    # The original is checked in both cases: a file that was cut off would be re-encoded without complaint, but shorter.
+    # Check the original in both cases: a truncated file would be re-encoded without an error, but shorter.
     checked = _check_video(data, name)
     if not options.reencodes:
         return checked
@@ -115,13 +115,13 @@ def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -
         return _check_video(reencode(data, options, name), name)
     except BadVideoError:
         raise
-    # PyAV reports frames that change their format midway as a ValueError, and damaged headers hold absurd numbers.
+    # PyAV raises ValueError for frames that change format midway; corrupt headers contain absurd numbers.
     except (av.FFmpegError, ValueError, ArithmeticError) as error:
-        raise BadVideoError(f"{name}: it cannot be re-encoded ({error})") from error
+        raise BadVideoError(f"{name}: cannot be re-encoded ({error})") from error
 
 
 def _check_video(data: bytes, name: str) -> EncodedVideo:
-    """Decode the last frame; always with PyAV, so that shards do not depend on what else is installed."""
+    """Decode the last frame, always with PyAV, so that shards do not depend on other installed decoders."""
     with open_video(data, backend="pyav", name=name) as video:
         video.get_frames([video.num_frames - 1])
         return EncodedVideo(data, video.num_frames, video.fps, video.height, video.width)
@@ -136,12 +136,12 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
         name: Name in error messages.
 
     Returns:
-        An MP4 file with one H.264 stream and, with `keep_audio`, one stream of its sound: the packets as they are where
-        MP4 can hold their codec, otherwise AAC. Encoding the same file again gives the same frames, but in about one
-        of a thousand encodes a few other bytes; the cause is unknown.
+        An MP4 file with one H.264 stream and, with `keep_audio`, one audio stream: copied packets if MP4 supports the
+        codec, otherwise AAC. Encoding the same file again gives the same frames, but in about one of a thousand encodes
+        a few bytes differ; the cause is unknown.
 
     Raises:
-        BadVideoError: There is no video stream, no frame or no frame rate.
+        BadVideoError: The file has no video stream, frame or frame rate.
         av.FFmpegError: FFmpeg cannot read or decode the file.
     """
     buffer = io.BytesIO()
@@ -151,19 +151,19 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
     ):
         stream = source.streams.best("video")
         if not isinstance(stream, av.VideoStream):
-            raise BadVideoError(f"{name}: it has no video stream")
+            raise BadVideoError(f"{name}: no video stream")
         rate = Fraction(options.fps).limit_denominator(1001) if options.fps else stream.average_rate
         if not rate:
-            raise BadVideoError(f"{name}: it states no frame rate; set fps to re-encode it")
+            raise BadVideoError(f"{name}: no frame rate is stored; set fps to re-encode it")
         timed = _timed_frames(source, stream, 1 / (stream.average_rate or rate))
         first = next(timed, None)
         if first is None:
-            raise BadVideoError(f"{name}: there is no frame to encode")
+            raise BadVideoError(f"{name}: no frame to encode")
         timed = itertools.chain([first], timed)
         frames = on_time_grid(timed, 1 / rate) if options.fps else (frame for _, _, frame in timed)
         with SoundTrack(data, options.keep_audio) as sound:
             _encode(frames, target, stream.codec_context, rate, options, sound)
-            # The copy's first frame is at 0, whenever it was in the original.
+            # The copy's first frame is at time 0, wherever it was in the original.
             sound.write(target, earlier=first[0])
     return buffer.getvalue()
 
@@ -171,14 +171,14 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
 def on_time_grid(timed: Iterable[tuple[float, float, Frame]], step: float | Fraction) -> Iterator[Frame]:
     """Repeat or drop frames so that they are `step` seconds apart.
 
-    The frame at grid time `t` is the one that a player shows at `t` after the first frame.
+    The frame at grid time `t` is the one a player shows at `t` after the first frame.
 
     Args:
         timed: (start in seconds, duration in seconds, frame), starts ascending.
         step: Seconds between two frames of the result.
 
     Yields:
-        The frames, at least one if there is one.
+        The frames; at least one if the input has any.
 
     Example:
         >>> frames = [(0.0, 0.5, "a"), (0.5, 0.5, "b"), (1.0, 0.5, "c")]
@@ -202,7 +202,7 @@ def on_time_grid(timed: Iterable[tuple[float, float, Frame]], step: float | Frac
 def _timed_frames(
     source: "av.container.InputContainer", stream: "av.VideoStream", step: Fraction
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Decode all frames with their start and duration in seconds; `step` is used where the file gives none."""
+    """Decode all frames with start and duration in seconds; `step` replaces missing durations."""
     time = -float(step)
     for frame in source.decode(stream):
         time = time + float(step) if frame.time is None else frame.time
@@ -225,15 +225,15 @@ def _encode(
         frame = _upright(decoded)
         if output is None:
             output = _add_stream(target, rate, _target_size(frame.height, frame.width, options.short_side), options)
-            # Untagged copies of a BT.709 original would be decoded with the BT.601 matrix: colours would shift.
+            # Copy the colour tags: an untagged copy of a BT.709 original would be decoded with the BT.601 matrix.
             output.codec_context.colorspace = source.colorspace
             output.codec_context.color_primaries = source.color_primaries
             output.codec_context.color_trc = source.color_trc
-            # All streams must be there before the first packet is written.
+            # All streams must exist before the first packet is written.
             sound.add_to(target)
         frame = scaler.reformat(frame, output.width, output.height, format="yuv420p", dst_color_range="MPEG")
         frame.pts, frame.time_base = index, 1 / rate
-        # The encoder would otherwise copy the key frames of the original as well.
+        # Otherwise the encoder would also copy the original's key frames.
         frame.pict_type = 0
         target.mux(output.encode(frame))
     if output is not None:
@@ -250,9 +250,9 @@ def _add_stream(
     stream.options = {"crf": str(options.crf)}
     if options.keyframe_interval is not None:
         interval = options.keyframe_interval
-        # Without scene cuts the interval is exact: no clip start is further than that from its key frame.
+        # Without scene cuts the interval is exact, so no clip start is further than that from its key frame.
         stream.options["x264-params"] = f"keyint={interval}:min-keyint={interval}:scenecut=0"
-    # Clips are encoded side by side in processes; more threads would also make the result depend on the machine.
+    # Clips are encoded in parallel processes; more threads would also make the result depend on the machine.
     stream.codec_context.thread_count = 1
     return stream
 
@@ -264,7 +264,7 @@ def _target_size(height: int, width: int, short_side: int | None) -> tuple[int, 
 
 
 def _upright(frame: av.VideoFrame) -> av.VideoFrame:
-    """Turn the pixels by the rotation that the file asks players to apply."""
+    """Apply the file's rotation flag to the pixels."""
     quarter_turns = round(frame.rotation / 90) % 4
     if quarter_turns == 0:
         return frame

@@ -1,1 +1,1 @@
-"""What a sample is made of, what a model takes of it, and how it is decoded."""
+"""Modalities: the media of a sample, the inputs of a model, and decoding."""

@@ -1,4 +1,4 @@
-"""Arrays out of files that strangers wrote: NumPy's formats without pickle, and safetensors."""
+"""Read arrays from untrusted files: NumPy formats without pickle, and safetensors."""
 
 import io
 import math
@@ -10,22 +10,22 @@ import numpy as np
 from tubelets.data.modalities.modality import BadMediumError
 
 MAX_BYTES = 2**31
-"""Most bytes of an array; the size that a header states is checked before memory is allocated."""
+"""Maximum array size in bytes; the size in the header is checked before memory is allocated."""
 
 
 def read_array(data: bytes, name: str, key: str | None = None) -> np.ndarray:
     """Read an array from the bytes of a .npy, .npz or .safetensors file.
 
     Args:
-        data: The bytes; their beginning tells the format.
+        data: The bytes; the format is detected from their start.
         name: Name in error messages.
-        key: Entry of a file with several arrays; None takes the only one.
+        key: Name of the array in a file with several; None reads the only one.
 
     Returns:
-        An array of numbers.
+        A numeric array.
 
     Raises:
-        BadMediumError: The file is damaged, larger than `MAX_BYTES`, holds Python objects, or lacks the array.
+        BadMediumError: The file is corrupt, larger than `MAX_BYTES`, contains Python objects, or lacks the array.
 
     Example:
         >>> file = io.BytesIO()
@@ -45,11 +45,11 @@ def read_array(data: bytes, name: str, key: str | None = None) -> np.ndarray:
             found = entries[_entry(entries, name, key)]
     except BadMediumError:
         raise
-    # safetensors raises its own exception class, and broken headers raise various errors of their parsers.
+    # safetensors raises its own exception class, and corrupt headers raise various parser errors.
     except Exception as error:
-        raise BadMediumError(f"{name}: it cannot be read as .npy, .npz or .safetensors ({error})") from error
+        raise BadMediumError(f"{name}: cannot be read as .npy, .npz or .safetensors ({error})") from error
     if found.dtype.kind not in "biuf":
-        raise BadMediumError(f"{name}: it holds values of type {found.dtype}; store an array of numbers")
+        raise BadMediumError(f"{name}: values have type {found.dtype}; store a numeric array")
     return found
 
 
@@ -60,9 +60,9 @@ def _read_npy(data: bytes, name: str) -> np.ndarray:
     shape, _, dtype = read_header(file)
     stated, there = math.prod(shape) * dtype.itemsize, len(data) - file.tell()
     if dtype.hasobject:
-        raise BadMediumError(f"{name}: it holds pickled Python objects, which are never loaded; store plain numbers")
+        raise BadMediumError(f"{name}: contains pickled Python objects, which are never loaded; store a numeric array")
     if stated != there or stated > MAX_BYTES:
-        raise BadMediumError(f"{name}: its header states {stated} bytes (at most {MAX_BYTES}) and {there} are there")
+        raise BadMediumError(f"{name}: the header states {stated} bytes (at most {MAX_BYTES}), got {there}")
     return np.load(io.BytesIO(data), allow_pickle=False)
 
 
@@ -71,14 +71,16 @@ def _read_npz(data: bytes, name: str, key: str | None) -> np.ndarray:
         sizes = {entry.filename.removesuffix(".npy"): entry.file_size for entry in archive.infolist()}
         chosen = _entry(sizes, name, key)
         if sizes[chosen] > MAX_BYTES:
-            raise BadMediumError(f"{name}: its array {chosen!r} has {sizes[chosen]} bytes, more than {MAX_BYTES}")
+            raise BadMediumError(f"{name}: array {chosen!r} has {sizes[chosen]} bytes, more than {MAX_BYTES}")
         return _read_npy(archive.read(f"{chosen}.npy"), name)
 
 
 def _entry(entries: Collection[str], name: str, key: str | None) -> str:
-    """The wanted one of several arrays, or the only one."""
+    """Select the requested array, or the only one."""
     if key is not None and key in entries:
         return key
     if len(entries) != 1:
-        raise BadMediumError(f"{name}: it holds the arrays {sorted(entries)}; store one, or one of them as {key!r}")
+        raise BadMediumError(
+            f"{name}: contains the arrays {sorted(entries)}; store a single one, or name one of them {key!r}"
+        )
     return next(iter(entries))

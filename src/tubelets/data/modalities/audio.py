@@ -1,7 +1,7 @@
-"""Decodes sound: mono waveforms at one rate, from sound files and from the sound tracks of videos.
+"""Decode audio files and audio tracks of videos into mono waveforms at a given sampling rate.
 
-PyAV decodes and resamples, so that only its wheel is needed. A stretch has the samples of the whole decoded file, up to
-the noise of a decoder that starts in the middle.
+PyAV decodes and resamples, so only its wheel is needed. A decoded excerpt equals the same samples of the fully decoded
+file, up to the noise of a decoder that starts midway.
 """
 
 import io
@@ -26,21 +26,21 @@ Position = Literal["random", "centre"]
 
 _SOUND_FORMATS = "wav,w64,flac,mp3,aac,ac3,eac3,aiff,caf,au,amr"
 _SELF_CONTAINED = {"format_whitelist": f"{SELF_CONTAINED['format_whitelist']},{_SOUND_FORMATS}"}
-# FFmpeg reads five megabytes of a WAV file in search of other codecs in disguise, which takes longer than decoding it.
+# FFmpeg probes five megabytes of a WAV file for embedded codecs, which takes longer than decoding it.
 _WAVE_PROBE = {"probesize": "65536"}
-# Containers whose time stamps are right after a jump; others are decoded from their beginning.
+# Containers with correct time stamps after a seek; others are decoded from the start.
 _SEEKABLE = frozenset({"wav", "flac", "ogg", "mp3", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-# Up to here decoding from the beginning costs less than it would take to find out.
+# Up to this position, decoding from the start costs less than a seek.
 _SEEK_AFTER_SECONDS = 20.0
-# What a decoder that starts in the middle, and then the resampler, need before their samples are right.
+# Lead-in that a decoder that starts midway, and then the resampler, need before samples are correct.
 _WARM_UP_SECONDS = 0.5
-# Containers whose header states the number of samples: fewer of them mean that the file was cut off.
+# Containers whose header states the number of samples; fewer samples mean a truncated file.
 _COUNTED = frozenset({"w64", "flac", "aiff", "au"})
 _CODECS = {"wav": "pcm_s16le", "flac": "flac", "ogg": "libopus", "mp3": "libmp3lame", "mp4": "aac"}
 
 
 class BadAudioError(BadVideoError):
-    """Sound that cannot be read; the message holds the reason and the file or name, when known.
+    """Audio that cannot be read; the message gives the reason and, if known, the file or name.
 
     Example:
         >>> try:
@@ -53,13 +53,13 @@ class BadAudioError(BadVideoError):
 
 @dataclass(frozen=True)
 class AudioSpec:
-    """The stretch of a sound that makes a clip; plain values, as in a `ClipSpec`.
+    """The audio excerpt of a clip; plain values, as in a `ClipSpec`.
 
     Attributes:
-        sampling_rate: Samples in a second of the waveform.
-        seconds: Length of the stretch; a shorter sound is returned whole and not padded.
-        position: `random` draws where a longer sound is cut (training), `centre` takes its middle (evaluation). A
-            stretch beside frames is centred on them instead, shifted where the sound begins or ends.
+        sampling_rate: Samples per second of the waveform.
+        seconds: Length of the excerpt; shorter sounds are returned whole, without padding.
+        position: Where longer sounds are cut: `random` (training) or `centre` (evaluation). With frames, the excerpt is
+            centred on them instead, and shifted to stay inside the sound.
 
     Raises:
         ValueError: A number is not positive, or the position is unknown.
@@ -84,11 +84,11 @@ class AudioSpec:
 
     @classmethod
     def filling(cls, num_frames: int, sampling_rate: int, position: Position = "random") -> "AudioSpec":
-        """The stretch that fills a spectrogram with windows of 25 ms, 10 ms apart.
+        """The excerpt that fills a spectrogram with windows of 25 ms, 10 ms apart.
 
         Args:
             num_frames: Time frames of the spectrogram.
-            sampling_rate: Samples in a second of the waveform.
+            sampling_rate: Samples per second of the waveform.
             position: See the attribute.
 
         Example:
@@ -99,20 +99,20 @@ class AudioSpec:
 
     @property
     def num_samples(self) -> int:
-        """Samples of a stretch that is not cut short by the end of the sound."""
+        """Samples of a full-length excerpt."""
         return round(self.seconds * self.sampling_rate)
 
     def start(self, duration: float, generator: torch.Generator, around: float | None = None) -> float:
-        """Choose where the stretch begins.
+        """Choose the start of the excerpt.
 
         Args:
             duration: Length of the sound in seconds.
             generator: Random draws.
-            around: Time in seconds, such as the middle of the frames, that the stretch is centred on; then nothing is
+            around: Time in seconds, such as the middle of the frames, on which to centre the excerpt; then nothing is
                 drawn.
 
         Returns:
-            Seconds from the beginning of the sound, 0 if the sound is no longer than the stretch.
+            Seconds from the start of the sound; 0 if the sound is not longer than the excerpt.
         """
         room = max(duration - self.seconds, 0.0)
         if around is not None:
@@ -123,11 +123,11 @@ class AudioSpec:
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """Facts of a checked sound.
+    """Properties of a verified sound.
 
     Attributes:
         duration: Length in seconds.
-        sampling_rate: Samples in a second, as they are stored.
+        sampling_rate: Stored samples per second.
     """
 
     duration: float
@@ -141,20 +141,20 @@ def decode_audio(
     seconds: float | None = None,
     name: str | None = None,
 ) -> Tensor:
-    """Decode a stretch of a sound file, or of the sound of a video.
+    """Decode an excerpt of an audio file, or of the audio track of a video.
 
     Args:
-        source: The bytes of a file, or the path of one. Addresses are not fetched.
-        sampling_rate: Samples in a second of the result; other sounds are resampled.
-        start: Seconds from the beginning of the sound.
-        seconds: Length; the result is shorter where the sound ends. None takes the rest.
+        source: The bytes or the path of a file. URLs are not fetched.
+        sampling_rate: Samples per second of the result; sounds with other rates are resampled.
+        start: Seconds from the start of the sound.
+        seconds: Length; the result is shorter if the sound ends earlier. None reads to the end.
         name: Name in error messages; the path by default.
 
     Returns:
-        float32 `(samples,)` in [-1, 1]; several channels are mixed into one.
+        float32 `(samples,)` in [-1, 1]; channels are averaged.
 
     Raises:
-        BadAudioError: There is no sound, it cannot be decoded, or it ends before `start`.
+        BadAudioError: The file has no audio, cannot be decoded, or ends before `start`.
         ValueError: `sampling_rate`, `start` or `seconds` is out of range.
 
     Example:
@@ -171,7 +171,7 @@ def decode_audio(
     with _open_sound(source, name) as (container, stream, name):
         first, samples = _read_mono(container, stream, start - _WARM_UP_SECONDS, end + _WARM_UP_SECONDS)
         rate = stream.rate
-    # From a sample on that falls together with one of the result, resampling the stretch or the whole is the same.
+    # Start at a sample that coincides with one of the result: then resampling the excerpt equals resampling the whole.
     step = rate // math.gcd(rate, sampling_rate)
     skipped = -first % step
     waveform = _resample(samples[skipped:], rate, sampling_rate)
@@ -181,23 +181,23 @@ def decode_audio(
     if not stretch.size:
         raise BadAudioError(f"{name}: its sound ends before {start:.3g} s")
     if not np.isfinite(stretch).all():
-        raise BadAudioError(f"{name}: its sound has samples that are not finite numbers")
-    # Lossy codecs overshoot a little, and files of floats hold what they like.
+        raise BadAudioError(f"{name}: its sound has samples that are not finite")
+    # Lossy codecs overshoot slightly, and float files can have any range.
     return torch.from_numpy(stretch.clip(-1, 1))
 
 
 def audio_duration(source: bytes | str | Path, name: str | None = None) -> float:
-    """Length of a sound as its file states it; of files that state none, what is counted by decoding them.
+    """Return the stated length of a sound, or count its samples by decoding if the file states none.
 
     Args:
-        source: The bytes of a file, or the path of one.
+        source: The bytes or the path of a file.
         name: Name in error messages; the path by default.
 
     Returns:
-        Seconds. For formats without an index (MP3 of varying rate) the statement is an estimate.
+        Seconds. For formats without an index (variable-rate MP3) the stated length is an estimate.
 
     Raises:
-        BadAudioError: There is no sound, or it cannot be decoded.
+        BadAudioError: The file has no audio, or cannot be decoded.
 
     Example:
         >>> audio_duration(encode_audio(torch.zeros(4000), 8000))
@@ -209,17 +209,17 @@ def audio_duration(source: bytes | str | Path, name: str | None = None) -> float
 
 
 def check_audio(data: bytes, name: str | None = None) -> AudioFacts:
-    """Decode a whole sound file, to see that a training run will be able to.
+    """Decode a whole audio file to verify that a training run can read it.
 
     Args:
         data: The bytes of the file.
         name: Name in error messages.
 
     Returns:
-        Its length and rate.
+        Its length and sampling rate.
 
     Raises:
-        BadAudioError: There is no sound, it cannot be decoded, or the file was cut off.
+        BadAudioError: The file has no audio, cannot be decoded, or is truncated.
 
     Example:
         >>> check_audio(encode_audio(torch.zeros(4000), 8000, "flac"))
@@ -233,7 +233,7 @@ def check_audio(data: bytes, name: str | None = None) -> AudioFacts:
             raise BadAudioError(f"{name}: its sound has no samples")
         if stated is not None and stated - duration > 1 / stream.rate:
             raise BadAudioError(
-                f"{name}: the file is cut off ({duration:.3f} of {stated:.3f} s are there); fetch it again"
+                f"{name}: the file is truncated (got {duration:.3f} of {stated:.3f} s); download it again"
             )
         return AudioFacts(duration, stream.rate)
 
@@ -245,11 +245,11 @@ def encode_audio(
 
     Args:
         waveform: Float `(samples,)`, or `(2, samples)` for stereo, in [-1, 1].
-        sampling_rate: Samples in a second. Lossy codecs support few rates; all support 48000.
-        container: `wav` and `flac` keep 16 bits of each sample; `ogg` (Opus), `mp3` and `mp4` (AAC) are lossy.
+        sampling_rate: Samples per second. Lossy codecs support few rates; all support 48000.
+        container: `wav` and `flac` store 16 bits per sample; `ogg` (Opus), `mp3` and `mp4` (AAC) are lossy.
 
     Returns:
-        The bytes of a file.
+        The bytes of an audio file.
 
     Raises:
         ValueError: The waveform has another type or shape, or the container is unknown.
@@ -280,7 +280,7 @@ def encode_audio(
 def _open_sound(
     source: bytes | str | Path, name: str | None
 ) -> Iterator[tuple["av.container.InputContainer", "av.AudioStream", str]]:
-    """Open the best sound stream of a file; errors inside the block become a `BadAudioError`."""
+    """Open the best audio stream of a file; errors inside the block become a `BadAudioError`."""
     if not isinstance(source, (bytes, str, Path)):
         raise TypeError(f"source must be bytes or a path, got {type(source).__name__}")
     if isinstance(source, (str, Path)):
@@ -294,50 +294,50 @@ def _open_sound(
         opened = io.BytesIO(source) if isinstance(source, bytes) else source
         is_wave = isinstance(source, bytes) and source[8:12] == b"WAVE"
         options = {**_SELF_CONTAINED, **(_WAVE_PROBE if is_wave else {})}
-        # Old files have tags in other encodings than UTF-8.
+        # Old files have tags in encodings other than UTF-8.
         with av.open(opened, "r", metadata_errors="ignore", options=options) as file:
             stream = file.streams.best("audio")
             if not isinstance(stream, av.AudioStream):
-                raise BadAudioError(f"{name}: it has no sound")
+                raise BadAudioError(f"{name}: no audio")
             if stream.codec_context is None or not stream.rate:
-                raise BadAudioError(f"{name}: its sound is of a kind that cannot be decoded")
+                raise BadAudioError(f"{name}: no decoder for its audio codec")
             yield file, stream, name
     except BadAudioError:
         raise
     except BadVideoError as error:
         raise BadAudioError(str(error)) from error
-    # PyAV reports frames that change their format midway as a ValueError, and damaged headers hold absurd numbers.
+    # PyAV raises ValueError for frames that change format midway; corrupt headers contain absurd numbers.
     except (av.FFmpegError, ValueError, ArithmeticError) as error:
         raise BadAudioError(f"{name}: its sound cannot be decoded ({first_line(error)})") from error
 
 
 def _stated_duration(container: "av.container.InputContainer", stream: "av.AudioStream") -> float | None:
-    """Length in seconds that the file states for its sound, otherwise for all of it."""
+    """Length in seconds stated for the audio stream, otherwise for the whole file."""
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
 
 
 def _count_samples(container: "av.container.InputContainer", stream: "av.AudioStream") -> int:
-    """Decode all of a sound, keeping nothing of it."""
+    """Count the samples of a sound by decoding it."""
     return sum(frame.samples for frame in container.decode(stream))
 
 
 def _check_riff(data: bytes, name: str) -> None:
-    """Refuse a WAV file that is shorter than its header states, which FFmpeg accepts."""
+    """Reject a WAV file that is shorter than its header states, which FFmpeg accepts."""
     stated = int.from_bytes(data[4:8], "little") + 8
-    # A recorder that could not go back to fill in the length leaves the largest number.
+    # Recorders that cannot seek back to write the length leave the maximum value.
     if data[:4] == b"RIFF" and len(data) < stated < 2**32 + 7:
-        raise BadAudioError(f"{name}: the file is cut off ({len(data)} of {stated} bytes are there); fetch it again")
+        raise BadAudioError(f"{name}: the file is truncated (got {len(data)} of {stated} bytes); download it again")
 
 
 def _read_mono(
     container: "av.container.InputContainer", stream: "av.AudioStream", start: float, end: float
 ) -> tuple[int, np.ndarray]:
-    """Decode what lies between two times, in whole frames.
+    """Decode the audio frames between two times.
 
     Returns:
-        The number of the first sample and the samples, float32 and mono at the stored rate; none if the sound ends
+        Index of the first sample, and the samples as float32 mono at the stored rate; no samples if the sound ends
         before `start`.
     """
     rate = stream.rate
@@ -349,7 +349,7 @@ def _read_mono(
     first, place = 0, None if seeking else 0
     for frame in container.decode(stream):
         if place is None:
-            # After a jump some containers give the first frames no time: where they lie is not known.
+            # After a seek, some containers give the first frames no time stamp, so their position is unknown.
             if frame.pts is None or frame.time_base is None:
                 continue
             place = round((frame.pts - (stream.start_time or 0)) * frame.time_base * rate)
@@ -357,7 +357,7 @@ def _read_mono(
             break
         if place + frame.samples > start * rate:
             first = first if blocks else place
-            # The mean of the channels; FFmpeg's own mix can leave [-1, 1].
+            # Average the channels; FFmpeg's own mix can leave [-1, 1].
             blocks += [block.to_ndarray().mean(0) for block in to_float.resample(frame)]
         place += frame.samples
     blocks += [block.to_ndarray().mean(0) for block in to_float.resample(None)] if blocks else []
@@ -365,7 +365,7 @@ def _read_mono(
 
 
 def _resample(samples: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:
-    """Bring mono samples to another rate."""
+    """Resample mono audio."""
     if rate == sampling_rate or not samples.size:
         return samples
     resampler = av.AudioResampler(format="flt", layout="mono", rate=sampling_rate)

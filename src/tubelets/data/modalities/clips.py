@@ -1,4 +1,4 @@
-"""Which part of a sample makes a clip, and how all its media are decoded for that part."""
+"""Choose the part of a sample that a clip shows, and decode all its media for that part."""
 
 import contextlib
 import functools
@@ -28,21 +28,21 @@ Sampling = Literal["dense", "jittered", "finetune", "segment", "dense_test", "se
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Which frames of a video make a clip; plain values, so that a recipe file can state them.
+    """Which frames of a video make a clip; plain values, so that recipes can contain them.
 
     Attributes:
         num_frames: Frames of a clip, at least 1.
-        stride: Distance between two of them in video frames, at least 1; the segment and uniform samplings, which
-            always span the whole video, do not use it.
-        clips_per_video: Clips taken from each video, at least 1; the video is decoded once for all of them.
-        sampling: The function of `frame_sampling` that chooses frames. Drawn for each clip: "dense" (pretraining),
-            "jittered" (`stride` is the largest one), "finetune", "segment". Fixed: "dense_test" and
+        stride: Distance between them in video frames, at least 1; not used by segment and uniform sampling, which
+            span the whole video.
+        clips_per_video: Clips per video, at least 1; the video is decoded once for all of them.
+        sampling: The function of `frame_sampling` that chooses frames. Random: "dense" (pretraining),
+            "jittered" (`stride` is the maximum), "finetune", "segment". Fixed: "dense_test" and
             "segment_test" (clip k of `clips_per_video`) and "uniform" (one clip only).
-        same_frames: All clips of a video show the frames of its first one, only augmented differently: the repeated
-            augmentation of fine-tuning. False draws frames for each clip.
+        same_frames: Whether all clips of a video share its first clip's frames and differ only in augmentation
+            (repeated augmentation of fine-tuning). False draws frames for each clip.
 
     Raises:
-        ValueError: A number is below 1, or the sampling is unknown or gives a single clip while more are asked for.
+        ValueError: A number is below 1, or the sampling is unknown, or it gives one clip and more are requested.
 
     Example:
         >>> ClipSpec(num_frames=4, stride=4, clips_per_video=2, sampling="dense_test").indices(24, 1, torch.Generator())
@@ -65,12 +65,12 @@ class ClipSpec:
     def for_specs(
         cls, specs: Mapping[str, InputSpec], stride: int = 4, clips_per_video: int = 1, sampling: Sampling = "dense"
     ) -> "ClipSpec":
-        """As many frames as the model takes of the medium that leads; see `ClipDecoder`.
+        """A `ClipSpec` with the model's number of frames for the leading medium; see `ClipDecoder`.
 
         Args:
-            specs: What the model takes.
-            stride: See the attribute, as for the next two.
-            clips_per_video: Clips of each sample.
+            specs: The model's input specs.
+            stride: See the attribute, also for the next two.
+            clips_per_video: Clips per sample.
             sampling: How frames are chosen.
 
         Example:
@@ -78,7 +78,7 @@ class ClipSpec:
             8
         """
         lead = _leading(_requests(specs))
-        # Samples without frames are not cut by a `ClipSpec`: the number does not matter.
+        # Samples without frames are not cut by a `ClipSpec`, so the number does not matter.
         return cls(lead.spec.num_frames if lead is not None else 1, stride, clips_per_video, sampling)  # type: ignore[attr-defined]
 
     def indices(self, num_video_frames: int, clip_index: int, generator: torch.Generator) -> list[int]:
@@ -90,7 +90,7 @@ class ClipSpec:
             generator: Random draws.
 
         Returns:
-            `num_frames` frame numbers, never decreasing.
+            `num_frames` frame indices, never decreasing.
         """
         frames = (num_video_frames, self.num_frames)
         if self.sampling == "dense":
@@ -110,12 +110,12 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class Request:
-    """One value of a clip that a model takes.
+    """One input value of a model, for one clip.
 
     Attributes:
-        argument: Its name in the items of a stream.
-        spec: What it is.
-        modality: What decodes it.
+        argument: Its key in the items of a stream.
+        spec: Its input spec.
+        modality: The modality that decodes it.
     """
 
     argument: str
@@ -123,13 +123,13 @@ class Request:
     modality: Modality
 
     def source(self, names: Collection[str]) -> str:
-        """The medium (or annotation) to read.
+        """Choose the medium (or annotation) to read.
 
         Args:
-            names: What there is.
+            names: The available names.
 
         Raises:
-            ValueError: Nothing fits.
+            ValueError: None of them fits.
         """
         wanted = self.modality.sources(self.spec)
         found = next((name for name in wanted if name in names), None)
@@ -142,7 +142,7 @@ class Request:
 
 
 def _requests(specs: Mapping[str, InputSpec]) -> tuple[Request, ...]:
-    """What a stream decodes for some specs."""
+    """The values that a stream decodes for input specs."""
     modalities = {argument: modality_of(spec) for argument, spec in specs.items()}
     return tuple(
         Request(*modalities[argument].requested(argument, spec), modalities[argument])
@@ -151,7 +151,7 @@ def _requests(specs: Mapping[str, InputSpec]) -> tuple[Request, ...]:
 
 
 def _leading(requests: Collection[Request]) -> Request | None:
-    """The request whose frames clips are drawn from: the video, otherwise the first one with frames."""
+    """The request that determines clip frames: the video, otherwise the first one with frames."""
     leading = [request for request in requests if request.modality.leads]
     videos = [request for request in leading if request.modality.sources(request.spec)[0] == "video"]
     return next(iter((*videos, *leading)), None)
@@ -159,21 +159,21 @@ def _leading(requests: Collection[Request]) -> Request | None:
 
 @dataclass(frozen=True)
 class ClipDecoder:
-    """Decodes the clips of a sample: the same stretch of time of all its media.
+    """Decodes the clips of a sample: the same time span of all its media.
 
     The clips are drawn from the frames of the medium "video", or of the first medium with frames; the other media
-    follow. Samples without frames are cut as `position` says.
+    follow. Samples without frames are cut according to `position`.
 
     Attributes:
-        clips: Which frames; None for models without frames.
-        audio: Which stretch of sound, as `waveform`; a short form of a `WaveformSpec` and `position`.
-        backend: Decoder of frames, see `open_video`.
-        specs: What the model takes, by the names of its arguments. None stands for `pixel_values` at the size of the
-            file if there are `clips`, and for `waveform` if there is `audio`.
+        clips: Frame sampling; None for models without frames.
+        audio: Audio excerpt, decoded as `waveform`; shorthand for a `WaveformSpec` and `position`.
+        backend: Video decoder, see `open_video`.
+        specs: The model's input specs by argument. None decodes `pixel_values` at the size of the file if `clips` is
+            given, and `waveform` if `audio` is given.
         position: Where sounds without frames are cut.
 
     Raises:
-        ValueError: Nothing is asked for, `specs` and `audio` are given together, or `clips` does not fit the specs.
+        ValueError: Nothing is requested, both `specs` and `audio` are given, or `clips` does not fit the specs.
 
     Example:
         >>> from tubelets.data.modalities.audio import encode_audio
@@ -192,28 +192,26 @@ class ClipDecoder:
 
     def __post_init__(self) -> None:
         if self.clips is None and self.audio is None and not self.specs:
-            raise ValueError("clips and audio are both None; say which frames, which stretch of sound, or both")
+            raise ValueError("clips and audio are both None; give one or both")
         if self.specs is not None and self.audio is not None:
             raise ValueError("audio and specs are both given; put a WaveformSpec into specs instead")
         if self.clips is None or self.specs is None:
             return
         if self.lead is None:
             if self.clips.clips_per_video != 1:
-                raise ValueError(
-                    f"clips_per_video={self.clips.clips_per_video} must be 1 for sounds, of which one clip is taken"
-                )
+                raise ValueError(f"clips_per_video={self.clips.clips_per_video} must be 1 for audio without frames")
         elif self.lead.spec.num_frames != self.clips.num_frames:  # type: ignore[attr-defined]
             raise ValueError(
-                f"clips have num_frames={self.clips.num_frames}, and {self.lead.argument} takes "
+                f"clips have num_frames={self.clips.num_frames}, and {self.lead.argument} expects "
                 f"{self.lead.spec.num_frames}; use the same number"  # type: ignore[attr-defined]
             )
 
     @functools.cached_property
     def requests(self) -> tuple[Request, ...]:
-        """What is decoded."""
+        """The values to decode."""
         specs: dict[str, InputSpec] = dict(self.specs or {})
         if self.specs is None and self.clips is not None:
-            # Nothing reads the size: frames keep that of the file, which a transform changes.
+            # The size is not used: frames keep the file's size until a transform changes it.
             specs["pixel_values"] = VideoSpec(self.clips.num_frames, (1, 1))
         if self.audio is not None:
             specs["waveform"] = WaveformSpec(self.audio.sampling_rate, self.audio.seconds)
@@ -221,21 +219,21 @@ class ClipDecoder:
 
     @functools.cached_property
     def decoded(self) -> tuple[Request, ...]:
-        """The requests that are media; the others are annotations."""
+        """The requests for media; the others are annotations."""
         return tuple(request for request in self.requests if not request.modality.in_annotations)
 
     @functools.cached_property
     def lead(self) -> Request | None:
-        """The request whose frames clips are drawn from."""
+        """The request that determines clip frames."""
         return _leading(self.requests)
 
     @property
     def clips_per_video(self) -> int:
-        """Clips taken from each sample."""
+        """Clips per sample."""
         return 1 if self.clips is None or self.lead is None else self.clips.clips_per_video
 
     def media_of(self, media: Collection[str], annotations: Collection[str]) -> tuple[str, ...]:
-        """The media that are read, and a check that there is all that is asked for.
+        """Return the media to read, after checking that everything requested is available.
 
         Args:
             media: Names of the media of a source.
@@ -261,15 +259,15 @@ class ClipDecoder:
         Args:
             data: The encoded media by name.
             name: Name in error messages.
-            generators: Random draws of each wanted clip, by its number.
-            first_seed: Seed of clip 0, which all clips draw their frames with if they show the same ones.
+            generators: Random generator of each requested clip, by its index.
+            first_seed: Seed of clip 0, from which all clips draw their frames with `same_frames`.
 
         Returns:
-            For each wanted clip its values by argument: frames uint8 (T, C, H, W), sound float32 (samples,), skeletons
-            float32 (bodies, frames, joints, coordinates), and the values of other modalities.
+            For each requested clip its values by argument: frames uint8 (T, C, H, W), audio float32 (samples,),
+            skeletons float32 (bodies, frames, joints, coordinates), and the values of other modalities.
 
         Raises:
-            BadMediumError: A medium cannot be decoded or lacks what is asked for.
+            BadMediumError: A medium cannot be decoded or lacks the requested part.
         """
         first = next(iter(data))
         places: dict[str, Medium] = {}
@@ -279,7 +277,7 @@ class ClipDecoder:
                 medium = request.source(data)
                 key = medium, request.modality.name
                 if key not in opened:
-                    # In messages the first medium is called like the sample.
+                    # In messages the first medium has the name of the sample.
                     label = name if medium == first else f"{name}, {medium}"
                     opened[key] = stack.enter_context(request.modality.open(data[medium], label, self.backend))
                 places[request.argument] = opened[key]
@@ -289,7 +287,7 @@ class ClipDecoder:
         return [{argument: value[index] for argument, value in values.items()} for index in range(len(clips))]
 
     def _clips(self, lead: Medium | None, generators: Mapping[int, torch.Generator], first_seed: int) -> list[Clip]:
-        """The part of the sample that each clip shows."""
+        """The part of the sample shown by each clip."""
         position = self.position if self.audio is None else self.audio.position
         if self.clips is None or lead is None or lead.num_frames is None:
             return [Clip(generator, position=position) for generator in generators.values()]
@@ -306,29 +304,29 @@ class ClipDecoder:
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse an unknown option.
+    """Reject an unknown option.
 
     Args:
-        name: What the value is called.
-        value: The word.
+        name: Name of the option in messages.
+        value: The value.
         allowed: The allowed values.
 
     Raises:
-        ValueError: It is not one of them.
+        ValueError: The value is not allowed.
     """
     if value not in allowed:
         raise ValueError(f"{name}={value!r} must be one of {allowed}")
 
 
 def check_least(least: int, **numbers: int) -> None:
-    """Refuse numbers that are too small.
+    """Reject numbers below a minimum.
 
     Args:
-        least: The smallest one allowed.
-        numbers: The numbers by their names.
+        least: The minimum.
+        numbers: The numbers by name.
 
     Raises:
-        ValueError: One is smaller.
+        ValueError: A number is smaller.
     """
     for name, number in numbers.items():
         if number < least:

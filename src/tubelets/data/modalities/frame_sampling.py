@@ -1,6 +1,6 @@
-"""Which frames of a video make up a clip: the index formulas of pretraining, fine-tuning and testing.
+"""Frame sampling: index formulas for pretraining, fine-tuning and test clips.
 
-Pure functions from a number of frames to lists of 0-based frame indices, so that a reader decodes only what is used.
+Pure functions from a number of frames to lists of 0-based frame indices, so that readers decode only the frames used.
 "Dense" clips advance by a fixed stride; "segment" clips take frames from equal parts of the whole video.
 """
 
@@ -19,7 +19,7 @@ def _draw(low: int, high: int, generator: torch.Generator) -> int:
 
 
 def dense_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, start: int = 0) -> list[int]:
-    """Every `stride`-th frame from `start` on; the last reachable frame repeats when the video ends too early.
+    """Every `stride`-th frame from `start`; the last reachable frame repeats if the video is too short.
 
     Args:
         num_video_frames: frames of the video.
@@ -57,7 +57,7 @@ def random_dense_clip(
         num_video_frames: frames of the video.
         num_frames: frames of the clip.
         stride: distance between frames; 4 for Kinetics, 2 for Something-Something.
-        generator: source of the start; drawn from once even for short videos, so that the number of draws is fixed.
+        generator: draws the start; called once even for short videos, so that the number of draws is fixed.
 
     Returns:
         `num_frames` indices.
@@ -80,16 +80,16 @@ def random_dense_clip(
 def random_jittered_clip(
     num_video_frames: int, num_frames: int = 16, max_stride: int = 4, *, generator: torch.Generator
 ) -> list[int]:
-    """Contrastive clip: a stride uniform from 1 to `max_stride`, and each frame up to a stride later than its place.
+    """Contrastive clip: a stride uniform in [1, `max_stride`], each frame jittered by less than a stride.
 
     Args:
         num_video_frames: frames of the video.
         num_frames: frames of the clip.
-        max_stride: largest distance between places.
-        generator: source of stride, start and jitter; the number of draws depends on `num_frames` only.
+        max_stride: largest stride.
+        generator: draws stride, start and jitter; the number of draws depends on `num_frames` only.
 
     Returns:
-        `num_frames` indices, never decreasing; the last frame repeats when the video ends too early.
+        `num_frames` indices, never decreasing; the last frame repeats if the video is too short.
 
     Raises:
         ValueError: if a count is below 1.
@@ -111,8 +111,8 @@ def random_jittered_clip(
 def finetune_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, *, end: int | None = None) -> list[int]:
     """Kinetics fine-tuning clip: frames spread evenly, both ends included, over `num_frames * stride` frames.
 
-    The step is therefore a little over `stride`. A video that is not longer than this span is walked through once
-    with about the stride, and its last frame fills the rest of the clip.
+    The step is therefore slightly above `stride`. A video that is not longer than this span is sampled once with about
+    the stride, and its last frame fills the rest of the clip.
 
     Args:
         num_video_frames: frames of the video.
@@ -138,7 +138,7 @@ def finetune_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, 
     span = num_frames * stride
     if num_video_frames <= span:
         if end is not None:
-            raise ValueError(f"end={end} is given, but {num_video_frames} frames leave no choice; leave it out")
+            raise ValueError(f"end={end} was given, but {num_video_frames} frames allow only one clip; omit it")
         spread = _spread(0, num_video_frames, num_video_frames // stride)
         padded = spread + [num_video_frames] * (num_frames - len(spread))
         return [min(index, num_video_frames - 1) for index in padded]
@@ -164,7 +164,7 @@ def random_finetune_clip(
         num_video_frames: frames of the video.
         num_frames: frames of the clip.
         stride: nominal distance between frames.
-        generator: source of the end; drawn from once for every video.
+        generator: draws the end; called once for every video.
 
     Returns:
         `num_frames` indices.
@@ -186,11 +186,11 @@ def random_finetune_clip(
 
 
 def dense_test_frames(num_video_frames: int, num_frames: int = 16, stride: int = 4) -> list[int]:
-    """Every `stride`-th frame of the whole video, the last one repeated up to at least `num_frames` frames.
+    """Every `stride`-th frame of the whole video, padded with the last one to at least `num_frames` frames.
 
     Args:
         num_video_frames: frames of the video.
-        num_frames: frames of one clip, the least length of the result.
+        num_frames: frames of one clip, the minimum length of the result.
         stride: distance between frames.
 
     Returns:
@@ -211,18 +211,18 @@ def dense_test_frames(num_video_frames: int, num_frames: int = 16, stride: int =
 
 
 def dense_test_starts(num_sampled_frames: int, num_frames: int = 16, num_clips: int = 5) -> list[int]:
-    """Where the dense test clips start, counted in sampled frames: `int(c * (L - num_frames) / (num_clips - 1))`.
+    """Starts of the dense test clips in sampled frames: `int(c * (L - num_frames) / (num_clips - 1))`.
 
     Args:
         num_sampled_frames: L, length of `dense_test_frames`.
         num_frames: frames of one clip, at most L.
-        num_clips: test clips of one video; a single clip, for which the formula says nothing, is put in the middle.
+        num_clips: test clips of one video; a single clip, which the formula does not cover, is placed in the middle.
 
     Returns:
         `num_clips` starts.
 
     Raises:
-        ValueError: if a count is below 1 or the frames do not hold one clip.
+        ValueError: if a count is below 1 or there are fewer frames than a clip needs.
 
     Example:
         >>> dense_test_starts(25, num_clips=5)
@@ -232,7 +232,9 @@ def dense_test_starts(num_sampled_frames: int, num_frames: int = 16, num_clips: 
     """
     _check(num_sampled_frames, num_frames=num_frames, num_clips=num_clips)
     if num_sampled_frames < num_frames:
-        raise ValueError(f"{num_sampled_frames} sampled frames do not hold a clip of {num_frames}; pad them first")
+        raise ValueError(
+            f"{num_sampled_frames} sampled frames are fewer than the {num_frames} of a clip; pad them first"
+        )
     room = num_sampled_frames - num_frames
     if num_clips == 1:
         return [room // 2]
@@ -242,7 +244,7 @@ def dense_test_starts(num_sampled_frames: int, num_frames: int = 16, num_clips: 
 def dense_test_clips(
     num_video_frames: int, num_frames: int = 16, stride: int = 4, num_clips: int = 5
 ) -> list[list[int]]:
-    """The test clips of a video in dense sampling, spread from its beginning to its end.
+    """Dense test clips of a video, spread from its start to its end.
 
     Args:
         num_video_frames: frames of the video.
@@ -270,12 +272,12 @@ def random_segment_clip(num_video_frames: int, num_frames: int = 16, *, generato
     """Something-Something training clip: one random frame out of each of `num_frames` equal segments.
 
     The segments have `num_video_frames // num_frames` frames; the remainder at the end is never used. Videos with
-    fewer frames than segments, which the source leaves open, repeat frames evenly: `int(k * F / num_frames)`.
+    fewer frames than segments, unspecified in the paper, repeat frames evenly: `int(k * F / num_frames)`.
 
     Args:
         num_video_frames: F, frames of the video.
         num_frames: segments, which is frames of the clip.
-        generator: source of the offsets; drawn from `num_frames` times for every video.
+        generator: draws the offsets; called `num_frames` times for every video.
 
     Returns:
         `num_frames` indices, never decreasing.
@@ -301,8 +303,8 @@ def random_segment_clip(num_video_frames: int, num_frames: int = 16, *, generato
 def segment_test_clips(num_video_frames: int, num_frames: int = 16, num_clips: int = 2) -> list[list[int]]:
     """Something-Something test clips: interleaved frames of the whole video.
 
-    With segments of `tick = F / num_frames` frames, `num_clips` evenly spaced frames are taken from each segment
-    (for two clips its first and its middle one), all are sorted, and clip i takes every `num_clips`-th from i on.
+    `num_clips` evenly spaced frames are taken from each segment of `tick = F / num_frames` frames (for two clips, its
+    first and middle ones). All are sorted, and clip i is every `num_clips`-th frame from i.
 
     Args:
         num_video_frames: F, frames of the video.

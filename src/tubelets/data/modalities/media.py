@@ -1,4 +1,4 @@
-"""The built-in modalities of encoded media: frames of videos, and sound of sound files and videos; and text."""
+"""The built-in modalities: video frames, audio of audio files and videos, and text."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from tubelets.data.modalities.video import Backend, open_video, read_clips
 class VideoModality(Modality):
     """RGB frames, and optical flow and depth that are stored as videos (or single images).
 
-    Flow has its horizontal component in the red channel and its vertical one in the green channel, 128 standing for no
+    Flow has its horizontal component in the red channel and its vertical one in the green channel; 128 is zero
     motion. A spec with fewer than three channels reads the first ones.
     """
 
@@ -31,7 +31,7 @@ class VideoModality(Modality):
         return _Frames(data, name, backend)
 
     def move(self, value: Tensor, spec: VideoSpec, geometry: Callable[[Any], Any], mirrored: bool) -> Tensor:
-        """Crop, resize and flip frames; a mirrored flow points to the other side, as `255 - value`."""
+        """Crop, resize and flip frames; mirroring negates horizontal flow, as `255 - value`."""
         moved = geometry(value)
         if spec.media == "flow" and mirrored:
             moved = moved.clone()
@@ -45,7 +45,7 @@ class _Frames(Medium):
         self.num_frames, self.fps = self._reader.num_frames, self._reader.fps
 
     def read(self, spec: VideoSpec, clips: Sequence[Clip]) -> list[Tensor]:
-        """Uint8 `(T, C, H, W)` of each clip; frames that clips share are decoded once."""
+        """Uint8 `(T, C, H, W)` of each clip; shared frames are decoded once."""
         wanted = [clip.frames_of(spec.num_frames, self._reader.num_frames, self.fps) for clip in clips]
         return [frames[:, : spec.num_channels] for frames in read_clips(self._reader, wanted)]
 
@@ -54,7 +54,7 @@ class _Frames(Medium):
 
 
 class AudioModality(Modality):
-    """Mono waveforms out of sound files, or out of the sound track of the video where a sample has no sound file."""
+    """Mono waveforms from audio files, or from the video's audio track if a sample has no audio file."""
 
     name = "audio"
     media = ("audio",)
@@ -62,19 +62,19 @@ class AudioModality(Modality):
     feature = "Audio"
 
     def sources(self, spec: Any) -> tuple[str, ...]:
-        """The sound file first, then the video."""
+        """The audio file first, then the video."""
         return ("audio", "video")
 
     def requested(self, argument: str, spec: InputSpec) -> tuple[str, InputSpec]:
-        """Spectrograms are made by a processor or a collator, of the item's `waveform`."""
+        """Request the `waveform`, from which a processor or collator computes spectrograms."""
         return ("waveform", spec.waveform) if isinstance(spec, SpectrogramSpec) else (argument, spec)
 
     def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
-        """Open a sound; see `Modality.open`."""
+        """Open audio; see `Modality.open`."""
         return _Sound(data, name)
 
     def check(self, data: bytes, name: str) -> None:
-        """Decode the whole sound; see `Modality.check`."""
+        """Decode all audio; see `Modality.check`."""
         check_audio(data, name)
 
 
@@ -87,7 +87,7 @@ class _Sound(Medium):
         return audio_duration(self._data, self._name)
 
     def read(self, spec: WaveformSpec, clips: Sequence[Clip]) -> list[Tensor]:
-        """Float32 `(samples,)` around the middle of each clip, otherwise drawn or from the centre."""
+        """Float32 `(samples,)` around the middle of each clip; without frames at a random or central position."""
         values = []
         for clip in clips:
             stretch = AudioSpec(spec.sampling_rate, spec.seconds, clip.position)
@@ -103,5 +103,5 @@ class TextModality(Modality):
     in_annotations = True
 
     def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
-        """Text is never a file of its own."""
+        """Raise an error: text is an annotation, not a file."""
         raise BadMediumError(f"{name}: text is an annotation of a sample; store it in a column such as `caption`")

@@ -1,7 +1,7 @@
-"""What a modality is: how one kind of medium is stored, checked, and decoded for a clip.
+"""The modality interface: how one kind of medium is stored, verified, and decoded for a clip.
 
-The built-in modalities lie beside this file. Another one is a subclass of `Modality` and one call of
-`tubelets.data.modalities.registry.register_modality`; no existing file is edited.
+To add a modality, subclass `Modality` and call `tubelets.data.modalities.registry.register_modality`. No
+existing file needs to change.
 """
 
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from tubelets.data.modalities.specs import InputSpec
 
 
 class BadMediumError(ValueError):
-    """A medium of a sample that cannot be read; a stream skips and reports the sample.
+    """A medium of a sample cannot be read; streams skip and report the sample.
 
     Example:
         >>> issubclass(BadMediumError, ValueError)
@@ -26,14 +26,14 @@ class BadMediumError(ValueError):
 
 @dataclass(frozen=True)
 class Clip:
-    """The part of a sample that one clip shows; all temporal media of the sample are cut by it.
+    """The part of a sample that a clip shows; it determines the excerpt of every temporal medium.
 
     Attributes:
-        generator: Random draws of the clip.
-        frames: Frames of the medium that leads, never decreasing; None where no medium has frames.
+        generator: Random generator of the clip.
+        frames: Frames of the leading medium, never decreasing; None if no medium has frames.
         num_frames: Frames of the leading medium.
-        fps: Frames a second of the leading medium, 0 if unknown.
-        position: Where media are cut if none has frames: "random" draws the place, "centre" is the middle.
+        fps: Frames per second of the leading medium, 0 if unknown.
+        position: Where media without frames are cut: "random" or "centre".
 
     Example:
         >>> clip = Clip(torch.Generator(), (8, 12, 16, 20), num_frames=100, fps=25.0)
@@ -54,7 +54,7 @@ class Clip:
             duration: Seconds of the other medium.
 
         Returns:
-            Seconds from its beginning; None where no medium has frames.
+            Seconds from its start; None if no medium has frames.
         """
         if self.frames is None:
             return None
@@ -62,21 +62,21 @@ class Clip:
         return middle / self.fps if self.fps else middle / self.num_frames * duration
 
     def frames_of(self, count: int, num_frames: int, fps: float = 0.0) -> list[int]:
-        """The frames of another medium that show the same stretch of time.
+        """The frames of another medium that show the same time span.
 
-        With the rates of both media, frames are matched by their times; otherwise both media are taken to begin and to
-        end together. Two media of the same rate and the same number of frames give the same frames.
+        If both frame rates are known, frames are matched by time; otherwise both media are assumed to start and end
+        together. Two media with equal rates and numbers of frames give the same frames.
 
         Args:
-            count: Frames to choose; more or fewer than those of the clip are spread evenly over its stretch.
+            count: Frames to choose; if different from the clip's, they are spread evenly over its time span.
             num_frames: Frames of the other medium, at least 1.
-            fps: Its frames a second, 0 if unknown.
+            fps: Its frames per second, 0 if unknown.
 
         Returns:
-            `count` frame numbers in [0, num_frames), never decreasing.
+            `count` frame indices in [0, num_frames), never decreasing.
         """
         if self.frames is None:
-            # Without a leading medium a clip is the whole sample.
+            # Without a leading medium, the clip is the whole sample.
             return [(2 * index + 1) * num_frames // (2 * count) for index in range(count)]
         ratio = fps / self.fps if fps and self.fps else num_frames / self.num_frames
         places = (np.arange(count) + 0.5) * len(self.frames) / count - 0.5
@@ -85,11 +85,11 @@ class Clip:
 
 
 class Medium(ABC):
-    """One opened medium of a sample, for example a decoder of a video; a context manager.
+    """An open medium of a sample, for example a video decoder; a context manager.
 
     Attributes:
-        num_frames: Frames that clips can be drawn from, None for media without frames.
-        fps: Frames a second, 0 if unknown.
+        num_frames: Number of frames, None for media without frames.
+        fps: Frames per second, 0 if unknown.
     """
 
     num_frames: int | None = None
@@ -100,14 +100,14 @@ class Medium(ABC):
         """Decode clips.
 
         Args:
-            spec: What the model takes.
-            clips: Which parts; of the leading medium exactly `clip.frames`.
+            spec: The model's input spec.
+            clips: The parts to decode; exactly `clip.frames` for the leading medium.
 
         Returns:
-            One value for each clip, usually a tensor.
+            One value per clip, usually a tensor.
 
         Raises:
-            BadMediumError: The medium cannot be decoded, or is not what the spec asks for.
+            BadMediumError: The medium cannot be decoded, or does not fit the spec.
         """
 
     def close(self) -> None:  # noqa: B027 (most media hold nothing)
@@ -121,18 +121,18 @@ class Medium(ABC):
 
 
 class Modality(ABC):
-    """How one kind of medium is stored and decoded. An instance without state, which worker processes receive pickled.
+    """How one kind of medium is stored and decoded. Stateless; worker processes receive it pickled.
 
     Attributes:
         name: `InputSpec.modality` of its specs.
-        media: Usual names of its media, which are column names in Parquet shards and csv files, and in a tar the part
-            before the suffix (`0001.flow.mp4`).
+        media: Names of its media: columns in Parquet shards and csv files, and the part before the suffix in tars
+            (`0001.flow.mp4`).
         suffixes: Suffixes of its files, without the dot.
-        feature: Type of its columns in shards that this package builds; "binary" holds the bytes of a file.
-        in_annotations: The values are annotations of a sample, such as its caption, and nothing is decoded.
-        leads: Clips are drawn from its frames: `ClipSpec` chooses them, and the other media follow. Its specs have
-            `num_frames`, and its media too.
-        is_spatial: Values have a place in the picture, so that they take part in crops and flips, see `move`.
+        feature: Type of its columns in shards built by this package; "binary" stores the bytes of a file.
+        in_annotations: Whether values are annotations of a sample, such as captions, which are not decoded.
+        leads: Whether `ClipSpec` can choose clips from its frames, which the other media then follow. Its specs and
+            media have `num_frames`.
+        is_spatial: Whether values have image coordinates, so that crops and flips apply, see `move`.
 
     Example:
         >>> from tubelets.data.modalities.registry import modality_named
@@ -149,16 +149,16 @@ class Modality(ABC):
     is_spatial: ClassVar[bool] = False
 
     def sources(self, spec: Any) -> tuple[str, ...]:
-        """Media (or annotations) that a spec can be read from, the preferred one first; by default `spec.media`."""
+        """Media (or annotations) that provide a spec, in order of preference; by default `spec.media`."""
         return (spec.media,)
 
     def requested(self, argument: str, spec: InputSpec) -> tuple[str, InputSpec]:
-        """Name and spec of what a stream decodes for an argument; another one where a processor completes it."""
+        """Name and spec of the value that a stream decodes for an argument; it differs if a processor completes it."""
         return argument, spec
 
     @abstractmethod
     def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
-        """Open the bytes of a file.
+        """Open a file given as bytes.
 
         Args:
             data: The bytes.
@@ -170,28 +170,28 @@ class Modality(ABC):
         """
 
     def check(self, data: bytes, name: str) -> None:
-        """Refuse a damaged file while shards are built; by default one that cannot be opened.
+        """Reject a corrupt file while shards are built; by default one that cannot be opened.
 
         Args:
             data: The bytes of the file.
             name: Name in error messages.
 
         Raises:
-            BadMediumError: The file is damaged.
+            BadMediumError: The file is corrupt.
         """
         with self.open(data, name):
             pass
 
     def move(self, value: Any, spec: Any, geometry: Callable[[Any], Any], mirrored: bool) -> Any:
-        """Apply the geometric draw that all spatial media of a sample share.
+        """Apply the geometric transform that all spatial media of a sample share.
 
         Args:
-            value: What `Medium.read` returned for a clip.
+            value: The result of `Medium.read` for a clip.
             spec: Its spec.
             geometry: Crops, resizes and flips a tensor `(T, C, H, W)`.
-            mirrored: Whether `geometry` exchanges left and right.
+            mirrored: Whether `geometry` mirrors left and right.
 
         Returns:
-            The moved value; by default it is unchanged, which is right for values without a place in the picture.
+            The transformed value; by default unchanged, for values without image coordinates.
         """
         return value

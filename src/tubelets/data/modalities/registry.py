@@ -1,4 +1,4 @@
-"""The modalities that sources, streams and the shard builder support; others are added from outside.
+"""Registry of the modalities that sources, streams and the shard builder support.
 
 Example:
     >>> from tubelets.data.modalities.modality import Modality
@@ -23,15 +23,15 @@ _MODALITIES: dict[str, Modality] = {
 
 
 def register_modality(modality: Modality) -> None:
-    """Add a modality; sources find its columns and streams decode its specs from now on.
+    """Register a modality, so that sources find its columns and streams decode its specs.
 
-    Register it before sources are opened and streams are made: these pass what they need to their workers.
+    Register it before opening sources and creating streams, which pass it to their workers.
 
     Args:
         modality: An instance; worker processes receive it pickled.
 
     Raises:
-        ValueError: Its name, or one of its media, belongs to another modality.
+        ValueError: Its name or one of its media belongs to another modality.
     """
     for other in _MODALITIES.values():
         if type(other) is not type(modality) and (other.name == modality.name or {*other.media} & {*modality.media}):
@@ -43,7 +43,7 @@ def register_modality(modality: Modality) -> None:
 
 
 def unregister_modality(name: str) -> None:
-    """Remove a modality that was added, for example at the end of a test.
+    """Unregister a modality, for example at the end of a test.
 
     Args:
         name: Its name; unknown names are ignored.
@@ -62,7 +62,7 @@ def modalities() -> Iterator[Modality]:
 
 
 def modality_named(name: str) -> Modality:
-    """The modality with a name.
+    """Return a modality by name.
 
     Raises:
         KeyError: It is not registered.
@@ -85,7 +85,7 @@ def modality_of(spec: InputSpec) -> Modality:
 
 
 def modality_of_medium(medium: str) -> Modality | None:
-    """The modality with a medium of this name, None if there is none.
+    """Return the modality of a medium name, or None.
 
     Example:
         >>> modality_of_medium("flow").name
@@ -95,7 +95,7 @@ def modality_of_medium(medium: str) -> Modality | None:
 
 
 def modality_of_suffix(suffix: str) -> Modality | None:
-    """The modality with files of this suffix (without the dot), None if there is none.
+    """Return the modality of a file suffix without the dot, or None.
 
     Example:
         >>> modality_of_suffix("FLAC").name

@@ -1,4 +1,4 @@
-"""Skeletons as media of a sample: joints of bodies over time, in the frames that the clip shows."""
+"""Skeletons as media of a sample: body joints over time, for the frames of a clip."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from tubelets.data.modalities.specs import SkeletonSpec
 class SkeletonModality(Modality):
     """Arrays `(bodies, frames, joints, coordinates)` in .npy, .npz or .safetensors files.
 
-    A file with several arrays has the skeletons under the name "skeleton". Frames are those of the video beside it;
-    where the numbers of frames differ, both are taken to begin and to end together.
+    In files with several arrays, skeletons are in "skeleton". Frames are matched with those of the video; if the
+    numbers of frames differ, both are assumed to start and end together.
 
-    Skeletons take no part in crops and flips of frames: mirroring a body exchanges its left and right joints, which
-    depends on the layout, and is an augmentation of skeletons.
+    Crops and flips of frames do not apply to skeletons: mirroring a body swaps its left and right joints, which depends
+    on the layout and needs a skeleton augmentation.
     """
 
     name = "skeleton"
@@ -40,12 +40,12 @@ class _Skeletons(Medium):
                 "least one frame"
             )
         if not np.isfinite(joints).all():
-            raise BadMediumError(f"{name}: skeletons hold values that are not finite; replace them by zeros")
+            raise BadMediumError(f"{name}: skeletons have values that are not finite; replace them with zeros")
         self._joints, self._name = joints, name
         self.num_frames = joints.shape[1]
 
     def read(self, spec: SkeletonSpec, clips: Sequence[Clip]) -> list[Tensor]:
-        """Float32 `(bodies, frames, joints, coordinates)` of each clip; missing bodies are zero, surplus ones cut."""
+        """Float32 `(bodies, frames, joints, coordinates)` of each clip; missing bodies are zero, extra ones dropped."""
         bodies, num_frames, *shape = self._joints.shape
         if shape != [spec.num_joints, spec.num_coordinates]:
             raise BadMediumError(

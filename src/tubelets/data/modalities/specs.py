@@ -1,8 +1,8 @@
-"""Input specs: what a model declares as its inputs, one spec for each argument of its `forward`.
+"""Input specs: the inputs that a model declares, one spec per argument of `forward`.
 
-A configuration states its inputs once, as `input_specs`. Columns to read, decoding, transforms, collation, inference
-processors and example inputs are derived from these specs. A new modality is a subclass of `InputSpec` and a
-`tubelets.data.modalities.modality.Modality` that decodes it.
+A configuration declares its inputs once, as `input_specs`. Columns to read, decoding, transforms, collation, inference
+processors and example inputs are derived from them. To add a modality, subclass `InputSpec` and
+`tubelets.data.modalities.modality.Modality`.
 """
 
 from abc import ABC, abstractmethod
@@ -34,7 +34,7 @@ class InputSpec(ABC):
         """Shape of the tensor of one clip, without the batch dimension."""
 
     def example(self, batch_size: int = 1, generator: Any = None) -> Any:
-        """A batch of random values that the model accepts, for tests, exports and cards.
+        """Draw a batch of random valid inputs, for tests, exports and cards.
 
         Args:
             batch_size: clips.
@@ -43,7 +43,7 @@ class InputSpec(ABC):
         Returns:
             float32 `(batch_size, *shape)`, standard normal.
         """
-        # Configurations import this module; torch is only needed once a tensor is made.
+        # Configurations import this module; torch is only needed to create tensors.
         import torch
 
         return torch.randn(batch_size, *self.shape, generator=generator)
@@ -59,8 +59,8 @@ class VideoSpec(InputSpec):
         num_channels: 3 for RGB and colour-mapped depth, 2 for optical flow.
         mean: mean of each channel on the scale [0, 1].
         std: standard deviation of each channel on the scale [0, 1].
-        media: the medium of the sample that is decoded: "video", "flow" or "depth".
-        clips_per_sample: clips of one video that the model compares; they are neighbours in a batch.
+        media: the medium to decode: "video", "flow" or "depth".
+        clips_per_sample: clips of one video that the model compares; they are adjacent in a batch.
 
     Example:
         >>> VideoSpec(16, (224, 224)).shape
@@ -85,11 +85,11 @@ class VideoSpec(InputSpec):
 
 @dataclass(frozen=True)
 class WaveformSpec(InputSpec):
-    """A stretch of mono sound: `waveform` of shape `(samples,)`, from the medium "audio", otherwise from "video".
+    """A mono audio excerpt: `waveform` of shape `(samples,)`, from the medium "audio", otherwise from "video".
 
     Attributes:
-        sampling_rate: samples in a second.
-        seconds: length of the stretch; shorter sounds are not padded.
+        sampling_rate: samples per second.
+        seconds: length of the excerpt; shorter sounds are not padded.
 
     Example:
         >>> WaveformSpec(16000, 2.0).shape
@@ -112,7 +112,7 @@ class SpectrogramSpec(InputSpec):
     """A log-mel spectrogram: `input_values` of shape `(time frames, mel bands)`.
 
     Attributes:
-        sampling_rate: samples in a second of the waveform it is made from.
+        sampling_rate: samples per second of the waveform.
         max_length: time frames.
         num_mel_bins: mel bands.
 
@@ -135,7 +135,7 @@ class SpectrogramSpec(InputSpec):
 
     @property
     def waveform(self) -> WaveformSpec:
-        """The stretch of sound that fills the spectrogram."""
+        """The audio excerpt that fills the spectrogram."""
         return WaveformSpec(self.sampling_rate, (self.max_length - 1) * HOP_SECONDS + WINDOW_SECONDS)
 
 
@@ -144,9 +144,9 @@ class TextSpec(InputSpec):
     """Token ids of a text: `input_ids` of shape `(tokens,)`.
 
     Attributes:
-        max_length: tokens; longer texts are cut off, shorter ones padded.
+        max_length: tokens; longer texts are truncated, shorter ones padded.
         vocab_size: ids lie in [0, vocab_size).
-        media: the annotation that holds the text, such as "caption".
+        media: the annotation with the text, such as "caption".
 
     Example:
         >>> TextSpec(8, vocab_size=100).example(2).shape
@@ -180,8 +180,8 @@ class SkeletonSpec(InputSpec):
         num_frames: frames.
         num_joints: joints of a body.
         num_bodies: bodies; missing ones are zero.
-        num_coordinates: 2 or 3, and one more with confidence.
-        media: the medium of the sample that is read.
+        num_coordinates: 2 or 3, plus one for confidence.
+        media: the medium to read.
 
     Example:
         >>> SkeletonSpec("kinect-25", 64, 25, num_bodies=2).shape
@@ -204,11 +204,11 @@ class SkeletonSpec(InputSpec):
 
 
 def specs_of(specs: Mapping[str, InputSpec], kind: type) -> list[Any]:
-    """The specs of one kind, in the order of the arguments.
+    """Return the specs of one class, in the order of the arguments.
 
     Args:
         specs: argument of `forward` to spec.
-        kind: a class of specs.
+        kind: spec class.
 
     Example:
         >>> specs_of({"pixel_values": VideoSpec(8, (32, 32))}, WaveformSpec)
@@ -218,7 +218,7 @@ def specs_of(specs: Mapping[str, InputSpec], kind: type) -> list[Any]:
 
 
 def clips_per_sample(specs: Mapping[str, InputSpec]) -> int:
-    """Clips of one sample that the model compares.
+    """Number of clips of one sample that the model compares.
 
     Example:
         >>> clips_per_sample({"pixel_values": VideoSpec(8, (32, 32), clips_per_sample=2)}), clips_per_sample({})

@@ -1,9 +1,9 @@
-"""Decodes frames: one small interface over PyAV and torchcodec.
+"""Decode video frames with PyAV or torchcodec behind one interface.
 
-Both backends return the same pixels for MP4, MOV, Matroska and WebM. PyAV carries its own FFmpeg and always works;
-torchcodec is about a fifth faster on short clips but needs FFmpeg shared libraries. Other containers (MPEG program and
-transport streams, AVI, Ogg, ...) have no reliable index: torchcodec returns other frames or none there, so they are
-read with PyAV, from the first frame on.
+Both backends return the same pixels for MP4, MOV, Matroska and WebM. PyAV ships FFmpeg and always works; torchcodec is
+about 20 % faster on short clips but needs FFmpeg shared libraries. Other containers (MPEG program and transport
+streams, AVI, Ogg, ...) lack a reliable index: torchcodec returns wrong frames or none, so PyAV decodes them from the
+first frame.
 """
 
 import contextlib
@@ -55,8 +55,8 @@ def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int |
     Args:
         clip: uint8 RGB `(T, 3, H, W)` with even height and width. Encoding is lossy.
         fps: frames per second.
-        codec: an encoder of the installed PyAV.
-        crf: quality for encoders that have it, 0 (best) to 51 (libx264); None leaves the choice to the encoder.
+        codec: an encoder available in PyAV.
+        crf: quality, if the encoder supports it, 0 (best) to 51 (libx264); None uses the encoder's default.
 
     Returns:
         The bytes of an MP4 file.
@@ -89,14 +89,14 @@ def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int |
 
 @functools.cache
 def _problem(backend: str) -> str | None:
-    """Why a backend cannot decode here; `None` when it can. Cached per process."""
+    """Return why a backend cannot decode on this machine, or `None` if it can; cached."""
     try:
         if backend == "pyav":
             import av  # noqa: F401
         else:
             from torchcodec.decoders import VideoDecoder
 
-            # Importing succeeds without FFmpeg; only decoding shows whether its libraries are there.
+            # The import succeeds without FFmpeg; only decoding shows whether its libraries are available.
             probe = encode_video(torch.zeros(1, 3, 16, 16, dtype=torch.uint8), codec="mpeg4")
             VideoDecoder(probe, device="cpu").get_frame_at(0)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
@@ -105,7 +105,7 @@ def _problem(backend: str) -> str | None:
 
 
 def available_backends() -> dict[str, str]:
-    """The decoders that work in this process.
+    """Return the available decoders.
 
     Returns:
         For `"pyav"` and `"torchcodec"` the version, or `"unavailable: "` and the reason.
@@ -122,17 +122,17 @@ def available_backends() -> dict[str, str]:
 
 
 def check_container(source: bytes | str, name: str) -> bool:
-    """Refuse an empty file, and an MP4 file that was cut off.
+    """Reject an empty file or a truncated MP4 file.
 
     Args:
-        source: the bytes of a file, or the path of one.
+        source: the bytes or the path of a file.
         name: name in error messages.
 
     Returns:
-        Whether the container (MP4, MOV, Matroska or WebM) has an index that all decoders follow.
+        Whether the container (MP4, MOV, Matroska or WebM) has an index that all decoders use.
 
     Raises:
-        BadVideoError: if the file is empty or cut off.
+        BadVideoError: if the file is empty or truncated.
 
     Example:
         >>> check_container(encode_video(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)), "clip")
@@ -144,7 +144,7 @@ def check_container(source: bytes | str, name: str) -> bool:
         file.seek(0)
         head = file.read(8)
         if size == 0:
-            raise BadVideoError(f"{name}: it has zero bytes")
+            raise BadVideoError(f"{name}: the file is empty")
         if head[4:8] in _MP4_FIRST_BOXES:
             _check_mp4_boxes(file, size, name)
             return True
@@ -152,7 +152,7 @@ def check_container(source: bytes | str, name: str) -> bool:
 
 
 def _check_mp4_boxes(file: BinaryIO, size: int, name: str) -> None:
-    """Walk the outermost boxes; decoders accept a file that ends inside one and fail, or not, much later."""
+    """Check the top-level boxes; decoders accept a file that ends inside one and may fail much later."""
     position, kinds = 0, set()
     while position + 8 <= size:
         file.seek(position)
@@ -166,11 +166,11 @@ def _check_mp4_boxes(file: BinaryIO, size: int, name: str) -> None:
             break
         kinds.add(kind)
         if position + length > size and kind in (b"mdat", b"moov", b"moof"):
-            there = f"{size - position} of {length} bytes of its {kind.decode()} box are there"
-            raise BadVideoError(f"{name}: the file is cut off ({there}); fetch it again")
+            there = f"got {size - position} of {length} bytes of its {kind.decode()} box"
+            raise BadVideoError(f"{name}: the file is truncated ({there}); download it again")
         position += length
     if b"moov" not in kinds:
-        raise BadVideoError(f"{name}: the file has no moov box (its index), so it was cut off; fetch it again")
+        raise BadVideoError(f"{name}: the file has no moov box (its index), so it is truncated; download it again")
 
 
 def open_video(
@@ -179,10 +179,10 @@ def open_video(
     """Open a video from memory or from a local file.
 
     Args:
-        source: the bytes of a video file, or the path of one. Addresses are not fetched.
+        source: the bytes or the path of a video file. URLs are not fetched.
         backend: `"auto"` uses torchcodec if it can decode on this machine and the container is MP4, MOV, Matroska or
             WebM, otherwise PyAV.
-        num_threads: decoding threads; 0 lets FFmpeg choose. With more than one, frames past the wanted ones may be
+        num_threads: decoding threads; 0 lets FFmpeg choose. With more than one, frames past the requested ones may be
             decoded as well.
         name: name in error messages; the path by default.
 
@@ -190,8 +190,8 @@ def open_video(
         A reader; close it or use it in a `with` block.
 
     Raises:
-        BadVideoError: if the video cannot be read, or the container cannot be read exactly by the backend asked for.
-        ImportError: if a backend is asked for that does not work here.
+        BadVideoError: if the video cannot be read, or the requested backend cannot read the container exactly.
+        ImportError: if the requested backend is not available.
         ValueError: if the backend is unknown or `num_threads` negative.
 
     Example:
@@ -216,7 +216,7 @@ def open_video(
         raise ImportError(f"{backend} cannot decode here ({problem}); install it with: {_INSTALL[backend]}")
     indexed = check_container(source, name)
     if backend == "torchcodec" and not indexed:
-        raise BadVideoError(f"{name}: it is neither MP4, MOV, Matroska nor WebM; read it with backend='pyav'")
+        raise BadVideoError(f"{name}: not an MP4, MOV, Matroska or WebM file; read it with backend='pyav'")
     if backend == "torchcodec" or (backend == "auto" and indexed and _problem("torchcodec") is None):
         return TorchcodecReader(source, name, num_threads)
     if indexed:
@@ -226,7 +226,7 @@ def open_video(
 
 
 def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Read several clips of one video; a frame that clips share is decoded once.
+    """Read several clips of one video; shared frames are decoded once.
 
     Args:
         reader: an open video.
@@ -237,7 +237,7 @@ def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tens
 
     Raises:
         IndexError: if an index lies outside the video.
-        BadVideoError: if a wanted frame cannot be decoded.
+        BadVideoError: if a requested frame cannot be decoded.
 
     Example:
         >>> with open_video(encode_video(torch.zeros(9, 3, 16, 16, dtype=torch.uint8))) as reader:
@@ -257,13 +257,13 @@ def read_clip(
     start: int | None = None,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Read one dense clip: every `stride`-th frame from `start` on (sigma.md, section 6).
+    """Read one dense clip: every `stride`-th frame from `start` (sigma.md, section 6).
 
     Args:
-        source: the bytes of a video file, or the path of one.
+        source: the bytes or the path of a video file.
         num_frames: frames of the clip.
         stride: distance between frames, in frames.
-        start: first frame; `None` puts the clip in the middle of the video.
+        start: first frame; `None` centres the clip in the video.
         backend: see `open_video`.
 
     Returns:

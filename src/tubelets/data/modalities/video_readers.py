@@ -18,8 +18,8 @@ from tubelets.data.modalities.modality import BadMediumError
 if TYPE_CHECKING:
     import av
 
-# Formats that hold their frames themselves. Playlists, concatenation scripts and session descriptions, which FFmpeg
-# would follow to other files and to the network, are not among them. A still image is a video of one frame.
+# Self-contained formats. Playlists, concatenation scripts and session descriptions are excluded, because FFmpeg would
+# follow them to other files and to the network. A still image is a video of one frame.
 SELF_CONTAINED = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mpegts,mpeg,mpegvideo,flv,live_flv,asf,rm,mxf,"
     "nut,dv,wtv,swf,h263,h264,hevc,m4v,av1,obu,ivf,vc1,mjpeg,yuv4mpegpipe,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe"
@@ -27,7 +27,7 @@ SELF_CONTAINED = {
 
 
 class BadVideoError(BadMediumError):
-    """A video that cannot be read; the message holds the reason and the file or name, when known.
+    """A video cannot be read; the message gives the reason and, if known, the file or name.
 
     Example:
         >>> from tubelets.data.modalities.video import open_video
@@ -40,16 +40,16 @@ class BadVideoError(BadMediumError):
 
 
 class NoIndexError(Exception):
-    """The packets do not say when each frame is shown."""
+    """The packets have no presentation times."""
 
 
 class VideoReader(ABC):
-    """An opened video. Use it as a context manager or call `close`.
+    """An open video. Use it as a context manager or call `close`.
 
     Attributes:
         name: name in error messages.
-        num_frames: frames that can be shown, in presentation order.
-        fps: average frames per second; 0.0 when the container does not say.
+        num_frames: number of displayed frames.
+        fps: average frames per second; 0.0 if the container does not state it.
 
     Example:
         >>> from tubelets.data.modalities.video import encode_video, open_video
@@ -67,18 +67,18 @@ class VideoReader(ABC):
     @property
     @abstractmethod
     def height(self) -> int:
-        """Rows of a returned frame in pixels, after the rotation the container asks for."""
+        """Rows of a returned frame in pixels, after applying the container's rotation flag."""
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """Columns of a returned frame in pixels, after the rotation the container asks for."""
+        """Columns of a returned frame in pixels, after applying the container's rotation flag."""
 
     def get_frames(self, indices: Sequence[int]) -> Tensor:
-        """Decode some frames; a frame named several times is decoded once.
+        """Decode frames by index; repeated indices are decoded once.
 
         Args:
-            indices: frame numbers in [0, num_frames), at least one, in any order.
+            indices: frame indices in [0, num_frames), at least one, in any order.
 
         Returns:
             uint8 RGB tensor `(len(indices), 3, height, width)`, contiguous, in the order of `indices`.
@@ -87,16 +87,16 @@ class VideoReader(ABC):
             IndexError: if an index is negative or not below `num_frames`.
             ValueError: if `indices` is empty.
             RuntimeError: if the reader is closed.
-            BadVideoError: if a wanted frame cannot be decoded.
+            BadVideoError: if a requested frame cannot be decoded.
         """
         if self._closed:
             raise RuntimeError(f"{self.name}: the reader is closed; open the video again")
         order = [operator.index(index) for index in indices]
         if not order:
-            raise ValueError(f"{self.name}: indices is empty; ask for at least one frame")
+            raise ValueError(f"{self.name}: indices is empty; give at least one frame")
         for index in order:
             if not 0 <= index < self.num_frames:
-                raise IndexError(f"{self.name}: frame {index} asked for, frames 0 to {self.num_frames - 1} exist")
+                raise IndexError(f"{self.name}: frame {index} was requested, frames 0 to {self.num_frames - 1} exist")
         distinct = sorted(set(order))
         frames = self._decode(distinct)
         if order == distinct:
@@ -122,7 +122,7 @@ class VideoReader(ABC):
 
 
 class _PyAVReader(VideoReader):
-    """What both PyAV readers share: opening, conversion to RGB, rotation, counting of decoded frames."""
+    """Base of both PyAV readers: opening, conversion to RGB, rotation, counting of decoded frames."""
 
     def __init__(self, source: bytes | str, name: str, num_threads: int) -> None:
         self.name = name
@@ -151,7 +151,7 @@ class _PyAVReader(VideoReader):
         stream = self._container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
             self._container.close()
-            raise BadVideoError(f"{self.name}: it has no video stream")
+            raise BadVideoError(f"{self.name}: no video stream")
         if stream.codec_context is None:
             self._container.close()
             raise BadVideoError(f"{self.name}: this FFmpeg has no decoder for its video stream")
@@ -215,7 +215,7 @@ class _PyAVReader(VideoReader):
         return self._upright_size()[1]
 
     def _upright_size(self) -> tuple[int, int]:
-        # The rotation is only known from a decoded frame, so the first one is decoded when nothing was read before.
+        # Only decoded frames have the rotation, so decode the first one if none was read before.
         if self._size is None:
             self._decode([0])
         assert self._size is not None
@@ -223,15 +223,15 @@ class _PyAVReader(VideoReader):
 
     def close(self) -> None:
         super().close()
-        # The generator refers back to this reader. Left in that cycle, the process that collects it would wait for
-        # FFmpeg's threads, and a forked worker would wait endlessly for threads it did not inherit.
+        # Break the reference cycle with the generator. Otherwise garbage collection would wait for FFmpeg's threads,
+        # and a forked worker would wait forever for threads it did not inherit.
         self._running = iter(())
         self._reformatter = None
         self._container.close()
 
 
 class IndexedPyAVReader(_PyAVReader):
-    """MP4 and Matroska: a scan of the packets says when each frame is shown and where decoding can start."""
+    """Reader for MP4 and Matroska: a scan of the packets gives presentation times and key frames."""
 
     def _count(self) -> int:
         shown, keys = [], []
@@ -242,7 +242,7 @@ class IndexedPyAVReader(_PyAVReader):
                 raise NoIndexError
             if packet.is_keyframe:
                 keys.append(packet.pts)
-            # Packets before the start of an edit list are needed for decoding but never shown.
+            # Packets before the start of an edit list are needed for decoding but never displayed.
             if not packet.is_discard:
                 shown.append(packet.pts)
         if len(set(shown)) != len(shown) or (shown and not keys):
@@ -258,17 +258,19 @@ class IndexedPyAVReader(_PyAVReader):
     def _frame_at(self, index: int) -> "av.VideoFrame":
         target = self._shown[index]
         key = max(bisect_right(self._keys, target) - 1, 0)
-        # Forgotten until the frame is found, so that a failure makes the next call seek again.
+        # Cleared until the frame is found, so that the call after a failure seeks again.
         last, self._last = self._last, None
         if last is not None and last < target and self._keys[key] <= last:
             frame = self._forward_to(target)
         else:
             frame = self._seek_to(target, self._keys[key])
         if frame is None:
-            # Some files seek past the asked time; from the first key frame every frame must come by.
+            # Some files seek past the requested time; decoding from the first key frame reaches every frame.
             frame = self._seek_to(target, self._keys[0])
         if frame is None:
-            raise BadVideoError(f"{self.name}: frame {index} of {self.num_frames} is listed but cannot be decoded")
+            raise BadVideoError(
+                f"{self.name}: frame {index} of {self.num_frames} is in the index but cannot be decoded"
+            )
         self._last = target
         return frame
 
@@ -285,7 +287,7 @@ class IndexedPyAVReader(_PyAVReader):
 
 
 class SequentialPyAVReader(_PyAVReader):
-    """Containers without a reliable index: frames are numbered in the order in which the decoder returns them."""
+    """Reader for containers without a reliable index: frames are numbered in decoding order."""
 
     def _count(self) -> int:
         count = 0
@@ -315,7 +317,7 @@ class SequentialPyAVReader(_PyAVReader):
 
 
 class TorchcodecReader(VideoReader):
-    """torchcodec with an exact scan of the file; returns the pixels of `IndexedPyAVReader`."""
+    """Reader with torchcodec and an exact scan of the file; returns the same pixels as `IndexedPyAVReader`."""
 
     def __init__(self, source: bytes | str, name: str, num_threads: int) -> None:
         from torchcodec.decoders import VideoDecoder
@@ -359,6 +361,6 @@ class TorchcodecReader(VideoReader):
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's text; torchcodec adds pages of library paths."""
+    """First line of an error message; torchcodec adds pages of library paths."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
