@@ -82,7 +82,7 @@ def test_csv_with_all_columns(tmp_path):
     file.write_text('path,label,caption,id,split\n"a, b.mp4",run,"A dog, running",x,train\nc.mp4,jump,,y,val\n')
     assert read_records(file, split="train") == [VideoRecord(tmp_path / "a, b.mp4", "run", "A dog, running", "x")]
     assert [(r.clip_id, r.caption) for r in read_records(file)] == [("x", "A dog, running"), ("y", "")]
-    with pytest.raises(ValueError, match=r"no row of split 'test'; its splits are \['train', 'val'\]"):
+    with pytest.raises(ValueError, match=r"no rows of split 'test'; its splits are \['train', 'val'\]"):
         read_records(file, split="test")
 
 
@@ -94,8 +94,8 @@ def test_csv_with_captions_only(tmp_path):
 @pytest.mark.parametrize(
     ("text", "split", "message"),
     [
-        ("file,label\na.mp4,1\n", None, "needed are `path`"),
-        ("path\na.mp4\n", None, "needed are `path`"),
+        ("file,label\na.mp4,1\n", None, "required are `path`"),
+        ("path\na.mp4\n", None, "required are `path`"),
         ("path,label\na.mp4,1\n", "train", "no `split` column"),
         ("path,label\na.mp4,\n", None, "line 2: `label` is empty"),
         ("path,label\n,run\n", None, "line 2: `path` is empty"),
@@ -139,5 +139,5 @@ def test_a_share_of_each_class_is_drawn_by_the_authors_rule() -> None:
     for fraction in (0.0, 1.5):
         with pytest.raises(ValueError, match=str(fraction)):
             class_fraction(records, fraction)
-    with pytest.raises(ValueError, match="video x has the label None; a share of each class needs one"):
+    with pytest.raises(ValueError, match="video x has the label None; a share of each class needs exactly one"):
         class_fraction([VideoRecord(Path("x.mp4"), None, None, "x")], 0.5)

@@ -87,11 +87,11 @@ def test_several_labels_travel_with_their_names(folder, tmp_path):
 def test_labels_are_checked(folder, tmp_path):
     one = VideoRecord(folder / "dog/0.wav", "dog", None, "0")
     several = VideoRecord(folder / "bell/1.flac", ("dog", "loud"), None, "1")
-    with pytest.raises(ValueError, match=r"kinds \['str', 'tuple'\]"):
+    with pytest.raises(ValueError, match=r"types \['str', 'tuple'\]"):
         ShardPlan.make([one, several], class_names=["dog", "loud"])
     with pytest.raises(ValueError, match=r"labels \['loud'\] are not in class_names"):
         ShardPlan.make([several], class_names=["dog"])
-    with pytest.raises(ValueError, match="a share of each class needs one"):
+    with pytest.raises(ValueError, match="a share of each class needs exactly one"):
         class_fraction([several], 0.5)
     (tmp_path / "both.csv").write_text("path,label,labels\na.wav,x,y\n")
     with pytest.raises(ValueError, match="both a `label` and a `labels` column"):
@@ -100,7 +100,7 @@ def test_labels_are_checked(folder, tmp_path):
 
 def test_one_kind_in_a_set_of_shards(folder, tmp_path):
     (folder / "dog/clip.mp4").write_bytes(make_video(3))
-    with pytest.raises(ValueError, match="holds 1 videos and 7 sounds"):
+    with pytest.raises(ValueError, match="contains 1 videos and 7 audio files"):
         read_records(folder)
     records = [VideoRecord(folder / "dog/clip.mp4", None, None, "a"), VideoRecord(folder / "0.wav", None, None, "b")]
     with pytest.raises(ValueError, match="1 of 2 files are audio, for example 'b'"):

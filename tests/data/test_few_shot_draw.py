@@ -14,5 +14,5 @@ def test_the_order_decides_the_draw() -> None:
 
 
 def test_classes_with_too_few_clips_are_named() -> None:
-    with pytest.raises(ValueError, match="class 2 has 1 videos and 2 are asked for"):
+    with pytest.raises(ValueError, match="class 2 has 1 videos, fewer than the 2 requested"):
         first_of_each_class([0, 0, 2], [0, 1, 2], 2)

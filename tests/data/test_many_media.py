@@ -240,7 +240,7 @@ def test_what_the_data_lacks_is_refused_at_once(clocks: Path, tmp_path: Path) ->
         ClipStream(FolderSource(records), CLIPS, specs={"skeletons": SPECS["skeletons"]})
     with pytest.raises(ValueError, match="num_frames=8, and pixel_values takes 4"):
         ClipStream(open_source(clocks), ClipSpec(8, 1), specs=specs)
-    with pytest.raises(ValueError, match="clips_per_video=2 must be 1 for sounds"):
+    with pytest.raises(ValueError, match="clips_per_video=2 must be 1 for audio"):
         ClipStream(open_source(clocks), ClipSpec(clips_per_video=2), specs={"waveform": SPECS["waveform"]})
 
 
@@ -330,7 +330,7 @@ def test_arrays_of_strangers(tmp_path: Path) -> None:
     with pytest.raises(BadMediumError, match="pickled Python objects"):
         read_array((tmp_path / "objects.npy").read_bytes(), "joints")
     huge = clock_skeleton().replace(b"(1, 40, 3, 3)", b"(9, 40, 3, 3)")
-    with pytest.raises(BadMediumError, match="its header states 12960 bytes"):
+    with pytest.raises(BadMediumError, match="the header states 12960 bytes"):
         read_array(huge, "joints")
     for damaged in (b"", b"PK\x03\x04", clock_skeleton("safetensors")[:30], clock_skeleton()[:20]):
         with pytest.raises(BadMediumError, match="joints"):

@@ -115,7 +115,7 @@ def test_damage_is_reported_like_that_of_any_medium(registered: None, tmp_path: 
     stream = ClipStream(open_source(tmp_path), ClipSpec(4, 3), MultiScaleCrop(16), specs=SPECS, shuffle_window=0)
     (item,) = stream
     assert item["clip_id"] == "1"
-    assert "0, heart_rate: it cannot be read" in item["bad_samples"][0]["reason"]
+    assert "0, heart_rate: cannot be read" in item["bad_samples"][0]["reason"]
 
 
 def test_names_of_modalities_are_unique(registered: None) -> None:

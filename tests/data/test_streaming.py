@@ -103,7 +103,7 @@ def test_untyped_column_needs_its_name(tmp_path):
     table = Dataset.from_dict({"data": [video_bytes(0)], "clip_id": ["x"]})
     table.to_parquet(tmp_path / "x.parquet")
     with pytest.raises(
-        ValueError, match=r"0 columns of video or sound \[\] among \['data', 'clip_id'\]; name the right one"
+        ValueError, match=r"0 video or audio columns \[\] among \['data', 'clip_id'\]; name the right one"
     ):
         open_source(tmp_path)
     with pytest.raises(ValueError, match="no column 'video'"):
@@ -137,9 +137,9 @@ def test_missing_labels_are_none_not_missing(tmp_path):
 def test_source_errors(shards, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_source(tmp_path / "missing")
-    with pytest.raises(FileNotFoundError, match=r"holds no \.parquet or \.tar shard"):
+    with pytest.raises(FileNotFoundError, match=r"contains no \.parquet or \.tar shards"):
         open_source(tmp_path)
-    with pytest.raises(FileNotFoundError, match="holds no"):
+    with pytest.raises(FileNotFoundError, match="contains no"):
         open_source(str(shards / "*.tar"))
     with pytest.raises(ValueError, match=r"no split 'test'; its splits are \['train'\]"):
         open_source(shards, split="test")

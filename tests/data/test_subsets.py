@@ -49,7 +49,7 @@ def test_videos_stream_with_their_bytes_and_labels(tmp_path):
 
 
 def test_impossible_draws_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="11 are asked"):
+    with pytest.raises(ValueError, match="fewer than the 11 requested"):
         FewShotSource(folder(), 11)
     with pytest.raises(ValueError, match="at least 1"):
         FewShotSource(folder(), 0)

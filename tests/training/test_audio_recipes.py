@@ -152,5 +152,5 @@ def test_audio_recipes_run(path: Path, tmp_path: Path) -> None:
 def test_several_clips_of_a_sound_are_refused(tmp_path: Path) -> None:
     recipe = load_recipe(HEARING[0], [f"--data.path={make_sound_shards(tmp_path)}", "--run.output_dir=x"])
     recipe.data.clips_per_video = 2
-    with pytest.raises(ValueError, match=r"clips_per_video=2 must be 1 for sounds"):
+    with pytest.raises(ValueError, match=r"clips_per_video=2 must be 1 for audio"):
         build_loader(recipe, recipe.model.build_config(), Accelerator(cpu=True))

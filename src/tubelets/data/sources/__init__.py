@@ -1,1 +1,1 @@
-"""Where samples come from: shards, folders, the Hub, and draws from other sources."""
+"""Sources of samples: shards, folders, the Hub, and subsets of other sources."""

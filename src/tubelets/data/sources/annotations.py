@@ -1,4 +1,4 @@
-"""The input of the shard builder and of folder sources: a folder of class folders, a text list or a csv file."""
+"""Read annotations for shards and folder sources: a folder of class folders, a text list or a csv file."""
 
 import csv
 import itertools
@@ -20,23 +20,23 @@ AUDIO_SUFFIXES = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".
 # A still image is a video of one frame (smile.md, section 9).
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 
-# Between the classes of a clip that has several.
+# Separates the classes of a multi-label clip.
 LABEL_SEPARATOR = ";"
 
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """One sample named by the user, before any of its files was read.
+    """A sample listed by the user, before any of its files is read.
 
     Attributes:
-        path: File of the main medium. It may be missing: the shard builder reports it as a bad file.
-        label: Class name, the names of all classes where a clip may have several (or none), or None for an unlabelled
+        path: File of the main medium. It may be missing; the shard builder then reports it as unreadable.
+        label: Class name, a tuple of class names for multi-label clips (possibly empty), or None for an unlabelled
             clip.
         caption: A sentence about the video, or None.
-        clip_id: Name of the sample that is unique in the list; augmentations are seeded with it.
-        others: Files of its further media, as pairs of the medium's name ("audio", "flow", "depth", "skeleton") and the
+        clip_id: Unique name of the sample; seeds its augmentations.
+        others: Files of its other media, as pairs of medium name ("audio", "flow", "depth", "skeleton") and
             file.
-        main: Name of the main medium; None goes by the suffix of the file, and is "video" for unknown ones.
+        main: Name of the main medium; None infers it from the file suffix, "video" for unknown ones.
 
     Example:
         >>> record = VideoRecord(Path("1.mp4"), "run", None, "1", others=(("flow", Path("1_flow.mp4")),))
@@ -75,14 +75,14 @@ class VideoRecord:
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """Names of all its classes."""
+        """Names of all classes of the sample."""
         if self.label is None:
             return ()
         return (self.label,) if isinstance(self.label, str) else self.label
 
     @property
     def is_audio(self) -> bool:
-        """Whether the main medium is a sound, by the suffix of its file."""
+        """Whether the main medium is audio, by the suffix of its file."""
         return self.main == "audio" or (self.main is None and self.path.suffix.lower() in AUDIO_SUFFIXES)
 
 
@@ -90,24 +90,24 @@ def _modality_name(medium: str) -> str:
     found = modality_of_medium(medium)
     if found is None:
         known = [name for each in modalities() for name in each.media]
-        raise ValueError(f"medium {medium!r} belongs to no registered modality; the media are {known}")
+        raise ValueError(f"medium {medium!r} does not belong to a registered modality; known media are {known}")
     return found.name
 
 
 def read_records(source: str | Path, *, root: str | Path | None = None, split: str | None = None) -> list[VideoRecord]:
-    """Read a folder of class folders, a text list or a csv file, whichever `source` is.
+    """Read a folder of class folders, a text list or a csv file.
 
     Args:
         source: A folder (see `read_folder`), a `.csv` file (see `read_csv`) or any other file (see `read_list`).
-        root: Folder that relative paths of a list start from; by default the folder of the list.
-        split: Keep only the csv rows of this split; refused for inputs that have no splits.
+        root: Base folder of relative paths in a list; by default the folder of the list.
+        split: Keep only the csv rows of this split; invalid for inputs without splits.
 
     Returns:
         The records in the order of the input (folders: sorted by path).
 
     Raises:
         FileNotFoundError: `source` does not exist.
-        ValueError: Nothing is listed, two videos share an id, or a line cannot be read.
+        ValueError: The list is empty, two videos share an id, or a line is invalid.
     """
     source = Path(source)
     if not source.exists():
@@ -120,21 +120,21 @@ def read_records(source: str | Path, *, root: str | Path | None = None, split: s
 
 
 def read_folder(folder: str | Path) -> list[VideoRecord]:
-    """List the videos of `folder/<class>/**/*`, or if it has none its sounds or images; the first level is the class.
+    """List the videos (otherwise audio files or images) of `folder/<class>/**/*`; the first level is the class.
 
-    Videos that lie directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an
-    error: it is nearly always a misplaced file.
+    Videos directly in `folder` have no class, so a flat folder gives unlabelled records. Mixing both is an error,
+    because it is nearly always a misplaced file.
 
     Args:
-        folder: The folder; the suffix tells what is a video (`VIDEO_SUFFIXES`), a sound (`AUDIO_SUFFIXES`) or an image
-            (`IMAGE_SUFFIXES`), hidden files are ignored. Images beside videos or sounds are thumbnails and are
-            ignored, too.
+        folder: The folder. Suffixes distinguish videos (`VIDEO_SUFFIXES`), audio (`AUDIO_SUFFIXES`) and images
+            (`IMAGE_SUFFIXES`). Hidden files are ignored, and so are images next to videos or audio files, which are
+            thumbnails.
 
     Returns:
-        Records sorted by relative path. The id is that path with "/" between its parts.
+        Records sorted by relative path, which is also the id, with "/" as separator.
 
     Raises:
-        ValueError: There is nothing, there are videos and sounds, or some have a class folder and others not.
+        ValueError: The folder is empty, has both videos and audio files, or only some files are in class folders.
     """
     folder = Path(folder)
     files = [
@@ -148,8 +148,8 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
     )
     if videos and sounds:
         raise ValueError(
-            f"{folder} holds {len(videos)} videos and {len(sounds)} sounds, for example {min(sounds)}; shards hold one "
-            "kind: move the others out, or list those that are meant in a file"
+            f"{folder} contains {len(videos)} videos and {len(sounds)} audio files, for example {min(sounds)}; shards "
+            "hold one kind: move the others out, or list the intended files in a text file"
         )
     records = []
     for path in sorted(videos or sounds or images, key=lambda path: path.as_posix()):
@@ -159,20 +159,20 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
 
 
 def read_list(file: str | Path, *, root: str | Path | None = None) -> list[VideoRecord]:
-    """Read a text file with `path label` in each line.
+    """Read a text file with `path label` on each line.
 
-    The *last* space separates the two, so that paths may hold spaces; labels may be numbers or names without spaces.
+    The *last* space separates the two, so paths may contain spaces; labels are numbers or names without spaces.
     Empty lines are skipped.
 
     Args:
         file: The list, UTF-8.
-        root: Folder that relative paths start from; by default the folder of the list.
+        root: Base folder of relative paths; by default the folder of the list.
 
     Returns:
-        Records in the order of the lines. The id is the path as it is written.
+        Records in the order of the lines. The id is the path as written.
 
     Raises:
-        ValueError: A line has no label, nothing is listed or a path is listed twice.
+        ValueError: A line has no label, the list is empty, or a path occurs twice.
     """
     file = Path(file)
     root = file.parent if root is None else Path(root)
@@ -183,7 +183,7 @@ def read_list(file: str | Path, *, root: str | Path | None = None) -> list[Video
             continue
         path, _, label = text.rpartition(" ")
         if not path.strip():
-            raise ValueError(f"{file}, line {number}: {text!r} has no label; write `path label` in each line")
+            raise ValueError(f"{file}, line {number}: {text!r} has no label; write `path label` on each line")
         path = path.strip()
         records.append(VideoRecord(root / path, label, None, path))
     return _checked(records, file)
@@ -193,21 +193,21 @@ def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | N
     """Read a csv file with a header.
 
     Columns: `path` of the main medium, at least one of `label`, `labels` and `caption`, and optionally `id` (unique
-    name of the clip, by default the path) and `split`. Samples with several media have a column for each, by its name:
+    clip name, by default the path) and `split`. Samples with several media have one column per medium, by name:
     `video`, `audio`, `flow`, `depth`, `skeleton`, or a medium of a registered modality. Without `path` the main medium
-    is `video`, otherwise `audio`, otherwise another. Clips with several labels, or none, have the column `labels`
-    instead of `label`, in which `;` separates the names.
+    is `video`, otherwise `audio`, otherwise another one. Multi-label clips have the column `labels` instead of `label`,
+    with `;` between names.
 
     Args:
         file: The csv file, UTF-8.
-        root: Folder that relative paths start from; by default the folder of the csv file.
+        root: Base folder of relative paths; by default the folder of the csv file.
         split: Keep only rows whose `split` column has this value; None keeps all.
 
     Returns:
         Records in the order of the rows.
 
     Raises:
-        ValueError: A column is missing, a row has an empty path or label, the split does not occur, nothing is listed
+        ValueError: A column is missing, a row has an empty path or label, the split does not occur, the file is empty,
             or an id occurs twice.
     """
     file = Path(file)
@@ -221,29 +221,29 @@ def read_csv(file: str | Path, *, root: str | Path | None = None, split: str | N
         found = sorted({row["split"] or "" for _, row in rows})
         rows = [(number, row) for number, row in rows if row["split"] == split]
         if not rows:
-            raise ValueError(f"{file} has no row of split {split!r}; its splits are {found}")
+            raise ValueError(f"{file} has no rows of split {split!r}; its splits are {found}")
     return _checked(list(_csv_records(rows, columns, file, root)), file)
 
 
 def _check_columns(columns: list[str], file: Path, split: str | None) -> None:
-    """Refuse a csv header without the columns that are needed."""
+    """Reject a csv header without the required columns."""
     if not {"path", *_media_of(columns)} & set(columns) or not {"label", "labels", "caption"} & set(columns):
         raise ValueError(
-            f"{file} has the columns {columns}; needed are `path` (or media such as `video`) and at least one of "
+            f"{file} has the columns {columns}; required are `path` (or media such as `video`) and at least one of "
             "`label`, `labels`, `caption`"
         )
     if {"label", "labels"} <= set(columns):
         raise ValueError(f"{file} has both a `label` and a `labels` column; keep one of them")
     if split is not None and "split" not in columns:
-        raise ValueError(f"{file} has no `split` column (its columns are {columns}) but split={split!r} was asked for")
+        raise ValueError(f"{file} has no `split` column (its columns are {columns}) but split={split!r} was requested")
 
 
 def _csv_records(
     rows: Iterable[tuple[int, dict[str, str | None]]], columns: list[str], file: Path, root: Path
 ) -> Iterator[VideoRecord]:
-    """Turn csv rows (with their line numbers) into records."""
+    """Convert csv rows with their line numbers to records."""
     media = _media_of(columns)
-    # A column `path` leaves the main medium to the suffix; the other columns state theirs.
+    # For a column `path` the suffix determines the main medium; other columns name it.
     main_column, main = ("path", None) if "path" in columns else (media[0], media[0])
     for number, row in rows:
         path = (row[main_column] or "").strip()
@@ -260,13 +260,13 @@ def _csv_records(
 
 
 def _media_of(columns: Sequence[str]) -> list[str]:
-    """The columns that are media; the main one, if there is no column `path`, first."""
+    """The media columns, starting with the main one unless there is a column `path`."""
     names = [name for modality in modalities() for name in modality.media if name in columns]
     return sorted(names, key=lambda name: name not in ("video", "audio"))
 
 
 def split_labels(text: str) -> tuple[str, ...]:
-    """The class names in a text with `;` between them, each once.
+    """Split class names at `;`, without duplicates.
 
     Example:
         >>> split_labels("dog; barking;;dog")
@@ -276,10 +276,10 @@ def split_labels(text: str) -> tuple[str, ...]:
 
 
 def _checked(records: list[VideoRecord], source: Path) -> list[VideoRecord]:
-    """Refuse an empty list, a clip id that occurs twice and a list that is labelled only in part."""
+    """Reject an empty list, duplicate clip ids, and a partly labelled list."""
     if not records:
         raise ValueError(
-            f"{source} lists no video; known suffixes in folders are "
+            f"{source} lists no videos; known suffixes in folders are "
             f"{sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES)}"
         )
     check_unique_ids(records)
@@ -293,15 +293,15 @@ def _checked(records: list[VideoRecord], source: Path) -> list[VideoRecord]:
 
 
 def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 12345) -> list[VideoRecord]:
-    """A share of the videos of each class, for runs on less data.
+    """Draw a share of the videos of each class, for runs on less data.
 
     Args:
         records: labelled videos.
         fraction: share of each class, in (0, 1]; rounded up to whole videos.
-        seed: seed of the draw; the authors of Tubelet-Contrast used 12345, 99999 and 4567980.
+        seed: seed of the draw; the Tubelet-Contrast authors used 12345, 99999 and 4567980.
 
     Returns:
-        The chosen videos in their old order.
+        The chosen videos in their original order.
 
     Raises:
         ValueError: if the fraction is out of range or a video has no label or several.
@@ -311,15 +311,17 @@ def class_fraction(records: Sequence[VideoRecord], fraction: float, seed: int = 
         >>> [record.label for record in class_fraction(records, 0.25)].count("a")
         2
 
-    Source: tubelet_contrast.md, section 7. Classes are visited in the order of their names, which is our choice.
+    Source: tubelet_contrast.md, section 7. The alphabetical order of classes is our choice.
     """
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
     for record in records:
         if not isinstance(record.label, str):
-            raise ValueError(f"video {record.clip_id} has the label {record.label}; a share of each class needs one")
+            raise ValueError(
+                f"video {record.clip_id} has the label {record.label}; a share of each class needs exactly one"
+            )
     labels = [str(record.label) for record in records]
-    # One stream for all classes, of the legacy generator that the authors' lists were drawn with.
+    # One random stream for all classes, from the legacy generator used for the authors' lists.
     numbers = np.random.RandomState(seed)
     by_class = first_of_each_class(labels, range(len(labels)), lambda size: size)
     order = [places[index] for places in by_class.values() for index in numbers.permutation(len(places))]
@@ -331,10 +333,10 @@ def check_unique_ids(records: Iterable[VideoRecord]) -> None:
     """Raise if two records have the same clip id.
 
     Args:
-        records: The records to compare.
+        records: The records to check.
 
     Raises:
-        ValueError: Names the id and both files.
+        ValueError: If an id occurs twice; names the id and both files.
 
     Example:
         >>> check_unique_ids([VideoRecord(Path(f"{name}.mp4"), None, None, name) for name in ("1", "2")])
@@ -344,24 +346,24 @@ def check_unique_ids(records: Iterable[VideoRecord]) -> None:
         if record.clip_id in seen:
             raise ValueError(
                 f"clip id {record.clip_id!r} occurs twice, for {seen[record.clip_id].name} and {record.path.name}; "
-                "ids must be unique: remove the double entry or give ids in the `id` column of a csv file"
+                "ids must be unique: remove the duplicate or give ids in the `id` column of a csv file"
             )
         seen[record.clip_id] = record.path
 
 
 def find_class_names(records: Iterable[VideoRecord], names_file: str | Path | None = None) -> list[str] | None:
-    """Return the class names in the order that numbers them.
+    """Return the class names in label order.
 
     Args:
         records: The videos.
-        names_file: Text file with one class name in each line, which then fixes the order (and may name classes that
-            do not occur). By default the labels that occur, sorted; labels that are all numbers are sorted by value.
+        names_file: Text file with one class name per line, which fixes the order and may name classes that do not
+            occur. By default the sorted labels; if all are numbers, sorted by value.
 
     Returns:
-        The names, or None when the records have no label.
+        The names, or None for unlabelled records.
 
     Raises:
-        ValueError: The file names a class twice, or a record has a label that the file does not name.
+        ValueError: The file names a class twice, or lacks the label of a record.
 
     Example:
         >>> videos = [VideoRecord(Path(f"{i}.mp4"), label, None, str(i)) for i, label in enumerate(["run", "jump"])]
@@ -378,7 +380,7 @@ def find_class_names(records: Iterable[VideoRecord], names_file: str | Path | No
     names = [line.strip() for line in lines if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"{names_file} names {twice} more than once; each class needs its own line")
+        raise ValueError(f"{names_file} names {twice} more than once; list each class once")
     unknown = sorted(set(labels) - set(names))
     if unknown:
         raise ValueError(

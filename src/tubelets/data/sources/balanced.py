@@ -1,4 +1,4 @@
-"""Class-balanced draws from a labelled source, with replacement: rare classes are seen as often as frequent ones."""
+"""Class-balanced sampling with replacement: rare classes are drawn as often as frequent ones."""
 
 import copy
 import dataclasses
@@ -16,21 +16,20 @@ from tubelets.data.sources.source import Media, Sample, Source, SourceDescriptio
 
 
 class BalancedSource(Source):
-    """Draws clips of a source with replacement, each with a probability that falls with how frequent its classes are.
+    """Draws clips of a source with replacement, with probabilities inverse to the frequencies of their classes.
 
-    A clip's weight is the sum over its classes of one over the clips of the class. Each draw is as long as an epoch and
-    is a shard of its own, already in random order: read it without a shuffle window, and one draw is one epoch. Nothing
-    but labels is held in memory; a row is read when its turn comes, together with its row group (16 rows in shards of
-    this package).
+    A clip's weight is the sum over its classes of 1 / (number of clips of the class). Each draw is one epoch and one
+    shard, in random order, so it needs no shuffle window. Only labels are kept in memory; a row is read on demand
+    together with its row group (16 rows in shards of this package).
 
     Args:
         source: labelled clips in local Parquet shards, or a list of files.
-        num_samples: clips in a draw.
-        num_draws: how many draws there are; a stream that reads them all begins with the first one again.
+        num_samples: clips per draw.
+        num_draws: number of draws; a stream repeats them from the first.
         seed: seed of the draws.
 
     Raises:
-        ValueError: if the source has no labels, is neither of these kinds, or a number is below 1.
+        ValueError: if the source has no labels or another type, or a number is below 1.
 
     Example:
         >>> from pathlib import Path
@@ -40,8 +39,8 @@ class BalancedSource(Source):
         >>> 400 < sum(sample.label == 0 for sample in source.iterate_shard(0)) < 600
         True
 
-    Source: structured_noise_masking.md, section 8, fine-tuning on AudioSet-2M; the weights are a choice of this
-    package.
+    Source: structured_noise_masking.md, section 8, fine-tuning on AudioSet-2M; the weights are
+    our choice.
     """
 
     def __init__(self, source: Source, num_samples: int, num_draws: int = 1, seed: int = 0) -> None:
@@ -53,13 +52,13 @@ class BalancedSource(Source):
         self._rows = _Rows(source)
         self._weights = balanced_weights(self._rows.labels)
         named = hashlib.sha256("\n".join(source.shard_names).encode()).hexdigest()[:16]
-        # The names identify the draws, so that a run is not resumed with others.
+        # The names identify the draws, so that a run cannot resume with different ones.
         names = tuple(f"balanced-{named}-{seed}-{num_samples}[{index}]" for index in range(num_draws))
         self._description = dataclasses.replace(source.description, shard_names=names, annotations=("label",))
 
     @property
     def description(self) -> SourceDescription:
-        """A shard for each draw, with the labels and media of the source."""
+        """One shard per draw, with the labels and media of the source."""
         return self._description
 
     def with_media(self, names: Collection[str]) -> "BalancedSource":
@@ -71,18 +70,18 @@ class BalancedSource(Source):
 
     @property
     def num_samples(self) -> int:
-        """Number of clips in a draw."""
+        """Clips per draw."""
         return self._num_samples
 
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
-        """List the clips of a draw; nothing of them is read.
+        """List the clips of a draw without reading them.
 
         Args:
-            index: which draw.
-            skip: clips at its beginning that are skipped.
+            index: index of the draw.
+            skip: clips to skip at the start.
 
         Yields:
-            The clips from `skip` on. A clip that is drawn again has another id, and so another augmentation.
+            The clips from `skip`. A clip drawn again gets another id, and therefore another augmentation.
 
         Raises:
             IndexError: if the draw does not exist.
@@ -96,26 +95,26 @@ class BalancedSource(Source):
             yield Sample(self.shard_names[index], name, media, {"label": self._rows.labels[row]})
 
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
-        """An encoded medium of a sample.
+        """Read an encoded medium of a sample.
 
         Args:
-            sample: what `iterate_shard` gave.
-            medium: which of its media; None takes the main one.
+            sample: a sample from `iterate_shard`.
+            medium: name of the medium; None is the main one.
 
         Raises:
-            OSError: if it cannot be read.
+            OSError: if the medium cannot be read.
         """
         return self._source.read_bytes(self._rows.read(int(str(sample.get(medium).path))), medium)
 
 
 def balanced_weights(labels: Sequence[Any]) -> np.ndarray:
-    """Probabilities of clips: the sum over a clip's classes of one over the clips of the class.
+    """Sampling probabilities: proportional to the sum over a clip's classes of 1 / (number of clips of the class).
 
     Args:
-        labels: of each clip its class number, or the list of them.
+        labels: class index of each clip, or a list of them.
 
     Returns:
-        float64 `(clips,)` that sums to 1; a clip without any class has 0.
+        float64 `(clips,)` that sums to 1; 0 for clips without classes.
 
     Raises:
         ValueError: if no clip has a class.
@@ -128,12 +127,12 @@ def balanced_weights(labels: Sequence[Any]) -> np.ndarray:
     counts = Counter(number for numbers in classes for number in numbers)
     weights = np.array([sum(1 / counts[number] for number in numbers) for numbers in classes], dtype=np.float64)
     if not weights.sum():
-        raise ValueError(f"none of the {len(labels)} clips has a class; there is nothing to balance")
+        raise ValueError(f"none of the {len(labels)} clips has a class; give labelled clips")
     return weights / weights.sum()
 
 
 class _Rows:
-    """Rows of a source by their number, of which only labels are kept."""
+    """Rows of a source by index, with only their labels in memory."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -149,19 +148,19 @@ class _Rows:
         return other
 
     def name(self, row: int) -> str:
-        """What seeds are made of: the id where it is known without reading the row."""
+        """Name for seeding: the id if it is known without reading the row."""
         shard, place = self._locate(row)
         if isinstance(self._source, FolderSource):
             return self._source.read_row(shard, place).clip_id
         return f"{self._source.shard_names[shard]}:{place}"
 
     def read(self, row: int) -> Sample:
-        # The media of a sample are asked for one after the other, and each row costs a row group.
+        # Cached, because media of a sample are requested one by one and each row costs a row group.
         if self._last is None or self._last[0] != row:
             self._last = row, self._source.read_row(*self._locate(row))
         return self._last[1]
 
     def _locate(self, row: int) -> tuple[int, int]:
-        """The shard of a row, and its place in it."""
+        """The shard of a row, and its index in it."""
         shard = int(np.searchsorted(self._ends, row, side="right"))
         return shard, row - (int(self._ends[shard - 1]) if shard else 0)

@@ -1,4 +1,4 @@
-"""A source of black clips, for collators that paint the whole picture themselves (smile.md, section 9)."""
+"""A source of black clips, for collators that draw whole frames themselves (smile.md, section 9)."""
 
 import functools
 import re
@@ -13,13 +13,13 @@ _ADDRESS = re.compile(r"blank://([1-9]\d*)")
 
 
 class BlankSource(Source):
-    """Black clips, which differ only in their ids and so in their seeds.
+    """Black clips that differ only in their ids, and therefore in their seeds.
 
     Args:
-        num_clips: clips in an epoch, at least 1.
+        num_clips: clips per epoch, at least 1.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if `num_clips` is below 1.
 
     Example:
         >>> source = BlankSource(3)
@@ -39,7 +39,7 @@ class BlankSource(Source):
 
     @classmethod
     def parse(cls, address: str) -> "BlankSource":
-        """Read an address such as `blank://80000`.
+        """Parse an address such as `blank://80000`.
 
         Args:
             address: the address.
@@ -53,23 +53,23 @@ class BlankSource(Source):
         """
         found = _ADDRESS.fullmatch(address)
         if found is None:
-            raise ValueError(f"{address!r} is not blank://N with N clips in an epoch, such as blank://80000")
+            raise ValueError(f"{address!r} is not blank://N with N clips per epoch, such as blank://80000")
         return cls(int(found[1]))
 
     @property
     def num_samples(self) -> int:
-        """Clips in an epoch."""
+        """Clips per epoch."""
         return self._num_clips
 
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
-        """Name the clips.
+        """List the clips.
 
         Args:
             index: 0, the only shard.
-            skip: clips at the beginning that are skipped.
+            skip: clips to skip at the start.
 
         Yields:
-            The clips from `skip` on.
+            The clips from `skip`.
 
         Raises:
             IndexError: if the shard does not exist.
@@ -79,10 +79,10 @@ class BlankSource(Source):
             yield Sample(self.shard_names[0], str(number), {"video": Media("video")})
 
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
-        """One small black frame, which a clip repeats and a transform enlarges.
+        """Return one small black frame, which clips repeat and transforms enlarge.
 
         Args:
-            sample: what `iterate_shard` gave.
+            sample: a sample from `iterate_shard`.
             medium: "video", the only one.
         """
         return _black_frame()

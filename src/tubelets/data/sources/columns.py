@@ -1,4 +1,4 @@
-"""Which columns of a shard hold media, checksums, annotations and ids."""
+"""Find the columns of a shard with media, checksums, annotations and ids."""
 
 import io
 from collections.abc import Collection, Iterable, Mapping
@@ -20,22 +20,22 @@ ANNOTATIONS: dict[str, tuple[str, ...]] = {
     "count": ("count",),
     "pair_id": ("pair_id",),
 }
-"""Annotations that are read where they exist, and the columns they are looked for in."""
+"""Optional annotations and their candidate columns."""
 
 _ID_COLUMNS = ("clip_id", "__key__")
-# The main medium, and so the one that the column `sha256` belongs to.
+# The main medium, to which the column `sha256` belongs.
 _MAIN = ("video", "audio")
 _TYPES = {"video": (Video, Image), "audio": (Audio,)}
 
 
 @dataclass(frozen=True)
 class MediumColumn:
-    """Where a medium is stored.
+    """Location of a medium.
 
     Attributes:
         column: Name of its column.
         modality: Name of its modality.
-        sha256: Column of its checksum, None if there is none.
+        sha256: Column of its checksum, or None.
     """
 
     column: str
@@ -45,14 +45,14 @@ class MediumColumn:
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns that are used.
+    """Names of the columns to use.
 
     A checksum of medium NAME is in the column `NAME_sha256`; that of the main medium may be in `sha256`.
 
     Attributes:
         media: Column of each medium by name, the main medium first.
         annotations: Column of each annotation by name.
-        clip_id: Column of the id, None if there is none.
+        clip_id: Column of the id, or None.
     """
 
     media: Mapping[str, MediumColumn]
@@ -65,11 +65,11 @@ class Columns:
 
         Args:
             features: Type of each column.
-            named: Columns of media that the user names.
+            named: Media columns named by the user.
             where: Name in error messages.
 
         Raises:
-            ValueError: A named column does not exist, or the main medium cannot be told.
+            ValueError: A named column does not exist, or the main medium is ambiguous.
         """
         media = _media_columns(features, named or {}, where)
         main = next(name for name in (*_MAIN, *media) if name in media)
@@ -95,11 +95,11 @@ class Columns:
         return replace(self, media={name: column for name, column in self.media.items() if name in media})
 
     def medium(self, name: str, values: Mapping[str, Any]) -> Media:
-        """A medium of a row.
+        """Read a medium of a row.
 
         Args:
             name: Its name.
-            values: The row, by column.
+            values: The row by column.
         """
         column = self.media[name]
         value = values[column.column]
@@ -110,7 +110,7 @@ class Columns:
             return Media(column.modality, value, None, sha256)
         if isinstance(value, str):
             return Media(column.modality, None, value, sha256)
-        # Arrays in cells have no file and so no checksum of one.
+        # Arrays in cells are not files, so they have no checksum.
         file = io.BytesIO()
         np.save(file, np.asarray(value), allow_pickle=False)
         return Media(column.modality, file.getvalue())
@@ -121,10 +121,10 @@ def _media_columns(features: Mapping[str, Any], named: Mapping[str, str], where:
     found: dict[str, tuple[str, str]] = {}
     for medium, column in named.items():
         if column not in features:
-            raise ValueError(f"{where} has no column {column!r} (columns); its columns are {list(features)}")
+            raise ValueError(f"{where} has no column {column!r} (from columns=); its columns are {list(features)}")
         modality = _modality(medium) or _modality_of_column(column, features[column])
         if modality is None:
-            raise ValueError(f"columns names the medium {medium!r}, which no registered modality has")
+            raise ValueError(f"columns= names the medium {medium!r}, which does not belong to a registered modality")
         found[medium] = column, modality
     unclear: dict[str, list[str]] = {}
     clear: dict[str, list[str]] = {}
@@ -135,13 +135,13 @@ def _media_columns(features: Mapping[str, Any], named: Mapping[str, str], where:
             (unclear.setdefault(kind, []) if name is None else clear.setdefault(name, [])).append(column)
     for medium, columns in clear.items():
         kind = str(kinds[columns[0]])
-        # A tar may hold the same clip as .mp4 and as .webm: neither is chosen without being asked for.
+        # A tar may contain the same clip as .mp4 and .webm: the user has to choose one.
         if len(columns) > 1 or medium in found:
             unclear.setdefault(kind, []).extend(columns)
         else:
             found[medium] = columns[0], kind
     for kind, columns in unclear.items():
-        # Beside a video an image is its thumbnail.
+        # An image next to a video is its thumbnail.
         columns = [column for column in columns if not isinstance(features[column], Image)] or columns
         if len(columns) == 1 and kind not in found:
             found[kind] = columns[0], kind
@@ -150,14 +150,14 @@ def _media_columns(features: Mapping[str, Any], named: Mapping[str, str], where:
     if not any(_modality(name) for name in found):
         every = [column for columns in unclear.values() for column in columns]
         raise ValueError(
-            f"{where} has {len(every)} columns of video or sound {every} among {list(features)}; name the right one, "
+            f"{where} has {len(every)} video or audio columns {every} among {list(features)}; name the right one, "
             "such as columns={'video': 'COLUMN'}"
         )
     return found
 
 
 def _modality_of_column(column: str, feature: Any) -> str | None:
-    """The modality of a column by its type, then by its name or its suffix."""
+    """Modality of a column by its type, otherwise by its name or suffix."""
     for modality, types in _TYPES.items():
         if isinstance(feature, types):
             return modality
@@ -171,7 +171,7 @@ def _modality(medium: str) -> str | None:
 
 
 def _medium_name(column: str, modality: str) -> str | None:
-    """The medium that the name of a column states: `flow`, `flow.mp4`; a bare suffix (`mp4`) is the main one."""
+    """Medium in a column name such as `flow` or `flow.mp4`; a bare suffix such as `mp4` is the main one."""
     stem = column.partition(".")[0]
     if _modality(stem) == modality:
         return stem
@@ -180,5 +180,5 @@ def _medium_name(column: str, modality: str) -> str | None:
 
 
 def _first(wanted: Iterable[str], columns: Collection[str]) -> str | None:
-    """The first of the wanted names that is a column."""
+    """The first of these names that is a column."""
     return next((name for name in wanted if name in columns), None)

@@ -1,4 +1,4 @@
-"""A few labelled samples of each class of a larger source, for learning with few labels."""
+"""Few-shot subsets: a few labelled samples per class of a larger source."""
 
 import dataclasses
 import hashlib
@@ -10,14 +10,14 @@ from tubelets.data.sources.source import Sample, Source, SourceDescription
 
 
 class FewShotSource(Source):
-    """The same number of samples of each class, drawn once and held in memory (as bytes, where the source has bytes).
+    """The same number of samples per class, drawn once and kept in memory (as bytes, if the source has bytes).
 
-    A sample is chosen if the hash of (seed, its id) is among the smallest of its class: the choice does not depend on
-    shards or their order, and more shots with the same seed contain the fewer.
+    The samples of a class with the smallest hashes of (seed, id) are chosen. The choice does not depend on shards or
+    their order, and larger draws with the same seed contain the smaller ones.
 
     Args:
-        source: labelled samples, read once from beginning to end.
-        shots: samples a class, at least 1.
+        source: labelled samples, read once completely.
+        shots: samples per class, at least 1.
         seed: seed of the draw.
 
     Raises:
@@ -35,13 +35,13 @@ class FewShotSource(Source):
 
     def __init__(self, source: Source, shots: int, seed: int = 0) -> None:
         if shots < 1:
-            raise ValueError(f"shots must be at least 1 video a class, got {shots}")
+            raise ValueError(f"shots must be at least 1 video per class, got {shots}")
         if "label" not in source.annotations:
             raise ValueError("few-label subsets need labels; the source has none")
         self._source, self._shots, self._seed = source, shots, seed
         self._samples = _draw(source, shots, seed)
         names = "\n".join(sample.clip_id for sample in self._samples)
-        # The name identifies the draw, so that a run is not resumed with other videos.
+        # The name identifies the draw, so that a run cannot resume with different videos.
         name = f"{shots}-shot-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
         self._description = dataclasses.replace(source.description, shard_names=(name,))
 
@@ -66,10 +66,10 @@ class FewShotSource(Source):
 
         Args:
             index: 0, the only shard.
-            skip: samples at the beginning that are skipped.
+            skip: samples to skip at the start.
 
         Yields:
-            The samples from `skip` on.
+            The samples from `skip`.
 
         Raises:
             IndexError: if the shard does not exist.
@@ -86,15 +86,15 @@ class FewShotSource(Source):
 def first_of_each_class(
     labels: Sequence[Any], order: Iterable[int], count: Callable[[int], int] | int
 ) -> dict[Any, list[int]]:
-    """The draw of all learning with few labels: the first clips of each class in a given order.
+    """Draw for few-shot learning: the first clips of each class in a given order.
 
     Args:
         labels: Class of each clip.
-        order: Places of all clips in a random order, which decides the draw.
-        count: Clips of each class, or a function from the size of a class to that number.
+        order: Indices of all clips in random order, which determines the draw.
+        count: Clips per class, or a function from the size of a class to that number.
 
     Returns:
-        The chosen places by class, classes sorted, places in the given order.
+        The chosen indices by class; classes sorted, indices in the given order.
 
     Raises:
         ValueError: A class has too few clips.
@@ -110,14 +110,16 @@ def first_of_each_class(
     for label, found in sorted(places.items()):
         wanted = count if isinstance(count, int) else count(len(found))
         if len(found) < wanted:
-            raise ValueError(f"class {label} has {len(found)} videos and {wanted} are asked for; ask for fewer shots")
+            raise ValueError(
+                f"class {label} has {len(found)} videos, fewer than the {wanted} requested; use fewer shots"
+            )
         chosen[label] = found[:wanted]
     return chosen
 
 
 def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
     """The `shots` samples of each class with the smallest hashes, class after class, by id."""
-    # Labels and ids come first, without media: then only those that were drawn are held in memory.
+    # A first pass reads only labels and ids, so that only the drawn media are kept in memory.
     light = source.with_media(())
     listed = [
         (index, row, sample)

@@ -1,4 +1,4 @@
-"""Files in a folder or a list as a source of samples, without building shards first."""
+"""A source of samples from files in a folder or a list, without shards."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -9,15 +9,15 @@ from tubelets.data.sources.source import Media, Sample, Source, SourceDescriptio
 
 
 class FolderSource(Source):
-    """Media files that are read when their turn comes.
+    """Media files, read on demand.
 
-    It is one shard, so that its samples are divided among workers one by one and shuffled as finely as the stream's
-    window allows: only paths are held in memory.
+    The source is a single shard, so that samples are divided among workers one by one and shuffled within the stream's
+    window. Only paths are kept in memory.
 
     Args:
         records: the videos, see `tubelets.data.sources.annotations.read_records`; all with a label.
-        class_names: names in the order that numbers them; None takes the labels that occur, sorted.
-        multi_label: labels hold several names, separated by `;`; not needed for labels that are tuples of names.
+        class_names: names in label order; None uses the sorted labels.
+        multi_label: split labels into several names at `;`; not needed for labels that are tuples.
 
     Raises:
         ValueError: if the list is empty, a sample has no label, or a label is not among the names.
@@ -47,7 +47,7 @@ class FolderSource(Source):
                     "names; add it to them or correct the label"
                 )
         listed = "\n".join(f"{record.clip_id} {record.label}" for record in self._records)
-        # The name identifies the list, so that a run is not resumed with other videos.
+        # The name identifies the list, so that a run cannot resume with different videos.
         name = f"videos-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
         media = {medium: modality for medium, (modality, _) in self._records[0].media.items()}
         self._description = SourceDescription((name,), media, ("label",), tuple(names_in_order), several)
@@ -67,10 +67,10 @@ class FolderSource(Source):
 
         Args:
             index: 0, the only shard.
-            skip: samples at the beginning that are skipped.
+            skip: samples to skip at the start.
 
         Yields:
-            The samples from `skip` on, with their paths; no file is read.
+            The samples from `skip`, with their paths; no file is read.
 
         Raises:
             IndexError: if the shard does not exist.
@@ -80,7 +80,7 @@ class FolderSource(Source):
             yield self.read_row(index, place)
 
     def read_row(self, index: int, row: int) -> Sample:
-        """One sample by its place in the list; see `Source.read_row`."""
+        """Return a sample by its index in the list; see `Source.read_row`."""
         self._check_shard(index)
         record = self._records[row]
         numbers = [self._numbers[name] for name in self._labels[row]]
@@ -92,16 +92,16 @@ class FolderSource(Source):
         """Read a file of a sample.
 
         Args:
-            sample: what `iterate_shard` gave.
-            medium: which of its media; None takes the main one.
+            sample: a sample from `iterate_shard`.
+            medium: name of the medium; None is the main one.
 
         Raises:
-            OSError: if it cannot be read.
+            OSError: if the file cannot be read.
         """
         return Path(str(sample.get(medium).path)).read_bytes()
 
     def _found_names(self) -> list[str]:
-        """The names that occur, in the order of the shard builder."""
+        """The labels that occur, in the order of the shard builder."""
         flat = [
             VideoRecord(record.path, names, None, record.clip_id)
             for record, names in zip(self._records, self._labels, strict=True)

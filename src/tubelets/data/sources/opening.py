@@ -1,4 +1,4 @@
-"""Opening data by its address: shards on disk or by URL, a data set of the Hub, or blank clips."""
+"""Open data by address: shards on disk or by URL, a Hub data set, or blank clips."""
 
 import functools
 import glob
@@ -27,22 +27,22 @@ def open_source(
     revision: str | None = None,
     token: str | None = None,
 ) -> Source:
-    """Open shards on disk or a data set of the Hub; nothing is downloaded but what is read.
+    """Open shards on disk or a Hub data set, streaming only what is read.
 
-    Media are found by the types and names of columns: a column of type Video is "video", of type Audio "audio"; columns
-    called `flow`, `depth`, `skeleton` or like a medium of a registered modality are these media; in tars `x.mp4` is
+    Media are found by the types and names of columns: type Video is "video", type Audio is "audio"; columns named
+    `flow`, `depth`, `skeleton` or after a medium of a registered modality are that medium. In tars `x.mp4` is
     "video", `x.flac` "audio", `x.flow.mp4` "flow" and `x.npy` "skeleton". Images without a video are videos of one
     frame. The main medium is "video", otherwise "audio", otherwise the first one.
 
     Args:
-        path: A folder, a file or a glob pattern of `.parquet` or WebDataset `.tar` shards (also as a URL that fsspec
-            supports), or the id of a data set on the Hub. `blank://80000` stands for that many clips without any video.
-        split: Which split. On disk it selects files named `<split>-00000-of-00008...`; files with other names count as
-            the split "train".
-        name: Configuration of a data set on the Hub.
-        columns: Columns of media that cannot be found in this way, by medium, such as `{"video": "left_camera"}`.
-        revision: Branch, tag or commit of a data set on the Hub.
-        token: Access token of a private data set on the Hub.
+        path: A folder, file or glob pattern of `.parquet` or WebDataset `.tar` shards (or an fsspec URL of one), or the
+            id of a Hub data set. `blank://80000` is that number of black clips.
+        split: Name of the split. On disk it selects files named `<split>-00000-of-00008...`; other files belong to the
+            split "train".
+        name: Configuration of a Hub data set.
+        columns: Media columns that are not found automatically, by medium, such as `{"video": "left_camera"}`.
+        revision: Branch, tag or commit of a Hub data set.
+        token: Access token of a private Hub data set.
 
     Returns:
         The source. Labels come from a column `label`, `labels` or `cls`, captions from `caption`, `txt` or `text`, ids
@@ -50,8 +50,8 @@ def open_source(
         of medium NAME from `NAME_sha256`.
 
     Raises:
-        FileNotFoundError: The folder does not exist or holds no shard, or the pattern matches nothing.
-        ValueError: The split does not exist, shards are missing or mixed, or there is no medium.
+        FileNotFoundError: The folder does not exist or has no shards, or the pattern matches nothing.
+        ValueError: The split does not exist, shards are missing or mixed, or no medium is found.
     """
     text = str(path)
     if text.startswith("blank://"):
@@ -66,7 +66,7 @@ def open_source(
 
 
 def _local_files(path: str) -> list[str] | None:
-    """Return the shard files that `path` means, None when it can only be the id of a data set on the Hub."""
+    """Return the shard files of `path`, or None if it can only be a Hub data set id."""
     if Path(path).is_dir():
         candidates = [str(file) for file in Path(path).iterdir() if not file.name.startswith(".")]
     elif Path(path).is_file():
@@ -81,12 +81,12 @@ def _local_files(path: str) -> list[str] | None:
         )
     files = sorted(file for file in candidates if Path(file).suffix in _SUFFIXES)
     if not files:
-        raise FileNotFoundError(f"{path} holds no .parquet or .tar shard; build shards with scripts/make_shards.py")
+        raise FileNotFoundError(f"{path} contains no .parquet or .tar shards; build them with scripts/make_shards.py")
     return files
 
 
 def _files_of_split(files: list[str], split: str, where: str, *, complete: bool) -> list[str]:
-    """Choose the files of a split; `complete` refuses gaps in their numbering."""
+    """Choose the files of a split; `complete` rejects gaps in their numbering."""
     named: dict[str, list[str]] = {}
     for file in files:
         named.setdefault(split_of(Path(file).name) or "train", []).append(file)
@@ -97,7 +97,7 @@ def _files_of_split(files: list[str], split: str, where: str, *, complete: bool)
         raise ValueError(f"{where} mixes .parquet and .tar shards; select one kind with a pattern such as *.parquet")
     if complete and (absent := missing_shards([Path(file).name for file in chosen])):
         raise ValueError(
-            f"{where} lacks {len(absent)} shards of split {split!r}, first {absent[0]}; finish building them"
+            f"{where} lacks {len(absent)} shards of split {split!r}, the first is {absent[0]}; finish building them"
         )
     return chosen
 
@@ -107,7 +107,7 @@ def _open_files(where: str, files: list[str], columns: Mapping[str, str] | None,
     suffix = PurePosixPath(files[0]).suffix
     if suffix not in _SUFFIXES:
         raise ValueError(f"{where} must end in one of {_SUFFIXES}")
-    # Names of existing files are not patterns, even if a folder is called "[1]".
+    # Existing file names are not patterns, even in a folder named "[1]".
     files = [file if "://" in file else Path(file).absolute().as_posix() for file in files]
     literal = [file if "://" in file else glob.escape(file) for file in files]
     options = {"data_files": {"train": literal}, "split": "train", "streaming": True, "token": token}
@@ -117,7 +117,7 @@ def _open_files(where: str, files: list[str], columns: Mapping[str, str] | None,
     if dataset.num_shards == len(files):
         shard_names = [PurePosixPath(file).name for file in files]
         return ShardSource(dataset, found, shard_names, files=files, token=token, reopen=reopen)
-    # The pattern of a URL was expanded by `datasets`, which does not return the names.
+    # `datasets` expanded the URL pattern and does not return the names.
     names = [f"{PurePosixPath(where).name}[{index}]" for index in range(dataset.num_shards)]
     return ShardSource(dataset, found, names, base=where.rpartition("/")[0], token=token, reopen=reopen)
 
@@ -130,10 +130,10 @@ def _open_hub(
     revision: str | None,
     token: str | None,
 ) -> Source:
-    """Open a data set of the Hub by its id."""
+    """Open a Hub data set by id."""
     dataset = load_dataset(repository, name=name, split=split, revision=revision, token=token, streaming=True)
     if dataset.features is None:
-        raise ValueError(f"{repository} does not state its columns; convert it to Parquet shards first")
+        raise ValueError(f"{repository} does not declare its columns; convert it to Parquet shards first")
     found = Columns.find(dict(dataset.features), columns, repository)
     names = [f"{repository}[{index}]" for index in range(dataset.num_shards)]
     base = f"hf://datasets/{repository}" + (f"@{revision}" if revision else "")

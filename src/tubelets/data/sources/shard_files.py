@@ -1,4 +1,4 @@
-"""Parquet shards as files: written atomically, described by their own footers, listed in `dataset_info.json`."""
+"""Parquet shard files: written atomically, described by footers, listed in `dataset_info.json`."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from datasets import Features
 
 from tubelets.data.atomic import replace_synced, temporary_path, write_atomically
 
-# A streaming reader holds one row group in memory; 16 clips are some ten megabytes.
+# A streaming reader keeps one row group in memory; 16 clips are about ten megabytes.
 ROWS_PER_GROUP = 16
-# Arrow arrays of binary cells are limited to 2 GiB, so a few long videos close a row group earlier.
+# Arrow limits arrays of binary cells to 2 GiB, so long videos end a row group earlier.
 BYTES_PER_GROUP = 2**29
 INFO_FILE = "dataset_info.json"
 
@@ -26,12 +26,12 @@ _METADATA_KEY = b"tubelets"
 
 @dataclass(frozen=True)
 class ShardSummary:
-    """What the footer of a shard says.
+    """Contents of a shard's footer.
 
     Attributes:
         num_rows: Clips in the shard.
         num_bytes: Size of the file in bytes.
-        content: The mapping given to `ShardWriter.finish`.
+        content: The mapping passed to `ShardWriter.finish`.
     """
 
     num_rows: int
@@ -40,9 +40,9 @@ class ShardSummary:
 
 
 class ShardWriter:
-    """Context manager that writes one Parquet file under a temporary name and renames it when it is complete.
+    """Context manager that writes a Parquet file under a temporary name and renames it when complete.
 
-    Nothing is left under the final name unless `finish` was reached: a killed run leaves at most a hidden temporary
+    The final name exists only after `finish`. A killed run leaves at most a hidden temporary
     file, which the next run removes.
 
     Args:
@@ -60,7 +60,7 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         for leftover in self._path.parent.glob(f".{self._path.name}.*.tmp"):
             leftover.unlink()
-        # Encoded video does not compress further; trying costs time on each write and read.
+        # Encoded video does not compress further; trying would cost time on every write and read.
         self._writer = pq.ParquetWriter(
             self._temporary, self._schema, compression="none", use_dictionary=False, write_statistics=False
         )
@@ -76,7 +76,7 @@ class ShardWriter:
         """Append a row.
 
         Args:
-            row: A value for each column; media are mappings with `bytes` and `path`.
+            row: One value per column; media are mappings with `bytes` and `path`.
         """
         self._rows.append(row)
         self._bytes += sum(len(value["bytes"]) for value in row.values() if isinstance(value, Mapping))
@@ -84,10 +84,10 @@ class ShardWriter:
             self._flush()
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Close the file and give it its name.
+        """Close the file and rename it to its final name.
 
         Args:
-            summary: JSON-able description that goes into the footer, see `read_summary`.
+            summary: Description for the footer, JSON values, see `read_summary`.
         """
         self._flush()
         self._writer.add_key_value_metadata({_METADATA_KEY: json.dumps(summary, sort_keys=True).encode()})
@@ -108,7 +108,7 @@ def read_summary(path: Path) -> ShardSummary:
         path: A Parquet file written by `ShardWriter`.
 
     Returns:
-        Row count, size and the description given when it was finished.
+        Row count, size and the description passed to `finish`.
 
     Raises:
         ValueError: The file is not a complete Parquet file, or was not written by the shard builder.
@@ -124,10 +124,10 @@ def read_summary(path: Path) -> ShardSummary:
 
 
 def shard_files(folder: str | Path) -> dict[str, list[str]]:
-    """Find the files of a folder that are named like shards.
+    """Find the files in a folder with shard names.
 
     Args:
-        folder: The folder; folders below it are not searched.
+        folder: The folder; subfolders are not searched.
 
     Returns:
         File names by split, both sorted. Names look like `train-00000-of-00008.parquet` (or `.tar`).
@@ -141,7 +141,7 @@ def shard_files(folder: str | Path) -> dict[str, list[str]]:
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a shard's file name states, None if it states none.
+    """Return the split in a shard's file name, or None.
 
     Example:
         >>> split_of("train-00000-of-00008.parquet"), split_of("clips.tar")
@@ -152,7 +152,7 @@ def split_of(name: str) -> str | None:
 
 
 def missing_shards(names: list[str]) -> list[str]:
-    """Return the shards that the names of a split say should be there and are not.
+    """Return the shards of a split that are missing according to the file names.
 
     Args:
         names: File names of one split.
@@ -170,7 +170,7 @@ def missing_shards(names: list[str]) -> list[str]:
     matches = [match for name in names if (match := _SHARD_NAME.fullmatch(name))]
     totals = sorted({int(match["total"]) for match in matches})
     if len(totals) > 1:
-        raise ValueError(f"shards of several sets of {totals} shards lie in one folder; delete the outdated ones")
+        raise ValueError(f"the folder contains shards of several sets, of {totals} shards; delete the outdated ones")
     present = {int(match["index"]) for match in matches}
     suffix = Path(names[0]).suffix
     return [
@@ -182,25 +182,25 @@ def missing_shards(names: list[str]) -> list[str]:
 
 
 def finalize_shards(folder: str | Path) -> list[str]:
-    """Write `dataset_info.json` for the splits of a folder that are complete.
+    """Write `dataset_info.json` for the complete splits of a folder.
 
-    It holds class names, clip and shard counts, the options used, bad files with their reasons and the versions, all
-    taken from the footers of the shards: running it again, or from another job, gives the same file.
+    It contains class names, clip and shard counts, options, unreadable files with reasons, and versions, all taken from
+    the shards' footers, so any job writes the same file.
 
     Args:
         folder: A folder written by `build_shards`.
 
     Returns:
-        Names of the shards that are still missing; their splits are not in the file.
+        Names of missing shards; their splits are not in the file.
 
     Raises:
-        ValueError: A file is damaged or was not written by the shard builder.
-        FileNotFoundError: The folder holds no shard.
+        ValueError: A file is corrupt or was not written by the shard builder.
+        FileNotFoundError: The folder has no shards.
     """
     folder = Path(folder)
     files = shard_files(folder)
     if not files:
-        raise FileNotFoundError(f"{folder} holds no shard; build them first")
+        raise FileNotFoundError(f"{folder} contains no shards; build them first")
     missing: list[str] = []
     splits: dict[str, Any] = {}
     class_names = None

@@ -1,4 +1,4 @@
-"""Shards of encoded media: Parquet files, WebDataset tars, or a data set of the Hub, all read through `datasets`."""
+"""Shards of encoded media: Parquet files, WebDataset tars, or a Hub data set, read with `datasets`."""
 
 import copy
 import functools
@@ -25,18 +25,18 @@ class UnsafePathError(BadVideoError):
 
 
 class ShardSource(Source):
-    """Shards that can be read one by one; made by `tubelets.data.sources.opening.open_source`.
+    """A source of shards, created by `tubelets.data.sources.opening.open_source`.
 
-    Only the main medium is read until `with_media` asks for others.
+    Only the main medium is read unless `with_media` selects others.
 
     Args:
-        dataset: A streaming data set, one of its shards for each of ours.
-        columns: Its columns that are used.
-        shard_names: A name for each shard.
-        files: Shard files, where they are known.
-        base: Where relative paths in rows start if they are not.
-        token: Access token of a private data set on the Hub.
-        reopen: Opens the data set with some `columns` only, where that saves reading the others.
+        dataset: A streaming data set with the same shards.
+        columns: The columns to use.
+        shard_names: Name of each shard.
+        files: Shard files, if known.
+        base: Base of relative paths in rows if `files` is unknown.
+        token: Access token of a private Hub data set.
+        reopen: Opens the data set with only some `columns`, if that avoids reading the others.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ShardSource(Source):
             several,
         )
         self._files = list(files)
-        # A relative path in a row starts beside the shard that holds the row.
+        # Relative paths in rows are relative to the folder of the shard.
         self._bases = [file.rpartition("/")[0] for file in files] if files else [base] * dataset.num_shards
         self._token = token
         self._all_columns, self._stored, self._reopen = columns, dataset, reopen
@@ -69,10 +69,10 @@ class ShardSource(Source):
 
     @functools.cached_property
     def _dataset(self) -> IterableDataset:
-        """The columns that are used, with the bytes of files instead of open decoders."""
+        """The used columns, with the bytes of files instead of open decoders."""
         columns, stored = self._columns, self._stored
         if self._reopen is not None and len(columns.media) < len(self._all_columns.media):
-            # `select_columns` drops columns that were read; media that are not used must not be read at all.
+            # `select_columns` drops columns after reading them; unused media must not be read at all.
             stored = self._reopen(columns=columns.used)
         dataset = stored.select_columns(columns.used)
         for column in columns.media.values():
@@ -99,7 +99,7 @@ class ShardSource(Source):
 
     @functools.cached_property
     def num_samples(self) -> int | None:
-        """Number of samples, None when counting them would mean reading them."""
+        """Number of samples, or None if counting requires reading them."""
         if self._files and all(file.endswith(".parquet") and "://" not in file for file in self._files):
             return sum(pq.read_metadata(file).num_rows for file in self._files)
         split = (self._stored.info.splits or {}).get(str(self._stored.split))
@@ -109,33 +109,33 @@ class ShardSource(Source):
         """Read one shard in its stored order.
 
         Args:
-            index: Which shard, 0 to `num_shards - 1`.
-            skip: Rows at its beginning that are read but not returned.
+            index: Index of the shard, 0 to `num_shards - 1`.
+            skip: Rows at the start that are read but not returned.
 
         Yields:
-            The rows from `skip` on.
+            The rows from `skip`.
 
         Raises:
             IndexError: The shard does not exist.
         """
         self._check_shard(index)
         if get_worker_info() is not None:
-            # A forked worker must not wait for the event-loop thread of its parent.
+            # A forked worker would wait forever for its parent's event-loop thread.
             fsspec.asyn.reset_lock()
         shard = self._dataset.shard(num_shards=self.num_shards, index=index)
-        # `iter` with a batch size, unlike `__iter__`, does not split the rows among DataLoader workers.
+        # `iter` with a batch size, unlike `__iter__`, does not split rows among DataLoader workers.
         for row, batch in enumerate(shard.iter(batch_size=1)):
             if row >= skip:
                 yield self._sample(index, row, {name: values[0] for name, values in batch.items()})
 
     def read_labels(self, index: int) -> list[Any]:
-        """Read the labels of a local Parquet shard, and nothing else of it.
+        """Read only the labels of a local Parquet shard.
 
         Args:
-            index: Which shard.
+            index: Index of the shard.
 
         Returns:
-            The label of each row, as `iterate_shard` gives it.
+            The label of each row, as in `iterate_shard`.
 
         Raises:
             ValueError: The shard is not a local Parquet file, or has no labels.
@@ -147,11 +147,11 @@ class ShardSource(Source):
         return table.column(column).to_pylist()
 
     def read_row(self, index: int, row: int) -> Sample:
-        """Read one row of a local Parquet shard; only its row group is read.
+        """Read one row of a local Parquet shard, loading only its row group.
 
         Args:
-            index: Which shard.
-            row: Which of its rows.
+            index: Index of the shard.
+            row: Index of the row.
 
         Raises:
             ValueError: The shard is not a local Parquet file.
@@ -170,35 +170,37 @@ class ShardSource(Source):
     def _parquet_file(self, index: int) -> str:
         file = self._files[index] if self._files else self.shard_names[index]
         if not self._files or "://" in file or not file.endswith(".parquet"):
-            raise ValueError(f"{file} is not a local Parquet file, which alone can be read in any order; copy it here")
+            raise ValueError(
+                f"{file} is not a local Parquet file, which random access requires; copy it to this machine"
+            )
         return file
 
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
-        """Return an encoded medium of a sample, from wherever it is stored.
+        """Return an encoded medium of a sample, embedded or from its path.
 
         Args:
             sample: A row of this source.
-            medium: Name of the medium; None takes the main one.
+            medium: Name of the medium; None is the main one.
 
         Raises:
-            BadMediumError: The row holds neither bytes nor a path.
-            UnsafePathError: The path leads out of the folder of the shards, or to a local file from elsewhere.
+            BadMediumError: The row has neither bytes nor a path.
+            UnsafePathError: The path leads out of the folder of the shards, or from a remote shard to a local file.
             OSError: The path cannot be read.
         """
         stored = sample.get(medium)
         if stored.data is not None:
             return stored.data
         if stored.path is None:
-            raise BadMediumError("the row holds neither bytes nor a path")
+            raise BadMediumError("the row has neither bytes nor a path")
         self._check_path(stored.path)
         with xopen(stored.path, "rb", download_config=DownloadConfig(token=self._token)) as file:
             return file.read()
 
     def _check_path(self, path: str) -> None:
-        """Refuse a path in a row that leads out of the folder of the shards; rows may come from strangers."""
+        """Reject a path that leads out of the folder of the shards; shards may be untrusted."""
         bases = [base for base in self._bases if path.startswith(f"{base}/")]
         inside = min((path[len(base) + 1 :] for base in bases), key=len, default=path)
-        # The outermost part of a chained address, zip://clip.mp4::https://host/clips.zip, is what is opened first.
+        # In a chained address such as zip://clip.mp4::https://host/clips.zip, the last part is opened first.
         scheme = path.rpartition("::")[2].partition("://")[0] if "://" in path else None
         local = scheme is None or scheme in ("file", "local")
         if ".." in inside.replace("\\", "/").split("/") or (local and not bases):
@@ -207,7 +209,7 @@ class ShardSource(Source):
             )
 
     def _sample(self, index: int, row: int, values: dict[str, Any]) -> Sample:
-        """Bring the values of a row into one form."""
+        """Convert a row to a sample."""
         shard = self.shard_names[index]
         clip_id = None if self._columns.clip_id is None else values[self._columns.clip_id]
         return Sample(
@@ -218,7 +220,7 @@ class ShardSource(Source):
         )
 
     def _placed(self, medium: Media, index: int) -> Media:
-        """A medium whose relative path starts beside its shard."""
+        """Resolve the relative path of a medium against the folder of its shard."""
         path = medium.path
         if medium.data is not None or path is None or "://" in path or PurePosixPath(path).is_absolute():
             return medium

@@ -1,4 +1,4 @@
-"""What every source of samples has in common: samples, media, and shards that are read from any row on."""
+"""The source interface: samples, their media, and shards that can be read from any row."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
@@ -10,14 +10,14 @@ from tubelets.data.modalities.modality import BadMediumError
 
 @dataclass(frozen=True)
 class Media:
-    """One encoded medium of a sample.
+    """An encoded medium of a sample.
 
     Attributes:
-        modality: Name of its modality: "video", "audio", "skeleton" or one that was registered.
-        data: The encoded file, None where only its path is stored.
-        path: File name of an embedded file, otherwise the path or URL to read (stored relative paths start beside their
+        modality: Name of its modality: "video", "audio", "skeleton" or a registered one.
+        data: The encoded file, None if only its path is stored.
+        path: File name of an embedded file, otherwise the path or URL to read (stored paths are relative to their
             shard).
-        sha256: Hexadecimal checksum of the encoded file, None if none is stored.
+        sha256: Hexadecimal checksum of the encoded file, or None.
     """
 
     modality: str
@@ -28,14 +28,14 @@ class Media:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row of a source; nothing of it is decoded.
+    """A row of a source, not decoded.
 
     Attributes:
-        shard: Name of the shard it comes from, for messages.
-        clip_id: Its id, from which its augmentations are seeded.
+        shard: Name of its shard, for messages.
+        clip_id: Id of the sample, which seeds its augmentations.
         media: Its media by name ("video", "audio", "flow", "depth", "skeleton", ...), the main one first.
-        annotations: Values by name: "label" (class number, or the list of them where a sample has several), "caption",
-            and others that the source has.
+        annotations: Values by name: "label" (class index, or a list of them for multi-label samples), "caption", and
+            others of the source.
     """
 
     shard: str
@@ -49,10 +49,10 @@ class Sample:
         return next(iter(self.media.values()))
 
     def get(self, medium: str | None) -> Media:
-        """A medium by name, the main one for None.
+        """Return a medium by name, or the main one for None.
 
         Raises:
-            BadMediumError: The sample does not have it.
+            BadMediumError: The sample does not have the medium.
         """
         if medium is None:
             return self.medium
@@ -62,25 +62,25 @@ class Sample:
 
     @property
     def label(self) -> Any:
-        """Class number or numbers, None where there is none."""
+        """Class index or list of indices, or None."""
         return self.annotations.get("label")
 
     @property
     def caption(self) -> str | None:
-        """Caption, None where there is none."""
+        """Caption, or None."""
         return self.annotations.get("caption")
 
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """What a source states about all of its samples.
+    """Properties shared by all samples of a source.
 
     Attributes:
-        shard_names: A name for each shard, file names where they are known. They identify the data for a resume.
-        media: Modality of each medium that the samples have, by name, the main one first.
-        annotations: Names of the annotations that the samples have.
-        class_names: Names of the classes in the order of their numbers, None when unknown.
-        multi_label: Whether a label is a list of class numbers.
+        shard_names: Name of each shard, the file name if known. They identify the data when a run resumes.
+        media: Modality of each medium by name, the main one first.
+        annotations: Names of the annotations.
+        class_names: Class names in label order, None if unknown.
+        multi_label: Whether labels are lists of class indices.
     """
 
     shard_names: tuple[str, ...]
@@ -91,33 +91,32 @@ class SourceDescription:
 
 
 class Source(ABC):
-    """Shards of samples that can be read one by one, from any row on, in any process.
+    """Shards of samples that can be read independently, from any row, in any process.
 
-    Iterating never splits the rows among DataLoader workers: the whole shard is read by its reader. A subclass
-    implements four members, and nothing has to be set up by its constructor: Python refuses to make an instance as long
-    as one is missing.
+    Iterating never splits rows among DataLoader workers: each reader reads the whole shard. Subclasses implement the
+    four abstract members; the base class needs no initialisation.
     """
 
     @property
     @abstractmethod
     def description(self) -> SourceDescription:
-        """What holds for all samples."""
+        """Properties shared by all samples."""
 
     @property
     @abstractmethod
     def num_samples(self) -> int | None:
-        """Number of samples, None when counting them would mean reading them."""
+        """Number of samples, or None if counting requires reading them."""
 
     @abstractmethod
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """Read one shard in its stored order.
 
         Args:
-            index: Which shard, 0 to `num_shards - 1`.
-            skip: Rows at its beginning that are not returned.
+            index: Index of the shard, 0 to `num_shards - 1`.
+            skip: Rows at the start that are not returned.
 
         Yields:
-            The rows from `skip` on.
+            The rows from `skip`.
 
         Raises:
             IndexError: The shard does not exist.
@@ -125,14 +124,14 @@ class Source(ABC):
 
     @abstractmethod
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
-        """Return an encoded medium of a sample, from wherever it is stored.
+        """Return an encoded medium of a sample, embedded or from its path.
 
         Args:
             sample: A row of this source.
-            medium: Name of the medium; None takes the main one.
+            medium: Name of the medium; None is the main one.
 
         Raises:
-            BadMediumError: The row does not hold it.
+            BadMediumError: The row does not have the medium.
             OSError: Its path cannot be read.
         """
 
@@ -143,7 +142,7 @@ class Source(ABC):
 
     @property
     def shard_names(self) -> list[str]:
-        """A name for each shard."""
+        """Name of each shard."""
         return list(self.description.shard_names)
 
     @property
@@ -158,31 +157,31 @@ class Source(ABC):
 
     @property
     def class_names(self) -> list[str] | None:
-        """Names of the classes in the order of their numbers, None when unknown."""
+        """Class names in label order, None if unknown."""
         names = self.description.class_names
         return None if names is None else list(names)
 
     @property
     def multi_label(self) -> bool:
-        """Whether a label is a list of class numbers."""
+        """Whether labels are lists of class indices."""
         return self.description.multi_label
 
     def with_media(self, names: Collection[str]) -> "Source":
-        """A source of the same samples that reads only some of their media.
+        """Return a source of the same samples that reads only some media.
 
         Args:
-            names: Media to read; all of them must exist.
+            names: Media to read; all must exist.
 
         Returns:
-            This source where nothing is saved by reading less.
+            A source, possibly this one if reading less has no benefit.
         """
         return self
 
     def read_labels(self, index: int) -> list[Any]:
-        """The label of each row of a shard; sources that can read nothing else of it.
+        """Return the label of each row of a shard; sources may override this to read only labels.
 
         Args:
-            index: Which shard.
+            index: Index of the shard.
 
         Raises:
             ValueError: The source has no labels.
@@ -192,11 +191,11 @@ class Source(ABC):
         return [sample.label for sample in self.iterate_shard(index)]
 
     def read_row(self, index: int, row: int) -> Sample:
-        """Read one row; sources with random access read nothing else.
+        """Read one row; sources with random access read only that row.
 
         Args:
-            index: Which shard.
-            row: Which of its rows.
+            index: Index of the shard.
+            row: Index of the row.
 
         Raises:
             IndexError: The row does not exist.

@@ -1,4 +1,4 @@
-"""WebDataset tars whose arrays stay files: `datasets` would load .npy and .npz members, and lose their checksums."""
+"""WebDataset tars with undecoded arrays: `datasets` would load .npy and .npz members and lose their checksums."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ class _RawTars(WebDataset):
 
 
 def open_tars(files: Sequence[str], token: str | None = None) -> IterableDataset:
-    """Stream the samples of tars: members with one name and several suffixes are the columns of one row.
+    """Stream the samples of tars: members with the same name and different suffixes are the columns of a row.
 
     Args:
         files: Paths, patterns or URLs.
-        token: Access token of a private data set on the Hub.
+        token: Access token of a private Hub data set.
 
     Returns:
-        A data set with a shard for each tar.
+        A data set with one shard per tar.
     """
     found = DataFilesDict.from_patterns({"train": list(files)}, download_config=DownloadConfig(token=token))
     builder = _RawTars(dataset_name="webdataset", hash="tubelets", data_files=found, token=token)
