@@ -325,7 +325,7 @@ def test_endless_stream_of_empty_shards_ends_with_an_error(tmp_path):
         writer.finish({})
     source = open_source(tmp_path)
     assert source.num_samples == 0
-    with pytest.raises(RuntimeError, match="epochs in a row held no video"):
+    with pytest.raises(RuntimeError, match="consecutive epochs had no videos"):
         next(iter(ClipStream(source, SPEC, repeat=True)))
 
 

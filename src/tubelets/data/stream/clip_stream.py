@@ -1,4 +1,4 @@
-"""Endless or single passes over the samples of a source: clips in a reproducible order, resumed exactly."""
+"""Stream decoded clips of a source in a reproducible order, endlessly or once, with exact resume."""
 
 import functools
 import hashlib
@@ -22,62 +22,63 @@ from tubelets.data.transforms.shared import Transform, transform_media
 
 __all__ = ["ClipSpec", "ClipStream", "Sampling", "Transform"]
 
-# A consumer may find only empty shards for a while (all their videos were bad), but not endlessly.
+# A consumer may find only empty shards for a while (all videos unreadable), but not forever.
 _MAX_EMPTY_EPOCHS = 100
 
 
 class ClipStream(IterableDataset):
-    """Decoded clips of a source, each sample exactly once an epoch for any number of ranks and workers.
+    """Decoded clips of a source, each sample exactly once per epoch for any number of ranks and workers.
 
-    `specs` say what is read: of all temporal media of a sample the same stretch of time, which `clips` chooses from the
-    frames of the medium that leads; see `ClipDecoder`. Samples count as videos everywhere, also those without frames.
+    `specs` determine what is decoded. All temporal media of a sample are cut to the same time span, which `clips`
+    chooses from the frames of the leading medium; see `ClipDecoder`. "Video" here means any sample, including those
+    without frames.
 
-    **Order.** Epoch e visits the shards in an order drawn from (seed, e). Within that order `shuffle_window` encoded
-    videos at a time are shuffled. Clip starts and augmentations are drawn from (seed, epoch, clip id, clip index), so
-    the pixels of a clip do not depend on who decodes it.
+    **Order.** Epoch e visits the shards in an order drawn from (seed, e) and shuffles windows of `shuffle_window`
+    encoded videos. Clip starts and augmentations are drawn from (seed, epoch, clip id, clip index), so the pixels of a
+    clip do not depend on which process decodes it.
 
     **Split.** "shards": each of the W = world_size x workers consumers reads its own shards. "samples": each consumer
     reads all shards and decodes its own samples, chosen so that the sequence of global batches is the same for any
-    number of ranks and workers (up to the first skipped video, whose place is taken by the next one of its consumer).
+    number of ranks and workers (until a video is skipped, which its consumer replaces with its next one).
     "auto": "shards" if there are at least W shards.
 
     **Resume.** Each item carries the state of its consumer; `load_state_dict` continues after that item.
 
     Args:
         source: Shards of encoded media, from `open_source`.
-        clips: Frames of a clip and clips of a video; None for sound alone.
-        transform: Called with a uint8 clip (T, C, H, W) and a generator, returns the clip to yield. None keeps it.
-            Several spatial media (frames, flow, depth) share its geometric draw, see `transform_media`.
-        audio: Stretch of sound of a clip as `waveform`, without `specs`; None for frames alone. A video without sound
-            is a bad one then.
-        specs: What the model takes, by argument, such as `config.pretraining_specs`. None stands for `pixel_values` at
-            the size of the file if there are `clips`, and for `waveform` if there is `audio`.
-        position: Where a sound without frames is cut, with `specs`: "random" or "centre".
+        clips: Frames per clip and clips per video; None for audio alone.
+        transform: Function from a uint8 clip (T, C, H, W) and a generator to the transformed clip, or None. Several
+            spatial media (frames, flow, depth) share its geometric draw, see `transform_media`.
+        audio: Audio excerpt of a clip as `waveform`, instead of `specs`; None for frames alone. Videos without audio
+            are then unreadable.
+        specs: The model's input specs by argument, such as `config.pretraining_specs`. None decodes `pixel_values` at
+            the size of the file if `clips` is given, and `waveform` if `audio` is given.
+        position: Where audio without frames is cut, with `specs`: "random" or "centre".
         seed: Seed of order, clip starts and augmentations.
-        shuffle_window: Videos shuffled together; 0 or 1 keep the stored order of shards and rows.
+        shuffle_window: Videos shuffled together; 0 or 1 keeps the stored order of shards and rows.
         rank: Rank of this process.
         world_size: Number of processes.
         split: "auto", "shards" or "samples".
-        batch_size: Clips in a batch of this process; with "samples" a multiple of the clips of a video.
-        repeat: Start the next epoch at the end of one, without end (training); False gives one pass.
+        batch_size: Clips per batch of this process; with "samples" a multiple of the clips per video.
+        repeat: Iterate over epochs endlessly (training); False gives one pass.
         epoch: First epoch.
-        on_bad_sample: "skip" a video that cannot be read and report it in the next item, or "raise".
-        max_consecutive_bad: So many bad videos in a row are an error even with "skip".
-        backend: Decoder, see `open_video`.
-        verify_checksum: Compare the bytes of each medium with its checksum, if one is stored.
+        on_bad_sample: "skip" unreadable videos and report them in the next item, or "raise".
+        max_consecutive_bad: Number of consecutive unreadable videos that raises an error even with "skip".
+        backend: Video decoder, see `open_video`.
+        verify_checksum: Verify the stored checksum of each medium, if it has one.
 
     Yields:
-        Dictionaries with the values that were asked for by argument, such as `pixel_values` uint8 (T, C, H, W) and
-        `waveform` float32 (samples,); `label` (a list where a video has several), `caption` and other annotations of
-        the source; `clip_id`; `clip_index`; `seed` (an integer for masks); `epoch`; `bad_samples` (mappings with
-        `shard`, `clip_id`, `reason` of the videos this consumer skipped since its last item); `stream_state` (integers,
-        the state after this item).
+        Dictionaries with the requested values by argument, such as `pixel_values` uint8 (T, C, H, W) and
+        `waveform` float32 (samples,); `label` (a list for multi-label videos), `caption` and other annotations;
+        `clip_id`; `clip_index`; `seed` (an integer for masks); `epoch`; `bad_samples` (mappings with `shard`,
+        `clip_id`, `reason` of the videos this consumer skipped since its last item); `stream_state` (integers, the
+        state after this item).
 
     Raises:
-        ValueError: An argument is out of range, the source lacks a medium that is asked for, or "shards" has fewer
+        ValueError: An argument is out of range, the source lacks a requested medium, or "shards" has fewer
             shards than consumers.
         BadVideoError: With "raise": a video cannot be read; the message names shard and clip.
-        RuntimeError: `max_consecutive_bad` videos in a row, or all of an epoch, were bad.
+        RuntimeError: `max_consecutive_bad` videos in a row, or all of an epoch, were unreadable.
     """
 
     def __init__(
@@ -122,11 +123,11 @@ class ClipStream(IterableDataset):
 
     @property
     def clips_per_video(self) -> int:
-        """Clips taken from each video."""
+        """Clips per video."""
         return self.decoder.clips_per_video
 
     def split_mode(self, num_workers: int) -> SplitMode:
-        """Decide how samples are divided.
+        """Resolve how samples are divided.
 
         Args:
             num_workers: DataLoader workers of each rank; 0 counts as one.
@@ -135,7 +136,7 @@ class ClipStream(IterableDataset):
             "shards" or "samples".
 
         Raises:
-            ValueError: "shards" was asked for and there are too few, or the batch size does not fit "samples".
+            ValueError: "shards" was requested with too few shards, or the batch size does not fit "samples".
         """
         consumers = self.world_size * max(1, num_workers)
         if self.split == "shards" and self.source.num_shards < consumers:
@@ -162,19 +163,19 @@ class ClipStream(IterableDataset):
     def load_state_dict(
         self, states: Mapping[str, int] | Sequence[Mapping[str, int] | None] | None, *, first_worker: int = 0
     ) -> None:
-        """Start iterations after earlier items.
+        """Set the position from which to iterate.
 
         Args:
-            states: `stream_state` of the last item of each logical worker (None for one that gave nothing yet). A
-                single state when there are no workers; None to start at the beginning again.
-            first_worker: Logical worker of the DataLoader's worker 0: the one whose batch is due next.
+            states: `stream_state` of the last item of each logical worker, None for workers without one. A
+                single state without workers; None to start from the beginning.
+            first_worker: Logical worker of the DataLoader's worker 0: the one whose batch is next.
         """
         self._states = [states] if isinstance(states, Mapping) else list(states or [])
         self._first_worker = first_worker
 
     @functools.cached_property
     def shards_hash(self) -> str:
-        """Identifies the list of shards."""
+        """Hash of the list of shards."""
         return hashlib.sha256("\n".join(self.source.shard_names).encode()).hexdigest()[:16]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -185,7 +186,7 @@ class ClipStream(IterableDataset):
                 _warn_unreported(item["bad_samples"])
 
     def iterate_with_tail(self) -> Iterator[dict[str, Any]]:
-        """Iterate; videos skipped after the last clip of a single pass come in one more item without a clip.
+        """Iterate, with an extra item without a clip for videos skipped after the last clip of a single pass.
 
         Yields:
             The items, then possibly one with `bad_samples` and `stream_state` only.
@@ -214,7 +215,7 @@ class ClipStream(IterableDataset):
                     skipped.append(self._skip(sample, error, state))
                     state.consumed, state.clip = place + 1, 0
                     continue
-                # A video continued at its second clip was counted before the resume.
+                # A video resumed at its second clip was counted before.
                 state.good, state.bad_run = state.good + (state.clip == 0), 0
                 for item in self._items(decoded, sample, place, state):
                     yield {**item, "bad_samples": skipped, "stream_state": asdict(state)}
@@ -228,7 +229,7 @@ class ClipStream(IterableDataset):
             yield {"bad_samples": skipped, "stream_state": asdict(state)}
 
     def _decode(self, sample: Sample, state: StreamState) -> list[tuple[int, int, torch.Generator, dict[str, Any]]]:
-        """Return (clip index, seed, generator, values) of the clips of a sample that were not yielded yet."""
+        """Decode the clips of a sample not yet yielded, as (clip index, seed, generator, values)."""
         data = {medium: self._read(sample, medium) for medium in self.media}
         seeds = {
             index: stable_seed(self.seed, state.epoch, sample.clip_id, index)
@@ -240,13 +241,13 @@ class ClipStream(IterableDataset):
         return list(zip(seeds, seeds.values(), generators.values(), clips, strict=True))
 
     def _read(self, sample: Sample, medium: str) -> bytes:
-        """The bytes of a medium, compared with their checksum."""
+        """Read the bytes of a medium and verify their checksum."""
         data = self.source.read_bytes(sample, medium)
         stored = sample.get(medium).sha256
         if self.verify_checksum and stored is not None:
             found = hashlib.sha256(data).hexdigest()
             if found != stored:
-                raise BadMediumError(f"{medium}: sha256 of the bytes is {found[:12]}..., {stored[:12]}... is stored")
+                raise BadMediumError(f"{medium}: sha256 of the bytes is {found[:12]}..., expected {stored[:12]}...")
         return data
 
     def _items(
@@ -256,7 +257,7 @@ class ClipStream(IterableDataset):
         place: int,
         state: StreamState,
     ) -> Iterator[dict[str, Any]]:
-        """Augment clips and move the state behind each of them."""
+        """Augment clips and advance the state past each of them."""
         annotations = {name: sample.annotations.get(name) for name in self.source.annotations}
         for index, seed, generator, values in decoded:
             last = index + 1 == self.clips_per_video
@@ -267,7 +268,7 @@ class ClipStream(IterableDataset):
             yield {**values, **place_in_epoch, **annotations}
 
     def _skip(self, sample: Sample, error: Exception, state: StreamState) -> dict[str, str]:
-        """Count a bad video, or raise."""
+        """Count an unreadable video, or raise."""
         message = f"shard {sample.shard}, clip {sample.clip_id}: {error}"
         if self.on_bad_sample == "raise":
             raise BadVideoError(message) from error
@@ -280,16 +281,16 @@ class ClipStream(IterableDataset):
         return {"shard": sample.shard, "clip_id": sample.clip_id, "reason": str(error)}
 
     def _check_epoch(self, state: StreamState, skipped: list[dict[str, str]], empty_epochs: int) -> None:
-        """Refuse to go on when an epoch gave nothing: a broken decoder must not look like an empty data set."""
+        """Raise if an epoch had no clips: a broken decoder must not look like an empty data set."""
         if state.bad and not state.good:
             reason = skipped[-1]["reason"] if skipped else "it was reported before the run was continued"
             raise RuntimeError(f"all {state.bad} videos of epoch {state.epoch} were bad; the last reason: {reason}")
         if self.repeat and empty_epochs >= _MAX_EMPTY_EPOCHS:
-            raise RuntimeError(f"{empty_epochs} epochs in a row held no video; check the shards of the source")
+            raise RuntimeError(f"{empty_epochs} consecutive epochs had no videos; check the shards of the source")
 
 
 def _warn_unreported(skipped: Sequence[Mapping[str, str]]) -> None:
-    """Report samples skipped after the last item that could have carried them."""
+    """Warn about samples skipped after the last item."""
     last = skipped[-1]
     warnings.warn(
         f"{len(skipped)} bad videos were skipped at the end of the pass, the last: shard {last['shard']}, "

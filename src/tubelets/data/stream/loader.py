@@ -1,4 +1,4 @@
-"""Batches of a clip stream, with a state that does not depend on what the workers have prefetched."""
+"""Batches of a clip stream, with a state that is independent of prefetching."""
 
 import copy
 import gc
@@ -17,7 +17,7 @@ _PRIVATE_KEYS = ("stream_state", "bad_samples")
 
 
 def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Stack tensors of one shape and number labels; everything else becomes a list.
+    """Stack tensors of equal shape and integer labels; return other values as lists.
 
     Args:
         items: Items of a `ClipStream`, all with the same keys.
@@ -45,23 +45,24 @@ def _have_one_shape(values: Sequence[Any]) -> bool:
 
 
 class ClipLoader:
-    """A DataLoader over a `ClipStream` that can be saved and continued exactly at any batch.
+    """A DataLoader over a `ClipStream` that can be saved and resumed exactly at any batch.
 
-    The state describes the batches that were *delivered*; what workers have prefetched is made again after a resume.
-    A stream with `repeat=True` goes on when the loader is iterated again; one without starts its pass again, except
-    directly after `load_state_dict`.
+    The state covers *delivered* batches; prefetched ones are recomputed after a resume. Iterating again continues a
+    stream with `repeat=True`, and restarts one without, except directly after
+    `load_state_dict`.
 
     Args:
-        stream: The clips. Its `batch_size` is the size of a batch; an incomplete last batch is dropped when it repeats.
+        stream: The clips. Its `batch_size` is used; an incomplete last batch is dropped if it repeats.
         num_workers: Worker processes; 0 decodes in this process.
-        collate_fn: Makes a batch of a list of items (without `stream_state` and `bad_samples`); runs in the workers.
-        persistent_workers: Keep workers between passes that start at the beginning.
-        pin_memory: Copy batches into pinned memory, for faster transfer to a GPU.
+        collate_fn: Function from a list of items (without `stream_state` and `bad_samples`) to a batch; runs in the
+            workers.
+        persistent_workers: Keep workers between passes that start from the beginning.
+        pin_memory: Copy batches to pinned memory, for faster transfer to a GPU.
         prefetch_factor: Batches that each worker prepares ahead.
 
     Attributes:
-        bad_samples: Videos skipped so far, each once, as mappings with `shard`, `clip_id` and `reason`.
-        num_skipped: How often a video was skipped, counting every epoch and the time before a resume.
+        bad_samples: Unique videos skipped so far, as mappings with `shard`, `clip_id` and `reason`.
+        num_skipped: Number of skips, over all epochs and including those before a resume.
 
     Raises:
         ValueError: `num_workers` is negative or does not fit the stream's split.
@@ -106,10 +107,10 @@ class ClipLoader:
         self._rewind()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position behind the last delivered batch of this rank.
+        """Return the position after the last delivered batch of this rank.
 
         Returns:
-            A JSON-able dictionary: `version`, `fingerprint` (what must be the same to continue), `rank`,
+            A dictionary of JSON values: `version`, `fingerprint` (settings that must match to resume), `rank`,
             `batches_delivered`, `num_skipped`, `next_worker` and the stream state of each worker.
         """
         return {
@@ -123,14 +124,14 @@ class ClipLoader:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue behind the batch after which `state` was taken; call it before iterating.
+        """Resume after the batch at which `state` was saved; call before iterating.
 
         Args:
-            state: Result of `state_dict` of the same rank.
+            state: Result of `state_dict` on the same rank.
 
         Raises:
-            ValueError: The state has another version or rank, or was made with other shards, ranks, workers, batch
-                size, seed, split, shuffle window or clips per video; the message names what differs.
+            ValueError: The state has another version or rank, or other shards, ranks, workers, batch
+                size, seed, split, shuffle window or clips per video; the message names the differences.
         """
         if state.get("version") != _VERSION:
             raise ValueError(f"loader state has version {state.get('version')!r}, this code reads {_VERSION}")
@@ -141,7 +142,7 @@ class ClipLoader:
         ]
         if differing:
             raise ValueError(
-                f"the loader state cannot be continued here ({'; '.join(differing)}); "
+                f"the loader state does not match this run ({'; '.join(differing)}); "
                 "use the same settings and shards, or start a new run"
             )
         self._workers = copy.deepcopy(list(state["workers"]))
@@ -151,7 +152,7 @@ class ClipLoader:
         self._resumed = True
 
     def _fingerprint(self) -> dict[str, Any]:
-        """What decides which clip is in which batch."""
+        """Settings that determine the batches."""
         stream = self.stream
         return {
             "num_shards": stream.source.num_shards,
@@ -166,29 +167,29 @@ class ClipLoader:
         }
 
     def _rewind(self) -> None:
-        """Go to the beginning of the pass."""
+        """Move to the start of the pass."""
         self._workers = [None] * max(1, self.num_workers)
         self._delivered = 0
         self._next_worker = 0
 
     def _data_loader(self) -> DataLoader:
-        """Make a DataLoader that starts at the current position."""
+        """Create a DataLoader that starts at the current position."""
         at_start = not any(self._workers)
         if at_start and self._at_start is not None:
             return self._at_start
         if self.num_workers:
-            # A forked worker that collects a decoder of this process would wait endlessly for the decoder's threads,
-            # which the fork did not copy.
+            # A forked worker that collects a decoder of this process would wait forever for the decoder's threads,
+            # which fork does not copy.
             gc.collect()
         stream = copy.copy(self.stream)
-        # A DataLoader asks its worker 0 first, so the logical worker whose batch is due takes that place.
+        # A DataLoader starts with worker 0, so the logical worker whose batch is next gets that index.
         stream.load_state_dict(self._workers, first_worker=self._next_worker)
         loader = DataLoader(
             _WithTail(stream),
             batch_size=stream.batch_size,
             collate_fn=self._collate,
             drop_last=stream.repeat,
-            # Without it each new iterator draws from the global generator, and dropout differs after a resume.
+            # Otherwise each new iterator would draw from the global generator and change dropout after a resume.
             generator=torch.Generator().manual_seed(0),
             **self._options,
         )
@@ -197,13 +198,13 @@ class ClipLoader:
         return loader
 
     def _report(self, skipped: list[dict[str, str]]) -> None:
-        """Take note of skipped videos."""
+        """Record skipped videos."""
         self.num_skipped += len(skipped)
         self.bad_samples += [bad for bad in skipped if bad not in self.bad_samples]
 
 
 class _WithTail(IterableDataset):
-    """The stream including its report of videos that were skipped after the last clip."""
+    """The stream, including the report of videos skipped after the last clip."""
 
     def __init__(self, stream: ClipStream) -> None:
         self._stream = stream
@@ -213,7 +214,7 @@ class _WithTail(IterableDataset):
 
 
 class _BatchWithState:
-    """Collates in the worker and sends the state after the last item of the batch along."""
+    """Collates in the worker and attaches the state after the last item of the batch."""
 
     def __init__(self, collate_fn: Collate) -> None:
         self._collate_fn = collate_fn

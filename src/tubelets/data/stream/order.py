@@ -1,7 +1,7 @@
-"""Which sample comes when: shard permutation, window shuffle and the split among ranks and workers.
+"""Sample order: shard permutation, window shuffle and the split among ranks and workers.
 
-Nothing here decodes. The order of an epoch is a function of (seed, epoch) and of the consumer, and a position in it is
-a handful of integers, so that a run can be continued at any sample by reading at most one shard's rows again.
+The order of an epoch is a function of (seed, epoch) and the consumer. A position in it is a few integers, so a run can
+resume at any sample by reading at most one shard's rows again. Nothing is decoded here.
 """
 
 from collections.abc import Iterator
@@ -19,20 +19,20 @@ SplitMode = Literal["shards", "samples"]
 
 @dataclass
 class StreamState:
-    """Position of one consumer in its endless or single pass; all integers, see `dataclasses.asdict`.
+    """Position of a consumer in its endless or single pass; all fields are integers.
 
     Attributes:
         worker: Logical worker of the rank, 0 to workers - 1.
         epoch: Current epoch.
-        shard: Where the current window starts: place in the permuted shard order of this consumer ...
+        shard: Start of the current window: index in this consumer's permuted shard order ...
         row: ... and row in that shard.
         window: Number of the current window in the epoch.
-        consumed: Samples of the window that are done, skipped bad ones and those of other consumers included.
-        clip: Clips of the next sample that were already given out.
+        consumed: Finished samples of the window, including skipped ones and those of other consumers.
+        clip: Clips of the next sample that were already yielded.
         samples: Samples before the current window, over all epochs.
         good: Videos decoded in this epoch.
         bad: Videos skipped in this epoch.
-        bad_run: Videos skipped since the last good one.
+        bad_run: Videos skipped since the last readable one.
     """
 
     worker: int = 0
@@ -48,14 +48,14 @@ class StreamState:
     bad_run: int = 0
 
     def next_epoch(self) -> None:
-        """Move to the first sample of the next epoch; `samples` and `bad_run` go on counting."""
+        """Move to the first sample of the next epoch; `samples` and `bad_run` keep counting."""
         self.epoch += 1
         self.shard = self.row = self.window = self.consumed = self.clip = self.good = self.bad = 0
 
 
 @dataclass(frozen=True)
 class Consumer:
-    """Who reads: one DataLoader worker of one rank.
+    """A reader: one DataLoader worker of one rank.
 
     Attributes:
         rank: Rank of the process, 0 to `world_size - 1`.
@@ -71,7 +71,7 @@ class Consumer:
 
     @property
     def index(self) -> int:
-        """Number among all consumers; ranks alternate, so that a shard too many never burdens one rank twice."""
+        """Index among all consumers; ranks alternate, so that surplus shards are spread over ranks."""
         return self.worker * self.world_size + self.rank
 
     @property
@@ -82,15 +82,15 @@ class Consumer:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """The order in which one consumer sees samples.
+    """The order of samples for one consumer.
 
     Attributes:
-        source: Where the samples are.
-        consumer: Who reads.
+        source: The source of the samples.
+        consumer: The reader.
         mode: "shards": each consumer reads its own shards. "samples": each reads all and keeps its own samples.
         seed: Seed of all permutations.
-        window: Samples that are shuffled together; 0 and 1 keep the stored order of shards and rows.
-        videos_per_batch: Videos in the batch of one rank; in "samples" mode batches go round the workers.
+        window: Samples shuffled together; 0 or 1 keeps the stored order of shards and rows.
+        videos_per_batch: Videos per batch of one rank; in "samples" mode workers produce batches in turn.
     """
 
     source: Source
@@ -101,21 +101,21 @@ class SampleOrder:
     videos_per_batch: int
 
     def walk(self, state: StreamState) -> Iterator[tuple[int, Sample]]:
-        """Give out the rest of an epoch.
+        """Yield the rest of an epoch.
 
         Args:
-            state: Where to start. Its window fields are moved on; `consumed` is set to 0 at each new window and
-                otherwise left to the caller, which sets it to `place + 1` when the sample is done.
+            state: Start position. Its window fields are advanced; `consumed` is reset to 0 at each new window and
+                otherwise set by the caller, to `place + 1` when a sample is finished.
 
         Yields:
-            (place in the window, sample) of the samples of this consumer.
+            (index in the window, sample) of the samples of this consumer.
         """
         reader = _EpochReader(self.source, self._shards(state.epoch), state.shard, state.row)
         while window := list(islice(reader, max(1, self.window))):
             size = len(window)
             order = self._permutation(size, state)
             mine = [(p, window[order[p]]) for p in range(state.consumed, size) if self._owns(state.samples + p)]
-            # Encoded videos are large: those of other consumers, and those given out, are not kept.
+            # Encoded videos are large, so do not keep those of other consumers or those already yielded.
             del window
             mine.reverse()
             while mine:
@@ -136,12 +136,12 @@ class SampleOrder:
         """Order of a window; in "samples" mode the same for all consumers."""
         if size == 1:
             return [0]
-        # `total` belongs to the seed because the same consumer number holds other shards among more consumers.
+        # `total` is part of the seed because the shards of a consumer depend on the number of consumers.
         who = f"{self.consumer.index}/{self.consumer.total}" if self.mode == "shards" else "all"
         return _permutation(size, stable_seed(self.seed, state.epoch, "window", who, state.window))
 
     def _owns(self, number: int) -> bool:
-        """Whether the sample with this number in the global sequence belongs to this consumer."""
+        """Whether the sample with this global index belongs to this consumer."""
         if self.mode == "shards":
             return True
         batch, place = divmod(number, self.videos_per_batch * self.consumer.world_size)
@@ -152,7 +152,7 @@ class SampleOrder:
 
 
 class _EpochReader:
-    """Reads shards one after the other and keeps the position of the next row."""
+    """Reads shards sequentially and tracks the position of the next row."""
 
     def __init__(self, source: Source, shards: list[int], shard: int, row: int) -> None:
         self.shard, self.row = shard, row

@@ -1,8 +1,8 @@
 """Augmentations of fine-tuning for one clip: RandAugment on raw frames, random erasing on normalised ones.
 
-All draws come from an explicit generator and hold for all frames of a clip, so that its motion does not change; only
+All draws come from an explicit generator and apply to all frames of a clip, which preserves motion; only
 the noise of an erased box differs between frames. The image functions are timm's and torchvision's; the draws are ours,
-because theirs use the global generators and, for random erasing, treat each frame by itself. The order of the recipe is
+because theirs use global generators and random erasing treats frames independently. The order of the recipe is
 RandAugment, normalisation, crop, flip, erasing, mixing (sigma.md, section 7.2; smile.md, section 6.3).
 """
 
@@ -24,7 +24,7 @@ from tubelets.data.transforms.geometry import PhotometricTransform
 MAX_LEVEL = 10.0
 GREY = (128, 128, 128)
 
-# Each operation of the "increasing" set, its function in timm and the argument that a level in [0, 1] and a sign give.
+# Operations of the "increasing" set: timm's function, and its argument from a level in [0, 1] and a sign.
 Argument = Callable[[float, int], tuple[float, ...]]
 OPERATIONS: dict[str, tuple[Callable[..., Image.Image], Argument]] = {
     "AutoContrast": (auto_augment.auto_contrast, lambda level, sign: ()),
@@ -51,30 +51,30 @@ class DrawnOperation:
 
     Attributes:
         name: key of `OPERATIONS`.
-        argument: what its function takes besides the image.
+        argument: argument of its function besides the image.
     """
 
     name: str
     argument: tuple[float, ...]
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Change one frame."""
+        """Apply the operation to one frame."""
         function, _ = OPERATIONS[self.name]
         return function(image, *self.argument, fillcolor=GREY, resample=Image.Resampling.BICUBIC)
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """A few operations out of 15, each applied with a probability and with about the same strength.
+    """RandAugment: a few of 15 operations, each applied with a given probability and similar strength.
 
-    The operations are drawn with replacement. Geometry is resampled bicubically, and what comes into view is grey. The
-    image functions are timm's; the draws are ours, because timm's come from the global generators.
+    Operations are drawn with replacement. Geometric operations resample bicubically and fill with grey. The
+    image functions are timm's; the draws are ours, because timm uses global generators.
 
     Args:
         magnitude: mean strength, in [0, 10].
-        num_operations: operations drawn for a clip, at least 1.
+        num_operations: operations drawn per clip, at least 1.
         magnitude_std: standard deviation of each operation's strength, which is clipped to [0, 10].
-        probability: of each drawn operation to be applied, in [0, 1].
+        probability: probability of applying each drawn operation, in [0, 1].
 
     Raises:
         ValueError: if an argument is out of range.
@@ -108,7 +108,7 @@ class RandAugment:
 
         Args:
             text: `rand`, then parts joined by `-`: `m` magnitude, `n` operations, `mstd` deviation, `p` probability and
-                `inc1`, which must be there: strengths that grow with the magnitude are the only ones implemented.
+                `inc1`, which is required: only strengths that grow with the magnitude are implemented.
 
         Returns:
             The augmentation.
@@ -188,19 +188,19 @@ def _apply(frame: Tensor, operations: list[DrawnOperation]) -> Tensor:
     image = Image.fromarray(frame.permute(1, 2, 0).contiguous().numpy())
     for operation in operations:
         image = operation(image)
-    # A copy, since the array of an image is read-only.
+    # Copy, since the array of an image is read-only.
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 @dataclass(frozen=True)
 class ColorJitter(PhotometricTransform):
-    """Brightness, contrast, saturation and hue of a clip, changed in a random order by torchvision's functions.
+    """Change brightness, contrast, saturation and hue in a random order, with torchvision's functions.
 
     Args:
-        brightness: the factor is uniform in [1 - brightness, 1 + brightness], from 0 on.
+        brightness: the factor is uniform in [1 - brightness, 1 + brightness], at least 0.
         contrast: likewise.
         saturation: likewise.
-        hue: the shift is uniform in [-hue, hue] of the colour circle; at most 0.5.
+        hue: the shift is uniform in [-hue, hue] of the hue circle; at most 0.5.
 
     Raises:
         ValueError: if a number is negative, or the hue above 0.5.
@@ -220,10 +220,10 @@ class ColorJitter(PhotometricTransform):
 
     def __post_init__(self) -> None:
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
-            raise ValueError(f"changes of colours must not be negative, and that of the hue at most 0.5, got {self}")
+            raise ValueError(f"colour changes must not be negative, and hue at most 0.5, got {self}")
 
     def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
-        """Change one uint8 clip `(T, 3, H, W)`."""
+        """Augment one uint8 clip `(T, 3, H, W)`."""
         order = torch.randperm(4, generator=generator).tolist()
         low_high = [(max(0.0, 1 - x), 1 + x) for x in (self.brightness, self.contrast, self.saturation)]
         bounds = torch.tensor([*low_high, (-self.hue, self.hue)])
@@ -237,7 +237,7 @@ class ColorJitter(PhotometricTransform):
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """With a probability, replace one box by noise: the same box in all frames of a clip, fresh noise in each.
+    """Replace a box with noise, with a given probability: the same box in all frames, independent noise in each.
 
     Args:
         p: probability, in [0, 1].
@@ -270,7 +270,7 @@ class RandomErasing:
             raise ValueError(f"ratio must lie in (0, 1], got {self.ratio}")
 
     def box(self, height: int, width: int, generator: torch.Generator) -> tuple[int, int, int, int] | None:
-        """Draw a box; ten tries to find one that is smaller than the frame.
+        """Draw a box, with ten attempts to find one that is smaller than the frame.
 
         Args:
             height: rows of the frames.

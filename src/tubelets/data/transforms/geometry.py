@@ -1,7 +1,7 @@
-"""Geometric draws: where a clip is cropped, how it is resized, and whether it is mirrored.
+"""Geometric draws: crop, resize and mirror.
 
 A transform first draws a `Geometry` and then applies it, so that all spatial media of a sample (frames, flow, depth)
-share one draw, also where they have different sizes in pixels.
+share one draw, even with different sizes in pixels.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ class Crop:
         left: First column.
         rows: Height in pixels.
         columns: Width in pixels.
-        frame: Height and width of the frame that it was drawn for; the box is scaled for frames of another size.
+        frame: Height and width of the frame the box was drawn for; it is scaled for frames of other sizes.
     """
 
     top: int
@@ -33,14 +33,14 @@ class Crop:
     frame: tuple[int, int]
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """A view of the box in a clip `(T, C, H, W)`."""
+        """Return a view of the box in a clip `(T, C, H, W)`."""
         top, rows = _scaled(self.top, self.rows, self.frame[0], clip.shape[2])
         left, columns = _scaled(self.left, self.columns, self.frame[1], clip.shape[3])
         return clip[:, :, top : top + rows, left : left + columns]
 
 
 def _scaled(start: int, length: int, drawn_for: int, actual: int) -> tuple[int, int]:
-    """Start and length of one side of a box in a frame of another size; at least one pixel inside the frame."""
+    """Scale one side of a box to another frame size, with at least one pixel inside the frame."""
     if drawn_for == actual:
         return start, length
     first = min(round(start * actual / drawn_for), actual - 1)
@@ -49,12 +49,12 @@ def _scaled(start: int, length: int, drawn_for: int, actual: int) -> tuple[int, 
 
 @dataclass(frozen=True)
 class Resize:
-    """A new size, bilinear.
+    """Bilinear resizing.
 
     Attributes:
         rows: Height in pixels.
         columns: Width in pixels.
-        antialias: Smooth before shrinking.
+        antialias: Antialias when downscaling.
     """
 
     rows: int
@@ -62,29 +62,29 @@ class Resize:
     antialias: bool = True
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """A resized copy of a clip `(T, C, H, W)`."""
+        """Return a resized copy of a clip `(T, C, H, W)`."""
         if clip.shape[2:] == (self.rows, self.columns):
             return clip.contiguous()
-        # Contiguous only now: a crop is a view, and so only the pixels that stay are copied.
+        # Copy only now: a crop is a view, so only the remaining pixels are copied.
         size, mode = [self.rows, self.columns], InterpolationMode.BILINEAR
         return tvf.resize(clip.contiguous(), size, mode, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
 class Mirror:
-    """Left and right exchanged."""
+    """Mirror left and right."""
 
     def __call__(self, clip: Tensor) -> Tensor:
-        """A mirrored copy of a clip `(T, C, H, W)`."""
+        """Return a mirrored copy of a clip `(T, C, H, W)`."""
         return clip.flip(-1)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """What one draw does to every frame of a sample.
+    """The geometric steps of one draw, applied to every frame of a sample.
 
     Attributes:
-        steps: Crops, resizes and mirrors, the first one first.
+        steps: Crops, resizes and mirrors, in order.
 
     Example:
         >>> draw = Geometry((Crop(0, 2, 4, 4, frame=(4, 8)), Resize(2, 2), Mirror()))
@@ -96,7 +96,7 @@ class Geometry:
 
     @property
     def mirrored(self) -> bool:
-        """Whether left and right are exchanged in the end."""
+        """Whether the result is mirrored."""
         return sum(isinstance(step, Mirror) for step in self.steps) % 2 == 1
 
     def __call__(self, clip: Tensor) -> Tensor:
@@ -107,23 +107,23 @@ class Geometry:
 
 
 class ClipTransform(Protocol):
-    """Anything that turns a uint8 clip `(T, C, H, W)` into another one, drawing from the generator if it is random."""
+    """A transform from a uint8 clip `(T, C, H, W)` to another; random ones draw from the generator."""
 
     def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """Transform one clip."""
 
 
 class GeometricTransform(ABC):
-    """A transform that only moves pixels; it can be shared by all spatial media of a sample."""
+    """A transform that only moves pixels, and can be shared by all spatial media of a sample."""
 
     @abstractmethod
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
-        """Draw what happens to a clip.
+        """Draw the geometry for a clip.
 
         Args:
             height: Rows of its frames.
             width: Columns of its frames.
-            generator: Random draws; fixed transforms accept None.
+            generator: Random generator; deterministic transforms accept None.
         """
 
     def __call__(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -132,7 +132,7 @@ class GeometricTransform(ABC):
 
 
 class PhotometricTransform(ABC):
-    """A transform that only changes colours; of several media it is applied to RGB frames alone."""
+    """A transform that only changes colours; of several media, it applies to RGB frames only."""
 
     @abstractmethod
     def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
@@ -140,11 +140,11 @@ class PhotometricTransform(ABC):
 
 
 def check_clip(clip: Tensor) -> tuple[int, int]:
-    """Height and width of a valid clip.
+    """Check a clip and return its height and width.
 
     Raises:
         TypeError: The clip is not uint8.
-        ValueError: It is not `(T, C, H, W)`, or empty.
+        ValueError: The clip is not `(T, C, H, W)`, or empty.
     """
     if clip.dtype != torch.uint8:
         raise TypeError(f"clip must be uint8 in [0, 255], got {clip.dtype}; normalize after the transforms")

@@ -1,6 +1,6 @@
 """Mixup and cutmix on batches of clips, and their soft targets (smile.md, section 6.3).
 
-timm's `Mixup` has the same rules; it draws from NumPy's global generator, which cannot be resumed for each batch.
+timm's `Mixup` follows the same rules but draws from NumPy's global generator, which cannot be resumed per batch.
 """
 
 import math
@@ -13,12 +13,12 @@ from torch import Tensor
 
 
 def smooth_one_hot(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """Class indices as distributions: `smoothing / num_classes` everywhere, the rest on the class.
+    """Convert class indices to distributions: `smoothing / num_classes` everywhere, the rest on the class.
 
     Args:
         labels: int64 `(B,)`, in [0, num_classes).
         num_classes: number of classes, C.
-        smoothing: share that is spread over all classes, in [0, 1).
+        smoothing: mass spread over all classes, in [0, 1).
 
     Returns:
         float32 `(B, C)` whose rows sum to 1.
@@ -39,18 +39,18 @@ def smooth_one_hot(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> 
 
 @dataclass(frozen=True)
 class Mix:
-    """How one batch is mixed with its own reverse.
+    """How a batch is mixed with its reversed order.
 
     Attributes:
-        weight: weight of each clip itself, in [0, 1]; its partner has the rest.
-        box: `(top, left, bottom, right)` in pixels that is taken from the partner (cutmix), None for a blend (mixup).
+        weight: weight of each clip, in [0, 1]; its partner has the rest.
+        box: `(top, left, bottom, right)` in pixels, replaced with the partner's (cutmix); None for a blend (mixup).
     """
 
     weight: float
     box: tuple[int, int, int, int] | None = None
 
     def clips(self, clips: Tensor) -> Tensor:
-        """Mix floating-point clips `(B, T, C, H, W)`; the i-th with the i-th from the end."""
+        """Mix floating-point clips `(B, T, C, H, W)`, the i-th with the i-th from the end."""
         partners = clips.flip(0)
         if self.box is None:
             return clips * self.weight + partners * (1 - self.weight)
@@ -66,16 +66,16 @@ class Mix:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixup or cutmix with one weight for a whole batch.
+    """Mixup or cutmix with one weight per batch.
 
-    The weight is drawn from Beta(alpha, alpha). Cutmix takes a box with the sides `sqrt(1 - weight)` of the frame
-    around a uniform centre, the same box in all frames, and corrects the weight by what the frame's border cuts off.
+    The weight is drawn from Beta(alpha, alpha). Cutmix uses a box with sides `sqrt(1 - weight)` of the frame
+    around a uniform centre, the same in all frames, and adjusts the weight for the part outside the frame.
 
     Args:
-        mixup_alpha: parameter of mixup's distribution; 0 turns mixup off.
-        cutmix_alpha: parameter of cutmix's; 0 turns cutmix off.
-        probability: share of the batches that are mixed, in [0, 1].
-        cutmix_share: share of those that get cutmix where both are on, in [0, 1].
+        mixup_alpha: parameter of mixup's beta distribution; 0 disables mixup.
+        cutmix_alpha: parameter of cutmix's beta distribution; 0 disables cutmix.
+        probability: share of batches that are mixed, in [0, 1].
+        cutmix_share: share of mixed batches that use cutmix, if both are enabled, in [0, 1].
 
     Raises:
         ValueError: if an argument is out of range.
@@ -122,7 +122,7 @@ class Mixing:
         both = min(self.mixup_alpha, self.cutmix_alpha) > 0
         cut = kind < self.cutmix_share if both else self.cutmix_alpha > 0
         alpha = self.cutmix_alpha if cut else self.mixup_alpha
-        # The inverse of the distribution function turns a uniform number of our generator into a beta-distributed one.
+        # Inverse transform sampling of the beta distribution, from one uniform draw of our generator.
         weight = float(betaincinv(alpha, alpha, level))
         if not cut:
             return Mix(weight)
@@ -145,7 +145,7 @@ class Mixing:
             Mixed clips and targets of the same shapes.
 
         Raises:
-            ValueError: if the number of clips is odd, since the middle one would be mixed with itself.
+            ValueError: if the number of clips is odd, because the middle one would be mixed with itself.
         """
         if len(clips) % 2:
             raise ValueError(f"mixing pairs the clips of a batch and needs an even number of them, got {len(clips)}")

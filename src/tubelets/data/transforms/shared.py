@@ -1,4 +1,4 @@
-"""One transform for all media of a sample: geometry is drawn once, colours are changed in RGB frames alone."""
+"""Apply one transform to all media of a sample: geometry is drawn once, colours change only in RGB frames."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,22 +19,22 @@ def transform_media(
 ) -> dict[str, Any]:
     """Transform the spatial media of one clip.
 
-    One medium is handed to the transform as it is. With several, the transform (or each part of a `Compose`) must be
-    geometric or photometric. Geometry is drawn for the RGB frames, if there are any, and scaled for media of another
-    size; a medium that its spec wants in another size than these frames is resized in the end. A mirrored optical flow
-    points to the other side.
+    A single medium is passed to the transform directly. With several, the transform (or each part of a `Compose`) must
+    be geometric or photometric. Geometry is drawn for the RGB frames, if any, and scaled for media of other sizes. A
+    medium whose spec has a different size from these frames is resized at the end. Mirroring negates horizontal optical
+    flow.
 
     Args:
-        transform: What to apply.
+        transform: The transform.
         values: Values of the clip by argument.
-        requests: What the values are; those whose modality is not spatial are left alone.
-        generator: Random draws of the clip. RGB frames change in the same way whether other media lie beside them.
+        requests: The requests of the values; values of modalities that are not spatial are unchanged.
+        generator: Random generator of the clip. RGB frames are transformed the same with and without other media.
 
     Returns:
         All values.
 
     Raises:
-        TypeError: There are several spatial media, and a part of the transform is neither geometric nor photometric.
+        TypeError: With several spatial media, if a part of the transform is neither geometric nor photometric.
     """
     spatial = [request for request in requests if request.modality.is_spatial]
     moved = dict(values)
@@ -64,7 +64,7 @@ def _apply(part: Any, values: dict[str, Any], spatial: Sequence[Request], genera
     else:
         raise TypeError(
             f"{part!r} cannot be shared by {[request.argument for request in spatial]}: it is neither a "
-            "GeometricTransform nor a PhotometricTransform; leave it out, or read one spatial medium"
+            "GeometricTransform nor a PhotometricTransform; omit it, or read one spatial medium"
         )
 
 

@@ -1,4 +1,4 @@
-"""Random augmentations of sounds and of their spectrograms (structured_noise_masking.md, section 8)."""
+"""Random augmentations of waveforms and spectrograms (structured_noise_masking.md, section 8)."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -10,7 +10,7 @@ Roll = Literal["waveform", "spectrogram", "none"]
 
 
 def draw_beta(concentration: int, generator: torch.Generator) -> Tensor:
-    """Draw from Beta(c, c) for a whole c: the middle one of 2c - 1 uniform numbers.
+    """Draw from Beta(c, c) for an integer c, as the median of 2c - 1 uniform numbers.
 
     Args:
         concentration: c, at least 1.
@@ -28,16 +28,16 @@ def draw_beta(concentration: int, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class SoundAugmentation:
-    """Rolls sounds in time, makes them louder or softer, adds noise, and blanks parts of their spectrograms.
+    """Random time roll, gain, spectrogram noise and SpecAugment masks.
 
-    A normalised spectrogram is about 0 on average, which is what a blanked place holds: a choice of this package.
+    Masked parts are set to 0, about the mean of a normalised spectrogram; the value is our choice.
 
     Args:
-        roll: what is rolled in time by a random amount.
-        gain: c of the factor Beta(c, c) + 0.5 on the waveform; 0 leaves it as loud as it is.
+        roll: what to roll in time by a random amount.
+        gain: c of the factor Beta(c, c) + 0.5 on the waveform; 0 disables it.
         noise: largest amplitude of uniform noise on the spectrogram; the amplitude itself is uniform up to it.
-        time_mask: widest stretch of the spectrogram's time that is blanked, in frames; widths are uniform below it.
-        frequency_mask: widest band that is blanked, in mel bins, likewise.
+        time_mask: maximum width of the time mask, in spectrogram frames; widths are uniform below it.
+        frequency_mask: maximum width of the frequency mask, in mel bins, likewise.
 
     Raises:
         ValueError: if an argument is negative or unknown.
@@ -48,7 +48,7 @@ class SoundAugmentation:
         >>> (masked == 0).all(dim=1).sum().item(), (masked == 0).all(dim=0).sum().item()
         (3, 2)
 
-    Source: structured_noise_masking.md, section 8; blanking is SpecAugment's, arXiv 1904.08779, section 2.
+    Source: structured_noise_masking.md, section 8; masks are SpecAugment's, arXiv 1904.08779, section 2.
     """
 
     roll: Roll = "waveform"
@@ -65,21 +65,21 @@ class SoundAugmentation:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
     def waveform(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a sound.
+        """Augment a waveform.
 
         Args:
             waveform: float `(samples,)`.
             generator: random draws.
 
         Returns:
-            A sound of the same shape, up to 1.5 times as loud.
+            A waveform of the same shape, scaled by at most 1.5.
         """
         if self.roll == "waveform":
             waveform = _rolled(waveform, generator)
         return waveform * (draw_beta(self.gain, generator) + 0.5) if self.gain else waveform
 
     def spectrogram(self, values: Tensor, generator: torch.Generator) -> Tensor:
-        """Change a normalised spectrogram.
+        """Augment a normalised spectrogram.
 
         Args:
             values: float `(frames, bands)`.
@@ -111,5 +111,5 @@ class SoundAugmentation:
 
 
 def _rolled(values: Tensor, generator: torch.Generator) -> Tensor:
-    """The first axis, time, rolled by any amount."""
+    """Roll the first axis, time, by a random amount."""
     return values.roll(int(torch.randint(len(values), (), generator=generator)), dims=0)

@@ -1,9 +1,9 @@
-"""Crops, flips and resizing of whole clips: uint8 `(T, C, H, W)` in and out, the same for every frame.
+"""Crop, flip and resize whole clips: uint8 `(T, C, H, W)` in and out, the same for every frame.
 
-Random transforms draw a fixed number of values from an explicit generator, independent of the size of the clip and of
-earlier draws; torchvision's own crops and flips draw from the global generator, and their numbers differ from the
-official code, which is why only its `resize` is used (uint8, bilinear; with antialias it follows Pillow's filter to one
-grey level). Crops come before resizing.
+Random transforms draw a fixed number of values from an explicit generator, independent of the clip's size and of
+earlier draws. Only `resize` is torchvision's (uint8, bilinear; with antialias it matches Pillow's filter to one grey
+level): its crops and flips draw from the global generator and differ from the official code. Crops come before
+resizing.
 """
 
 import math
@@ -23,7 +23,7 @@ from tubelets.data.transforms.geometry import (
     check_clip,
 )
 
-# `StretchedCrop` states its sizes for crops of this side.
+# The sizes of `StretchedCrop` are for crops of this side.
 _STRETCHED_REFERENCE = 224
 
 
@@ -43,11 +43,11 @@ def multi_scale_crop_candidates(
     scales: Sequence[float] = (1, 0.875, 0.75, 0.66),
     max_distort: int = 1,
 ) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:
-    """All crops among which the multi-scale crop chooses.
+    """List the candidate crops of the multi-scale crop.
 
-    Sides are `int(short side * scale)`, or `size` itself where they differ by less than 3 pixels and `size` fits. Each
+    Sides are `int(short side * scale)`, or `size` itself if they differ by less than 3 pixels and `size` fits. Each
     pair whose scale indices differ by at most `max_distort` is a candidate, with 13 offsets on a grid of quarters:
-    corners, centre, edge middles, quarter points. Equal entries are kept, so that they count double in a draw.
+    corners, centre, edge middles, quarter points. Duplicates are kept and are therefore drawn more often.
 
     Args:
         height: rows of the video in pixels.
@@ -90,7 +90,7 @@ def multi_scale_crop_candidates(
 
 
 def _grid_offsets(free_rows: int, free_columns: int) -> list[tuple[int, int]]:
-    """The 13 `(top, left)` places of a crop, as multiples of a quarter of the free space."""
+    """The 13 `(top, left)` offsets of a crop, in quarters of the free space."""
     corners = [(0, 0), (0, 4), (4, 0), (4, 4)]
     centre_and_edges = [(2, 2), (2, 0), (2, 4), (4, 2), (0, 2)]
     quarters = [(1, 1), (1, 3), (3, 1), (3, 3)]
@@ -109,7 +109,7 @@ class MultiScaleCrop(GeometricTransform):
         max_distort: largest difference between the scale indices of height and width.
 
     Raises:
-        ValueError: on the first call, if the candidates of the clip cannot be built.
+        ValueError: on the first call, if the clip has no valid candidates.
 
     Example:
         >>> clip = torch.zeros(16, 3, 48, 64, dtype=torch.uint8)
@@ -133,12 +133,12 @@ class MultiScaleCrop(GeometricTransform):
 
 @dataclass(frozen=True)
 class StretchedCrop(GeometricTransform):
-    """Contrastive crop: resized to one of three sizes without keeping its shape, then a random square of it.
+    """Contrastive crop: resize to one of three sizes without keeping the aspect ratio, then crop a random square.
 
     Args:
         size: side of the result in pixels.
-        sizes: `(width, height)` of which one is drawn, in pixels where `size` is 224; the two change places for clips
-            that are taller than wide.
+        sizes: candidate `(width, height)` in pixels for a `size` of 224; swapped for clips that are taller than
+            wide.
 
     Raises:
         ValueError: if `size` is below 1, or one of `sizes` is smaller than 224.
@@ -172,16 +172,16 @@ class StretchedCrop(GeometricTransform):
 
 @dataclass(frozen=True)
 class RandomResizedCrop(GeometricTransform):
-    """Fine-tuning crop: random area and aspect, resized to a square; after 10 misfits the central part.
+    """Fine-tuning crop: random area and aspect ratio, resized to a square; a central crop after 10 failed attempts.
 
-    The official code resizes normalised float frames; here the frames are still uint8, so results are rounded to whole
+    The official code resizes normalised float frames; here frames are uint8, so results are rounded to whole
     grey levels.
 
     Args:
         size: side of the result in pixels.
         scale: bounds of the crop's share of the area, uniform, in (0, 1].
-        ratio: bounds of width / height, uniform in the logarithm.
-        antialias: smooth before shrinking; the official recipe does not.
+        ratio: bounds of width / height, log-uniform.
+        antialias: antialias when downscaling; the official recipe does not.
 
     Raises:
         ValueError: if bounds are not positive and ordered.
@@ -228,7 +228,7 @@ class RandomResizedCrop(GeometricTransform):
 
 @dataclass(frozen=True)
 class HorizontalFlip(GeometricTransform):
-    """Mirror all frames of a clip left to right, with a probability. Never use it where left and right are labels.
+    """Flip clips horizontally with a given probability; unsuitable if labels distinguish left and right.
 
     Args:
         p: probability, in [0, 1].
@@ -257,7 +257,7 @@ class HorizontalFlip(GeometricTransform):
 
 @dataclass(frozen=True)
 class ShortSideResize(GeometricTransform):
-    """Resize so that the shorter side has `size` pixels; the longer one is cut to whole pixels.
+    """Resize the shorter side to `size` pixels; the longer one is truncated to whole pixels.
 
     Args:
         size: pixels of the shorter side.
@@ -278,7 +278,7 @@ class ShortSideResize(GeometricTransform):
         _check_size(self.size)
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
-        """The new size; the generator is not used."""
+        """Return the new size; the generator is not used."""
         if height <= width:
             return Geometry((Resize(self.size, self.size * width // height),))
         return Geometry((Resize(self.size * height // width, self.size),))
@@ -307,7 +307,7 @@ class CenterCrop(GeometricTransform):
         _check_size(self.size)
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
-        """The central box; the generator is not used."""
+        """Return the central box; the generator is not used."""
         if min(height, width) < self.size:
             raise ValueError(
                 f"a crop of {self.size} pixels is larger than the {height} x {width} clip; use ShortSideResize first"
@@ -317,7 +317,7 @@ class CenterCrop(GeometricTransform):
 
 
 def three_crops(clip: Tensor, size: int) -> Tensor:
-    """The three test crops, spread along the longer side at `int(k * (long - size) / 2)`, k = 0, 1, 2.
+    """Cut the three test crops, spread along the longer side at `int(k * (long - size) / 2)`, k = 0, 1, 2.
 
     Args:
         clip: uint8 `(T, C, H, W)` whose shorter side is `size`.
@@ -348,10 +348,10 @@ def three_crops(clip: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Compose:
-    """Apply transforms one after the other with the same generator.
+    """Apply transforms in sequence with the same generator.
 
     Args:
-        transforms: the transforms, first one first.
+        transforms: the transforms, in order.
 
     Example:
         >>> augment = Compose((MultiScaleCrop(16), HorizontalFlip()))
