@@ -1,4 +1,4 @@
-"""What a bug report needs: versions, decoders, devices and data paths."""
+"""Information for bug reports: versions, decoders, devices and data paths."""
 
 import os
 import platform

@@ -34,8 +34,8 @@ class FeatureSet:
         features: `(N, D)`, pooled by the model; float32.
         labels: int64 `(N,)`.
         clip_ids: names of the N clips.
-        class_names: names of the classes, or None if the data have none.
-        tokens: `(N, T, D)`, the features of the places in each clip, or None; float16.
+        class_names: names of the classes, or None.
+        tokens: `(N, T, D)`, token features of each clip, or None; float16.
     """
 
     features: Tensor
@@ -50,13 +50,13 @@ class FeatureSet:
         return len(self.class_names) if self.class_names else int(self.labels.max()) + 1
 
     def subset(self, indices: Tensor) -> "FeatureSet":
-        """The clips with those indices, int64 `(M,)`."""
+        """Select clips by index, int64 `(M,)`."""
         names = [self.clip_ids[index] for index in indices.tolist()]
         tokens = None if self.tokens is None else self.tokens[indices]
         return FeatureSet(self.features[indices], self.labels[indices], names, self.class_names, tokens)
 
     def save(self, folder: str | Path) -> None:
-        """Write `features.safetensors` and `features.json`; the latter last, so that it marks a complete set."""
+        """Write `features.safetensors`, then `features.json`, which marks a complete set."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {"features": self.features.contiguous(), "labels": self.labels}
@@ -71,11 +71,11 @@ class FeatureSet:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: if the folder holds no complete set.
+            FileNotFoundError: if the folder has no complete set.
         """
         folder = Path(folder)
         if not (folder / _DESCRIPTION).is_file():
-            raise FileNotFoundError(f"{folder} holds no complete features; run the extraction again to finish it")
+            raise FileNotFoundError(f"{folder} has no complete features; run the extraction again to finish it")
         description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
         tensors = load_file(folder / _TENSORS)
         names = description["clip_ids"], description["class_names"]
@@ -103,19 +103,19 @@ def extract_features(
     cache_dir: str | Path | None = None,
     progress: bool = True,
 ) -> FeatureSet:
-    """Run a frozen backbone over every labelled video or sound of a source.
+    """Extract features of every labelled video or sound of a source with a frozen backbone.
 
     Features are the `pooler_output` of the backbone, so each model is measured with the pooling of its authors. With a
     cache folder, complete features are read from it, and an interrupted extraction resumes at its last part. The
     subfolder is named after everything that determines the features: weights, videos, sampling and transform.
 
     Args:
-        model: anything that `tubelets.models.backbones.adapters.as_backbone` accepts; it is in evaluation mode
-            meanwhile.
+        model: anything that `tubelets.models.backbones.adapters.as_backbone` accepts; set to evaluation mode during
+            extraction.
         source: videos or sounds with one label each, from `tubelets.data.sources.opening.open_source`.
         inputs: which frames, or which spectrograms.
-        pooling: "own" pools as the model does; "tokens" also keeps the token of every place in the clip for attentive
-            probes. Class tokens are not among them, see `Backbone.tokens`.
+        pooling: "own" pools as the model does; "tokens" also keeps the tokens, without class tokens, for attentive
+            probes, see `Backbone.tokens`.
         batch_size: clips per forward pass.
         num_workers: decoding processes; the result does not depend on them.
         precision: type of the forward pass (autocast); float32 or bfloat16.
@@ -190,17 +190,17 @@ def _forward(
 
 
 class _Parts:
-    """Features so far: rows in memory, and in the cache folder those of finished parts with the loader's position."""
+    """Features so far: recent rows in memory; finished parts with the loader's position in the cache folder."""
 
     def __init__(self, folder: Path | None, num_workers: int, what: dict[str, Any]) -> None:
         self._folder = None if folder is None else folder / "parts"
-        self._what = {**what, "num_workers": num_workers}  # the loader's position is that of its workers
+        self._what = {**what, "num_workers": num_workers}  # the loader's position depends on its workers
         self._done: list[str] = []
         self._rows: list[FeatureSet] = []
         self.num_clips = 0
 
     def resume(self, loader: ClipLoader) -> None:
-        """Continue after finished parts, if they are of the same extraction."""
+        """Resume after finished parts of the same extraction."""
         if self._folder is None or not (self._folder / _PROGRESS).is_file():
             return
         progress = json.loads((self._folder / _PROGRESS).read_text(encoding="utf-8"))

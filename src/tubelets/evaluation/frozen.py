@@ -1,4 +1,4 @@
-"""All measurements on frozen features, in one call and one mapping of plain numbers."""
+"""All metrics of frozen features, from one call."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from tubelets.tasks.metrics import mean_class_accuracy, top_k_accuracy
 
 
 def effective_rank(features: Tensor) -> float:
-    """Number of directions that the features use: the exponential of the entropy of their singular values.
+    """Effective rank of features: the exponential of the entropy of their normalised singular values.
 
     Args:
         features: floating point `(N, D)`, N at least 2.
 
     Returns:
-        A number from 1 (all on one line, or constant) to min(N - 1, D) (all directions equal).
+        A number from 1 (all on a line, or constant) to min(N - 1, D) (all directions equal).
 
     Raises:
         ValueError: if the shape does not fit.
@@ -65,9 +65,9 @@ def evaluate_frozen(
         train: features of the training split, the bank of neighbours.
         test: features of the test split.
         k: neighbours of the kNN classifier.
-        temperature: of its weights.
-        shots: labelled clips per class of the few-shot probes; numbers larger than the smallest class are left out.
-        draws: draws of these clips.
+        temperature: temperature of its weights.
+        shots: labelled clips per class of the few-shot probes; numbers larger than the smallest class are skipped.
+        draws: random draws of these clips.
         seed: seed of draws and of the attentive probe.
         attentive: arguments of `attentive_probe`, which runs if both sets have tokens.
 

@@ -1,4 +1,4 @@
-"""Inputs of a frozen model, made from a file: frames, or the spectrogram of its sound."""
+"""Inputs of a frozen model: frames or spectrograms of a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -64,7 +64,7 @@ class SoundInputs:
     """Spectrograms of the middle of each sound.
 
     Attributes:
-        extractor: a feature extractor that makes `input_values` of waveforms.
+        extractor: a feature extractor from waveforms to `input_values`.
         spec: the spectrogram that the model expects.
         name: argument of the model's `forward`.
 
@@ -129,7 +129,7 @@ def processor_inputs(
         return SoundInputs(processor, spec, name)
     if len(specs) > 1 or not isinstance(spec, VideoSpec) or not isinstance(processor, BaseVideoProcessor):
         raise ValueError(
-            f"{config.model_type} takes {' and '.join(name for name, _ in specs)}, preprocessed by {kind}; frozen "
+            f"{config.model_type} expects {' and '.join(name for name, _ in specs)}, preprocessed by {kind}; frozen "
             "evaluation supports video or audio models, not audio-visual ones: fine-tune such a model instead"
         )
     if spec.size[0] != spec.size[1]:

@@ -1,4 +1,4 @@
-"""Frozen evaluation during pretraining: do the features improve, and not only the loss?"""
+"""Evaluation of frozen features during pretraining."""
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -15,7 +15,7 @@ from tubelets.training.recipe import EvaluationSection
 
 
 class OnlineEvaluation:
-    """Evaluates the backbone of a model in training; draws no random number, so that training is not affected.
+    """Evaluates the backbone of a model during training, without random draws, so that training is unaffected.
 
     Args:
         section: which data, how often, and which metrics; its `path` is set.

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from tubelets.evaluation.features import FeatureSet
 from tubelets.tasks.metrics import top_k_accuracy
 
-# Strengths of the penalty that cross-validation chooses from, as scikit-learn's C.
+# Candidate penalties for cross-validation, as scikit-learn's C.
 PENALTIES = (0.001, 0.01, 0.1, 1.0)
 
-# Multiplications in a pass over all features below which NumPy's threads, which synchronise many times per iteration,
-# cost the solver more time than they save: on two cores one thread took half the time at 3 << 28.
+# Multiplications per pass over the features below which one NumPy thread is faster, because threads synchronise many
+# times per iteration: on two cores one thread took half the time at 3 << 28.
 MIN_PARALLEL_OPERATIONS = 1 << 29
 
 
@@ -182,7 +182,7 @@ def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor
     present = torch.nonzero(counts)[:, 0]
     if shots < 1 or int(counts[present].min()) < shots:
         raise ValueError(f"cannot draw {shots} clips per class: classes have {counts[present].tolist()} clips")
-    # A random order, sorted by class: the first `shots` of each class are a fair draw.
+    # In random order, the first `shots` clips of each class are a fair draw.
     order = torch.randperm(len(labels), generator=generator)
     by_class = order[labels[order].argsort(stable=True)]
     offsets = counts.cumsum(0) - counts
@@ -202,10 +202,10 @@ def few_shot(
 
     Args:
         train: features that clips are drawn from.
-        test: all of them are scored, for each draw.
+        test: features to score for each draw.
         shots: clips per class.
         draws: independent draws for each number of shots, at least 1.
-        seed: seed of the draws; the same for every model, so that models are compared on the same clips.
+        seed: seed of the draws; use one seed to compare models on the same clips.
         probe: `linear_probe`, `attentive_probe` or another function from both sets to scores.
 
     Returns:

@@ -150,13 +150,13 @@ def _author_limits(checkpoint: AuthorCheckpoint) -> str:
 
 
 def citation_of(model_type: str) -> str:
-    """The reference of a method's paper, as the cards of its authors' checkpoints cite it.
+    """Return the reference of a method's paper, as cited by the cards of its authors' checkpoints.
 
     Args:
         model_type: type of a model.
 
     Returns:
-        Authors, title, venue and URL, or where to look.
+        Authors, title, venue and URL, or a pointer to them.
     """
     entry = MODELS.get(model_type)
     if entry is None:
@@ -169,13 +169,13 @@ def citation_of(model_type: str) -> str:
 
 
 def objective_of(model_type: str) -> list[str]:
-    """The tag of how networks of a type are pretrained, as the cards of its authors' checkpoints state it.
+    """Return the pretraining tag of a model type, from the cards of its authors' checkpoints.
 
     Args:
         model_type: type of a model.
 
     Returns:
-        One tag, or none if the type has no pretraining.
+        A list with one tag, or empty if the type has no pretraining.
 
     Example:
         >>> objective_of("tubelet_contrast"), objective_of("sigma"), objective_of("i3d")

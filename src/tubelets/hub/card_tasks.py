@@ -1,4 +1,4 @@
-"""Which task the model of a configuration is for."""
+"""The task of a model, from its configuration."""
 
 from transformers import PreTrainedConfig
 

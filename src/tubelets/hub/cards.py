@@ -1,7 +1,7 @@
-"""Cards of our own runs: the one that a run writes, and the complete one of a published checkpoint.
+"""Cards of our own runs: the draft written by a run, and the complete card of a published checkpoint.
 
-What a card says about inputs comes from the configuration's input specs (`tubelets.hub.media`,
-`tubelets.hub.descriptions`), what it says about a task from the task (`tubelets.hub.card_tasks`).
+Descriptions of inputs come from the configuration's input specs (`tubelets.hub.media`,
+`tubelets.hub.descriptions`), descriptions of the task from the task (`tubelets.hub.card_tasks`).
 """
 
 import re
@@ -40,15 +40,15 @@ TO_COMPLETE = (
 
 @dataclass(frozen=True)
 class CardDetails:
-    """What only the author of a checkpoint can say.
+    """Card details that only the author of a checkpoint can provide.
 
     Attributes:
         license: licence of the weights, as the Hub names it, e.g. `apache-2.0` or `cc-by-nc-4.0`.
         datasets: ids of the training data on the Hub, or short names.
         data: a description of the training data, one or more sentences.
-        base_model: Hub id of the model that training started from; by default read from the run.
-        hardware: what it was trained on; by default read from the run.
-        limits: known limits of the model, one or more sentences.
+        base_model: Hub id of the model used for initialisation; by default read from the run.
+        hardware: training hardware; by default read from the run.
+        limits: known limitations of the model, one or more sentences.
         language: languages of captions, if the model was trained on any.
     """
 
@@ -64,12 +64,12 @@ class CardDetails:
 def render_run_card(
     name: str, recipe: Mapping[str, Any], summary: Mapping[str, Any], versions: Mapping[str, str], config: Any
 ) -> str:
-    """The card that a pretraining run writes, to be completed by its author.
+    """Render the draft card of a pretraining run, to be completed by its author.
 
     Args:
         name: name of the model.
         recipe: the resolved recipe, as plain containers.
-        summary: what the run did: steps, clips, seconds, device, last loss.
+        summary: summary of the run: steps, clips, seconds, device, last loss.
         versions: software versions by name.
         config: the model's configuration.
 
@@ -89,16 +89,16 @@ def render_finetuning_card(
     config: PreTrainedConfig,
     task: Task | None = None,
 ) -> str:
-    """The card that a fine-tuning run writes, with its measured results, to be completed by its author.
+    """Render the draft card of a fine-tuning run, with its measured results, to be completed by its author.
 
     Args:
         name: name of the model, or its Hub id.
         arguments: groups `model`, `data` and `training` of the run's arguments.
-        summary: what the run did: steps, epochs, seconds.
+        summary: summary of the run: steps, epochs, seconds.
         metrics: metrics of the final test without a prefix, as fractions; empty if there was no test.
         versions: software versions by name.
         config: the model's configuration.
-        task: the task of the run; by default classification of what the model takes.
+        task: the task of the run; by default classification of the model's inputs.
 
     Returns:
         Markdown with YAML metadata; results of a test are in `model-index`.
@@ -121,15 +121,15 @@ def render_publication_card(
     results: Sequence[EvaluationResult] = (),
     revision: str | None = None,
 ) -> str:
-    """The complete card of a checkpoint that is published: from the run's files and what its author adds.
+    """Render the complete card of a published checkpoint, from the run's files and the author's details.
 
     Args:
         repository: Hub id that the snippet loads.
         config: the model's configuration.
         run: the run, whose recipe, summary and log are used if it has them.
-        details: what the author adds.
-        results: all results, of the run and of others.
-        revision: branch that is published to, named in the snippet; None for the main branch.
+        details: the author's details.
+        results: all results, from the run and from other sources.
+        revision: target branch, named in the snippet; None for the main branch.
 
     Returns:
         Markdown with YAML metadata; results are in `model-index`.
@@ -184,7 +184,7 @@ def _run_card(
 
 
 def _hub_id(started_from: str | None) -> str | None:
-    """What training started from, if it is on the Hub."""
+    """The initial checkpoint, if it is on the Hub."""
     local = started_from is None or Path(started_from).exists()
     return None if local or not re.fullmatch(r"[\w.-]+/[\w.-]+", str(started_from)) else started_from
 

@@ -1,4 +1,4 @@
-"""What cards say about a model's modalities, inputs, encoder and outputs, derived from its input specs."""
+"""Descriptions of a model's modalities, inputs, encoder and outputs for cards, derived from its input specs."""
 
 import json
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def modalities_of(config: PreTrainedConfig) -> list[str]:
 
 
 def adjective(modalities: Iterable[str]) -> str:
-    """What a model with these inputs is called.
+    """Adjective for a model with these input modalities.
 
     Example:
         >>> adjective(["video"]), adjective(["audio", "video"]), adjective(["video", "text"])
@@ -47,7 +47,7 @@ def adjective(modalities: Iterable[str]) -> str:
 
 
 def with_article(words: str) -> str:
-    """A noun phrase that starts a sentence.
+    """Add an article to a noun phrase at the start of a sentence.
 
     Example:
         >>> with_article("audio classifier"), with_article("video encoder")
@@ -57,7 +57,7 @@ def with_article(words: str) -> str:
 
 
 def input_rows(config: PreTrainedConfig) -> dict[str, str]:
-    """Rows of a card's table on the inputs of a model.
+    """Rows of a card's table of inputs.
 
     Example:
         >>> from tubelets import StructuredNoiseAudioConfig
@@ -83,7 +83,7 @@ def _rows_of(name: str, spec: InputSpec) -> dict[str, str]:
 
 
 def encoder_rows(config: PreTrainedConfig) -> dict[str, str]:
-    """The row of a card's table on a transformer's sizes; empty for other networks.
+    """Row of a card's table with a transformer's sizes; empty for other networks.
 
     Example:
         >>> from tubelets import SigmaConfig
@@ -96,7 +96,7 @@ def encoder_rows(config: PreTrainedConfig) -> dict[str, str]:
 
 
 def outputs_of(config: PreTrainedConfig, task: Task | None) -> str:
-    """What a model returns, in words.
+    """Describe the outputs of a model.
 
     Args:
         config: its configuration.
@@ -142,7 +142,7 @@ def encoder_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _run_without_memory(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    # Fake tensors have shapes and no values: the largest encoder is built and run in a second or two.
+    # Fake tensors have shapes but no values, so even the largest encoder runs in a second or two.
     with FakeTensorMode(), torch.no_grad():
         outputs = AutoModel.from_config(config).eval()(
             **{name: spec.example(1) for name, spec in model_inputs(config).items()}
@@ -151,6 +151,6 @@ def _run_without_memory(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
 
 
 def transfer_limit(config: PreTrainedConfig) -> str:
-    """The limit that every card states."""
+    """The limitation stated on every card."""
     text = "Features learned on one data set can fail on others"
     return f"{text}; the SEVERE benchmark measures this for videos." if "video" in modalities_of(config) else f"{text}."

@@ -24,7 +24,7 @@ EXTRA_FILES = {
     "per_class_average_precision.json": "average precision of each class",
     "confusion_matrix.png": "confusion matrix of the final test",
 }
-"""Files that are published beside the model if a run has them, and their content."""
+"""Optional files of a run that are published with the model, and their descriptions."""
 
 SECRET = re.compile(r"(token|password|secret|api_key)$", re.IGNORECASE)
 
@@ -35,12 +35,12 @@ class PublishingError(ValueError):
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run recorded of itself; every part may be missing.
+    """The records of a run; every part may be missing.
 
     Attributes:
         recipe: the resolved recipe of a pretraining run.
         arguments: groups `model`, `data` and `training` of a fine-tuning run's arguments.
-        summary: what the run did: steps, seconds, device.
+        summary: summary of the run: steps, seconds, device.
         versions: software versions by name.
         files: names of its published files, keys of `EXTRA_FILES`.
     """
@@ -53,7 +53,7 @@ class RunRecord:
 
     @property
     def started_from(self) -> str | None:
-        """The checkpoint that training started from; None for random weights and if it is unknown."""
+        """The initial checkpoint; None for random weights or if unknown."""
         return self.recipe.get("model", {}).get("init_from") or self.arguments.get("model", {}).get(
             "model_name_or_path"
         )
@@ -95,9 +95,9 @@ class RunFolder:
         places = [place for place in (folder / "final", folder) if (place / "config.json").is_file()]
         if not places:
             raise PublishingError(
-                f"{folder} has no final model: there is no config.json in it or in its 'final'; finish the run first"
+                f"{folder} has no final model: config.json was not found in it or in its 'final'; finish the run first"
             )
-        # A model's folder that is given directly may be inside the folder of its run.
+        # A model folder given directly may be inside the folder of its run.
         beside = folder.parent if folder.name == "final" else folder
         files = {
             name: next(path for path in (places[0] / name, beside / name) if path.is_file())
@@ -107,13 +107,13 @@ class RunFolder:
         return cls(folder, places[0], files)
 
     def read(self, name: str) -> dict[str, Any]:
-        """The content of one of the run's YAML or JSON files, empty if the run does not have it.
+        """Read one of the run's YAML or JSON files; empty if the run does not have it.
 
         Args:
             name: a key of `EXTRA_FILES`.
 
         Returns:
-            The content, without secrets and without the folders of absolute paths.
+            The content, without secrets and without the directories of absolute paths.
 
         Raises:
             PublishingError: if the file is corrupt or not a mapping.
@@ -127,12 +127,12 @@ class RunFolder:
             raise PublishingError(f"{self.files[name]} is corrupt ({error}); replace it or delete it") from error
         if not isinstance(content, dict):
             raise PublishingError(
-                f"{self.files[name]} holds a {type(content).__name__} instead of a mapping; replace it or delete it"
+                f"{self.files[name]} contains a {type(content).__name__} instead of a mapping; replace it or delete it"
             )
         return without_private_values(content)
 
     def record(self) -> RunRecord:
-        """What the run's files say about it."""
+        """Collect the records from the run's files."""
         run, summary = self.read("run.yaml"), self.read("training_summary.json")
         metrics = self.read("all_results.json")
         summary |= {
@@ -165,7 +165,7 @@ class RunFolder:
 
 
 def without_private_values(content: Any) -> Any:
-    """A copy for the public: no tokens, and of absolute paths only the last part.
+    """Copy content for publication, without tokens and with absolute paths reduced to their last part.
 
     Args:
         content: nested mappings and lists of plain values.

@@ -1,4 +1,4 @@
-"""How media become the inputs of a model, by input spec: the snippet of a card, and trial inputs before publishing."""
+"""Usage snippets of cards and trial inputs for publishing, derived from input specs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.inputs import model_inputs
 
 TRIAL_HEIGHT_WIDTH = (80, 100)
-"""Frames of trial clips have an odd shape, so that the processor must resize and crop them."""
+"""Size of trial frames, chosen so that the processor must resize and crop them."""
 
 
 @dataclass(frozen=True)
 class _Medium:
-    """A medium that a processor reads.
+    """How a processor reads a medium.
 
     Attributes:
         keyword: the processor's argument.
@@ -125,7 +125,7 @@ def usage_snippet(
     ]
     given = [f"{name}={name}" for name in tensors]
     if media:
-        # Only a processor of several media names them alike in every model.
+        # Keyword names are consistent only for processors of several media.
         joint = processor == "AutoProcessor"
         values = [(f"{medium.keyword}=" if joint else "") + medium.expression for medium, _ in media]
         options = [option for medium, _ in media for option in medium.options]
@@ -139,7 +139,7 @@ _IMPORT_TO_REGISTER = "import tubelets  # registers the model with the Auto clas
 
 
 def trial_inputs(config: PreTrainedConfig, processor: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Random media through a processor, as the arguments of the model's `forward`.
+    """Process random media into arguments of the model's `forward`.
 
     Args:
         config: the model's configuration.
@@ -161,7 +161,7 @@ def trial_inputs(config: PreTrainedConfig, processor: Any, generator: torch.Gene
 
 
 def _split(specs: Mapping[str, InputSpec]) -> tuple[list[tuple[_Medium, Any]], dict[str, InputSpec]]:
-    """Inputs that a processor reads from media, and the others."""
+    """Split inputs into those a processor computes from media, and others."""
     media = [(_MEDIA[type(spec)], spec) for spec in specs.values() if type(spec) in _MEDIA]
     return media, {name: spec for name, spec in specs.items() if type(spec) not in _MEDIA}
 

@@ -20,7 +20,7 @@ INSTALL = "pip install 'tubelets[onnx]'"
 # A protobuf file cannot hold 2 GiB; larger weights go into a second file.
 MAX_INLINE_BYTES = 1_800_000_000
 OUTPUTS = {"classifier": ("logits",), "encoder": ("last_hidden_state", "pooler_output")}
-# torch translates to these operators; older sets would need a conversion that loses Pad and ReduceMean.
+# torch exports this opset; converting to older ones breaks Pad and ReduceMean.
 OLDEST_OPSET = 18
 
 
@@ -202,7 +202,7 @@ def _write_checked(model: PreTrainedModel, path: Path, input_type: str, opset: i
     if sum(each.numel() * each.element_size() for each in model.parameters()) < MAX_INLINE_BYTES:
         write_atomically(path, write)
         return differences[0]
-    # The graph names the file of weights, so the two cannot be renamed afterwards.
+    # The graph contains the name of the weights file, so the two cannot be renamed afterwards.
     try:
         write(path, inline=False)
     except BaseException:
@@ -229,10 +229,10 @@ def _write(model: PreTrainedModel, path: Path, input_type: str, opset: int, inli
         verbose=False,
     )
     assert program is not None
-    # The exporter keeps its own opset, with a warning, if it cannot convert to the one that was asked for.
+    # If the exporter cannot convert to the requested opset, it warns and keeps its own.
     if program.model.opset_imports[""] != opset:
         raise OnnxExportError(
-            f"opset {opset} was asked for and torch {torch.__version__} can only write "
+            f"opset {opset} was requested and torch {torch.__version__} can only write "
             f"{program.model.opset_imports['']} for this model; choose that"
         )
     program.model.metadata_props.update(_metadata(model, input_type))

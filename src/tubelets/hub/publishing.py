@@ -63,11 +63,11 @@ def build_publication(
         run: the finished run.
         folder: folder to write; it must be empty or absent.
         repository: Hub id, named in the card.
-        details: what the author adds to the card.
-        results: results besides those of the run's own test.
+        details: the author's details for the card.
+        results: results in addition to the run's own test.
         class_names: names of the classes, for a classifier whose configuration does not have them.
         max_shard_size: larger weights are split into files of at most this size.
-        revision: branch that is published to, named in the card's snippet.
+        revision: target branch, named in the card's snippet.
 
     Returns:
         The checked publication.
@@ -104,10 +104,10 @@ def verify_publication(folder: str | Path) -> Publication:
         folder: the folder.
 
     Returns:
-        What is in it.
+        The checked publication.
 
     Raises:
-        PublishingError: if a file does not belong there, the card lacks something, weights are missing or left over,
+        PublishingError: if there are unexpected files, the card is incomplete, weights are missing or unexpected,
             or the model's output for its processor's output is not finite.
     """
     folder = Path(folder)

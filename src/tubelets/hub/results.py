@@ -1,4 +1,4 @@
-"""Evaluation results of a checkpoint as JSON: one schema for every script that measures, read for cards and the Hub."""
+"""Evaluation results of a checkpoint as JSON: one schema for all evaluation scripts, cards and the Hub."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One number. A results file holds a list of JSON objects with these keys.
+    """One result. A results file is a list of JSON objects with these keys.
 
     Attributes:
         dataset: id of the data set on the Hub, or a short name, e.g. `ucf101`.
@@ -31,7 +31,7 @@ class EvaluationResult:
         metric_name: name of the metric in tables, e.g. `top-1 accuracy`; by default `metric`.
         unit: printed after the value, e.g. `%`.
         protocol: how it was measured, e.g. `5 clips x 3 crops`.
-        source: where the number comes from, a name or a URL; None if the run measured it.
+        source: source of the number, a name or a URL; None if the run measured it.
     """
 
     dataset: str
@@ -51,7 +51,7 @@ class EvaluationResult:
 
         Args:
             entry: the object.
-            where: how error messages refer to it.
+            where: name in error messages.
 
         Returns:
             The result.

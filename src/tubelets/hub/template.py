@@ -1,4 +1,4 @@
-"""The one template of model cards and what fills it."""
+"""The template of model cards, and rendering."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ ENCODER_TAG = "feature-extraction"
 
 @dataclass(frozen=True)
 class CardSections:
-    """The sections of the template; a section without text is left out."""
+    """The sections of the template; empty sections are omitted."""
 
     title: str
     status: str
@@ -30,7 +30,7 @@ class CardSections:
 
 
 def render(metadata: ModelCardData, card: CardSections) -> str:
-    """A card's text.
+    """Render a card.
 
     Args:
         metadata: the YAML block.

@@ -1,16 +1,16 @@
-"""The few faster code paths for CPUs, and where each is used; models do not choose between paths themselves."""
+"""CPU-specific fast paths and the conditions for their use; models do not choose between paths themselves."""
 
 import torch
 from torch import Tensor
 
-# Sequences up to this length are attended to as fast by PyTorch's fused kernel.
+# Up to this sequence length PyTorch's fused kernel is as fast.
 SHORT_SEQUENCE = 256
 
 
 def prefers_blockwise_attention(key: Tensor) -> bool:
     """Whether attention block by block is faster than PyTorch's fused kernel for these keys.
 
-    That was measured on AMD processors with instructions for bfloat16 (Zen 4 and Zen 5), where the fused kernel takes
+    Measured on AMD processors with bfloat16 instructions (Zen 4 and Zen 5), where the fused kernel takes
     two to three times as long. On an AMD processor without them (Zen 3) the fused kernel is four times as fast.
 
     Args:

@@ -1,7 +1,7 @@
-"""Attention block by block on CPU, for bfloat16 on processors that have instructions for it.
+"""Blockwise attention on CPUs, for processors with bfloat16 instructions.
 
 No attention map is kept: it is computed for a head or a few rows at a time, so that it stays in the processor's cache,
-and again in the backward pass. `tubelets.kernels.prefers_blockwise_attention` says where that is faster than PyTorch's
+and again in the backward pass. `tubelets.kernels.prefers_blockwise_attention` decides when it is faster than PyTorch's
 fused kernel.
 """
 
@@ -22,7 +22,7 @@ BLOCK_ENTRIES = 5 << 19
 # Columns that are appended to factors, see `_widen`.
 COLUMNS = 2
 
-# Up to this size, scores need no shift to keep their powers, and sums of these, far from over- and underflow.
+# Scores up to this magnitude need no shift: their powers and row sums stay far from over- and underflow.
 SAFE_SCORE = 32.0
 
 
@@ -92,7 +92,7 @@ def _widen(states: Tensor, factor: Tensor | float = 1.0) -> Tensor:
 
 
 def _narrow(wide: Tensor) -> Tensor:
-    """What `_widen` was given."""
+    """Undo `_widen`."""
     return wide[..., :-COLUMNS]
 
 
@@ -149,7 +149,7 @@ def _blocks(left: Tensor, right: Tensor) -> Iterator[tuple[slice, slice, Tensor]
 
 
 def block_sizes(heads: int, rows: int, columns: int, entries: int) -> tuple[int, int]:
-    """How many heads of all clips, and how many rows of each, make up a block of at most so many entries.
+    """Number of heads, and of rows per head, in a block with a maximum number of entries.
 
     Example:
         >>> block_sizes(6, 1568, 1568, 5 << 19), block_sizes(6, 200, 600, 5 << 19), block_sizes(6, 4000, 4000, 5 << 19)
@@ -176,7 +176,7 @@ def blockwise_attention(
         query: bfloat16, float32 or float64 `(B, heads, queries, width)`.
         key: `(B, heads, keys, width)`.
         value: `(B, heads, keys, width)`.
-        attention_mask: None; every query sees every key.
+        attention_mask: None; every query attends to every key.
         scaling: multiplies the scores.
         **kwargs: `dropout`, which must be 0; others are ignored.
 
@@ -184,7 +184,7 @@ def blockwise_attention(
         `(B, queries, heads, width)`, and None in place of the attention map.
 
     Raises:
-        ValueError: if a mask or dropout is asked for, the type is float16, whose range is too small, or tensors are not
+        ValueError: if a mask or dropout is given, the type is float16, whose range is too small, or tensors are not
             on the CPU.
 
     Example:

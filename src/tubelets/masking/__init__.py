@@ -1,4 +1,4 @@
-"""Which tokens a model does not see: mask generators for masked video modelling.
+"""Mask generators for masked video and audio modelling.
 
 Everywhere in this package a mask is a boolean tensor in which `True` means *masked* (hidden from the encoder), and
 tokens are ordered time-major, then row, then column.

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Standard deviations a colour needs: one low-pass filter, or the difference of two.
+# Number of standard deviations per colour: one low-pass filter, or the difference of two.
 COLORS = {"red": 1, "blue": 1, "green": 2, "purple": 2}
 
 
@@ -58,7 +58,7 @@ def color_noise(
         float32 of the same shape, with mean 0 and standard deviation 1 over the grid.
 
     Raises:
-        ValueError: if the colour is unknown, or needs another number of deviations.
+        ValueError: if the colour is unknown, or needs a different number of deviations.
 
     Example:
         >>> noise = color_noise(torch.randn(8, 14, 14), "green", 0.5, 2.0)

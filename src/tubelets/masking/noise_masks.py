@@ -27,7 +27,7 @@ _LEAST_RATIO = 1.5  # of the two deviations of green noise
 
 
 def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floor") -> int:
-    """How many of `length` tokens stay visible.
+    """Return how many of `length` tokens stay visible.
 
     Args:
         length: tokens.
@@ -60,7 +60,7 @@ class NoiseMaskGenerator:
     """Masks whose visible tokens are the peaks of coloured noise.
 
     The bank of noise volumes (or, for `regularized_blue`, of masks) is made from `seed` when first used. A draw is
-    a random crop of a random volume, wrapped around its borders and flipped at random; it costs a gather and a sort.
+    a random crop of a random volume, with periodic borders and random flips; it costs a gather and a sort.
 
     Args:
         kind: a name in `NOISE_TYPES`, or "random" or "tube".

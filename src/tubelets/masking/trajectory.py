@@ -11,7 +11,7 @@ TRAJECTORY_TYPES = ("tube+traj_mask", "tube", "tube+picked_frame_visible")
 
 
 def trajectory_tokens(boxes: Tensor, grid: tuple[int, int, int], patch_size: int = 16) -> Tensor:
-    """Tokens that objects touch.
+    """Find the tokens that objects touch.
 
     Boxes of the frames of a time step are united. As in the official code, one more row and column at the bottom and
     the right count as touched, and rotation is ignored.
@@ -52,7 +52,7 @@ def _between(first: Tensor, last: Tensor, count: int) -> Tensor:
 
 
 def hide_trajectories(tube_mask: Tensor, trajectory: Tensor, visible: Tensor) -> Tensor:
-    """Mask before balancing: the tube mask off the trajectory, and all trajectory tokens but the chosen ones.
+    """Mask before balancing: the tube mask off the trajectory, and all trajectory tokens except the visible ones.
 
     Args:
         tube_mask: bool `(B, tokens)`.

@@ -41,8 +41,8 @@ class _Family:
 
     Attributes:
         pool: tokens `(B, N, D)` to the vector that the family's own classifier computes first.
-        num_class_tokens: tokens at the front without a place in the clip.
-        tubelet: frames, rows and columns of a token; None for models that do not see videos.
+        num_class_tokens: leading tokens without a position in the clip.
+        tubelet: frames, rows and columns of a token; None for models without video input.
         time_fastest: whether tokens are ordered (rows, columns, time) and not (time, rows, columns).
         options: further arguments of `forward`.
     """
@@ -93,7 +93,7 @@ class TransformersBackbone(Backbone):
 
     @property
     def num_class_tokens(self) -> int:  # type: ignore[override]
-        """Tokens at the front of `last_hidden_state` without a place in the clip."""
+        """Leading tokens of `last_hidden_state` without a position in the clip."""
         return self.family.num_class_tokens
 
     def forward(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPooling:

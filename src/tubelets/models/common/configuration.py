@@ -1,4 +1,4 @@
-"""The base of every configuration: it refuses crafted content and registers its models with the Auto classes."""
+"""Base of every configuration: rejects crafted content and registers its models with the Auto classes."""
 
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from tubelets.data.modalities.specs import InputSpec
 
 MAX_LABELS = 2**20
-"""More classes than any published model has: a crafted file must be refused before memory is allocated."""
+"""Maximum number of classes, above any published model: crafted files are rejected before memory is allocated."""
 
 
 class RegisteredConfig:

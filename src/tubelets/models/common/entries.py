@@ -1,4 +1,4 @@
-"""What a model type consists of, and the table of all types.
+"""Model types: their classes and functions, and the table of all types.
 
 Each folder of `tubelets.models.backbones` and `tubelets.models.methods` lists its types as `ENTRIES` in its `__init__`.
 That module imports nothing else: entries name their classes, which are imported when they are first used.

@@ -1,9 +1,9 @@
-"""What is wrong with a checkpoint."""
+"""Errors of checkpoints."""
 
 
 class UnsafeCheckpointError(ValueError):
-    """A file holds more than tensors, plain containers and argparse namespaces, and was not loaded."""
+    """A file contains more than tensors, plain containers and argparse namespaces, and was not loaded."""
 
 
 class CheckpointLayoutError(ValueError):
-    """The tensors of a checkpoint are not those of the layout it was taken for."""
+    """The tensors of a checkpoint do not match the expected layout."""

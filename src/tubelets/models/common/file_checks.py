@@ -1,4 +1,4 @@
-"""What is refused before transformers reads a checkpoint: pickles, code, paths out of the folder, crafted fields."""
+"""Checks before transformers reads a checkpoint: reject pickles, code, paths out of the folder, crafted fields."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -11,17 +11,17 @@ from transformers.utils import CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_IND
 
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 
-# Files of weights that are, or hold, pickles.
+# Weight files that are, or contain, pickles.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "model.pt", "model.pth")
 # Metadata of a distributed checkpoint, which transformers unpickles and prefers to safetensors beside it.
 DISTRIBUTED = ".metadata"
-# Arguments of `from_pretrained` that say where a file is looked for.
+# Arguments of `from_pretrained` that determine where files are searched.
 PLACES = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 # Names the file of the weights; an index named there is followed without the checks of this module.
 WEIGHTS_FIELD = "transformers_weights"
 # Switches of transformers that rebuild a model's layers.
 FOREIGN_FIELDS = {"per_layer_config", "fusion_config"}
-# What transformers itself writes with an underscore in front; others would overwrite private attributes.
+# Underscore fields written by transformers itself; others would overwrite private attributes.
 PRIVATE_FIELDS = {"_name_or_path", "_commit_hash", "_attn_implementation_autoset"}
 
 
@@ -115,7 +115,7 @@ def check_files(where: Any, kwargs: Mapping[str, Any], *, pickled_tensors: bool)
         pickled_tensors: accept pickles that hold tensors alone, as old checkpoints of other libraries do.
 
     Raises:
-        UnsafeCheckpointError: if there are such files.
+        UnsafeCheckpointError: if the checkpoint has such files.
         CheckpointLayoutError: if an index of weights, or the configuration, is corrupt.
     """
     place = {name: kwargs[name] for name in PLACES if name in kwargs}
@@ -145,7 +145,7 @@ def _check_folder(folder: Path, pickled_tensors: bool) -> None:
 
 
 def _check_index(where: Any, place: Mapping[str, Any], variant: str | None, name: str) -> None:
-    """Refuse an index of shards that names anything but files of weights beside it."""
+    """Reject an index of shards that names anything other than weight files next to it."""
     suffix = ".safetensors" if name == SAFE_WEIGHTS_INDEX_NAME else ".bin"
     if variant is not None:
         name = name.replace(".json", f".{variant}.json")

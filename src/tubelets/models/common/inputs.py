@@ -1,4 +1,4 @@
-"""Inputs of any model: our configurations declare them; those of transformers are read here and nowhere else."""
+"""Input specs of any model: declared by our configurations, derived here for those of transformers."""
 
 from transformers import PreTrainedConfig
 
@@ -37,7 +37,7 @@ def model_inputs(config: PreTrainedConfig) -> dict[str, InputSpec]:
     size = next((fields[name] for name in _SIZES if name in fields), None)
     if frames is None or size is None:
         raise ValueError(
-            f"model type {config.model_type!r} does not state its number of frames and pixels; its configuration "
+            f"model type {config.model_type!r} does not declare its number of frames and pixels; its configuration "
             f"must have {' or '.join(_FRAMES)}, and {' or '.join(_SIZES)}"
         )
     height, width = (size, size) if isinstance(size, int) else size

@@ -52,10 +52,12 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
             content = content[key]
             break
     if not isinstance(content, Mapping) or not content:
-        raise CheckpointLayoutError(f"{path} holds no state dict, neither itself nor under 'model' or 'module'")
+        raise CheckpointLayoutError(
+            f"{path} contains no state dict, neither at top level nor under 'model' or 'module'"
+        )
     wrong = [name for name, value in content.items() if not isinstance(value, Tensor)]
     if wrong:
-        raise CheckpointLayoutError(f"{path} holds entries that are not tensors: {', '.join(map(str, wrong[:5]))}")
+        raise CheckpointLayoutError(f"{path} contains entries that are not tensors: {', '.join(map(str, wrong[:5]))}")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
@@ -77,7 +79,7 @@ class Transform:
     to_official: Callable[[Tensor], Tensor]
 
 
-# What a placeholder matches: `{}` a number, `{leaf}` one component of a name, `{rest}` all that follows.
+# Patterns of placeholders: `{}` a number, `{leaf}` one component of a name, `{rest}` the remainder.
 PLACEHOLDERS = {"{}": r"(\d+)", "{leaf}": r"(\w+)", "{rest}": r"(.+)"}
 _TOKEN = re.compile(r"\{(?:leaf|rest)?\}")
 
@@ -169,7 +171,7 @@ def convert_to_ours(
 
     Args:
         state_dict: official names to tensors.
-        table: the lines; the first one that fits counts.
+        table: the lines; the first match is used.
         layout: name of the layout for errors.
 
     Returns:
@@ -189,7 +191,7 @@ def convert_to_official(
 
     Args:
         state_dict: our names to tensors.
-        table: the lines; the first one that fits counts.
+        table: the lines; the first match is used.
         layout: name of the layout for errors.
 
     Returns:

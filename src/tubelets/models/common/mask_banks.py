@@ -1,7 +1,7 @@
-"""Banks of coloured noise as files: made once, read by every run and every machine (structured_noise_masking.md, 9).
+"""Banks of coloured noise as files, built once and shared by runs (structured_noise_masking.md, 9).
 
-A bank is one safetensors file that also states what it was made from. It lies in a folder or in a data set of the Hub;
-nothing in it is executed.
+A bank is one safetensors file with the settings it was built from, in a folder or a Hub data set. Nothing in
+it is executed.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from tubelets.masking import NoiseMaskGenerator
 from tubelets.models.common.errors import CheckpointLayoutError
 
 FILE = "mask_bank.safetensors"
-# What decides the noise. The other fields say how masks are cut out of it.
+# Fields that determine the noise; the others determine how masks are cropped from it.
 MADE_FROM = ("kind", "sigma_low", "sigma_high", "bank_size", "volume_shape", "weights", "seed")
 
 
@@ -25,8 +25,8 @@ def save_mask_bank(generator: NoiseMaskGenerator, folder: str | Path) -> Path:
     """Write the bank of a generator.
 
     Args:
-        generator: whose bank is made, if it is not yet, and written.
-        folder: made if needed; a bank in it is replaced.
+        generator: the generator, whose bank is built if necessary.
+        folder: created if needed; an existing bank is replaced.
 
     Returns:
         The file.
@@ -56,7 +56,7 @@ def save_mask_bank(generator: NoiseMaskGenerator, folder: str | Path) -> Path:
 def load_mask_bank(
     source: str | Path, grid: tuple[int, ...], mask_ratio: float, *, token: str | None = None, **options: Any
 ) -> NoiseMaskGenerator:
-    """Read a bank and make the generator that cuts masks out of it.
+    """Read a bank and build the generator that crops masks from it.
 
     Args:
         source: the folder or file, or the id of a data set on the Hub.

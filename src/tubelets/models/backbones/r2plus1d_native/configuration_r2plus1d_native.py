@@ -17,7 +17,7 @@ class R2Plus1DNativeConfig(ConvolutionalConfig):
         variant: `avid_cma` (Morgado et al., CVPR 2021): full stem with max pooling, factors without widening, sum with
             the shortcut before the last batch norm, maximum over time and place. `rspnet` (Chen et al., AAAI 2021):
             factorised stem and shortcuts, widening computed for each convolution, mean over time and place.
-        depths: blocks of each stage; None takes the published ones: two for AVID-CMA, one for RSPNet.
+        depths: blocks of each stage; None uses the published ones: two for AVID-CMA, one for RSPNet.
         hidden_sizes: channels of each stage.
         **kwargs: fields of `ConvolutionalConfig`; epsilon is 1e-5 here.
 
@@ -48,7 +48,7 @@ class R2Plus1DNativeConfig(ConvolutionalConfig):
         return self.hidden_sizes[-1]
 
     def validate_stages(self) -> None:
-        """Refuse stages that do not fit together, and sizes that do not fit into any machine."""
+        """Reject inconsistent stages and sizes beyond any published model."""
         depths, sizes = self.depths or (), self.hidden_sizes
         if len(depths) != len(sizes) or not 1 <= len(sizes) <= 16:
             raise ValueError(f"depths and hidden_sizes must have an entry for each stage, got {depths} and {sizes}")

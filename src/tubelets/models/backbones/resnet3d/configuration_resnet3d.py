@@ -43,7 +43,7 @@ class ResNet3DConfig(ConvolutionalConfig):
         return self.hidden_sizes[-1]
 
     def validate_stages(self) -> None:
-        """Refuse stages that do not fit together, and sizes that do not fit into any machine."""
+        """Reject inconsistent stages and sizes beyond any published model."""
         if len(self.depths) != len(self.hidden_sizes) or not self.depths:
             raise ValueError(
                 f"depths and hidden_sizes must have an entry for each stage, got {self.depths} and {self.hidden_sizes}"

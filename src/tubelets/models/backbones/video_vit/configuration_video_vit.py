@@ -216,7 +216,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
             self.build_mask_generator()
 
     def validate_limits(self) -> None:
-        """Refuse sizes that do not fit into any machine: configurations may come from untrusted files."""
+        """Reject sizes beyond any published model: configurations may come from untrusted files."""
         for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
             if getattr(self, name) > MAX_DEPTH:
                 raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
@@ -229,7 +229,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     def validate_ranges(self) -> None:
         """Refuse ratios, activations and channel statistics outside their range."""
-        # Imports a thousand modules; `import tubelets` does not need them.
+        # Imported lazily: it loads a thousand modules that `import tubelets` does not need.
         from transformers.activations import ACT2FN
 
         for name in ("mask_ratio", "drop_path_rate", "head_dropout"):

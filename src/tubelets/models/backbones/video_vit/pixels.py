@@ -29,7 +29,7 @@ def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_di
 @lru_cache(maxsize=64)
 def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
     """A vector on a device, copied there once: a copy in every step would make an accelerator wait."""
-    with torch.inference_mode(False):  # or a training step could not use what an evaluation made
+    with torch.inference_mode(False):  # or training could not reuse tensors cached during evaluation
         return torch.tensor(values, dtype=torch.float32, device=device)
 
 
