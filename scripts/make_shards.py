@@ -78,7 +78,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group.add_argument("--no-progress", action="store_true", help="do not show the progress bar")
     parsed = parser.parse_args(arguments)
     if (parsed.input is None) != parsed.finalize:
-        parser.error("--finalize takes OUTPUT only" if parsed.finalize else "give INPUT and OUTPUT")
+        parser.error("--finalize accepts OUTPUT only" if parsed.finalize else "give INPUT and OUTPUT")
     return parsed
 
 

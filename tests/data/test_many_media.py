@@ -238,7 +238,7 @@ def test_what_the_data_lacks_is_refused_at_once(clocks: Path, tmp_path: Path) ->
         ClipStream(FolderSource(records), CLIPS, specs=specs)
     with pytest.raises(ValueError, match=r"skeletons is read from 'skeleton', and the data has \['video'\]"):
         ClipStream(FolderSource(records), CLIPS, specs={"skeletons": SPECS["skeletons"]})
-    with pytest.raises(ValueError, match="num_frames=8, and pixel_values takes 4"):
+    with pytest.raises(ValueError, match="num_frames=8, and pixel_values expects 4"):
         ClipStream(open_source(clocks), ClipSpec(8, 1), specs=specs)
     with pytest.raises(ValueError, match="clips_per_video=2 must be 1 for audio"):
         ClipStream(open_source(clocks), ClipSpec(clips_per_video=2), specs={"waveform": SPECS["waveform"]})

@@ -169,9 +169,9 @@ def test_clips_and_processors(config: Any, expected: tuple[str, int, int]) -> No
 def test_models_without_square_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="'bert' does not state how many frames"):
         video_input(transformers.BertConfig())
-    with pytest.raises(ValueError, match="takes 16 x 32 pixels"):
+    with pytest.raises(ValueError, match="expects 16 x 32 pixels"):
         video_input(SigmaConfig(**{**SIZES, "image_size": (16, 32)}))
-    with pytest.raises(ValueError, match="takes input_values, and video classification"):
+    with pytest.raises(ValueError, match="expects input_values, and video classification"):
         video_input(StructuredNoiseAudioConfig())
 
 

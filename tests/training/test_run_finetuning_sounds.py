@@ -224,9 +224,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest
     [
         ({"per_device_train_batch_size": 1}, "mixing pairs the clips of a batch, and it has 1"),
         ({"global_batch_size": 16}, "an epoch has 12 videos, fewer than the 16 of a step"),
-        ({"validation_dir": None}, "there are no validation videos; set validation_dir"),
+        ({"validation_dir": None}, "no validation videos; set validation_dir"),
         ({"model_type": "sigma", "config_overrides": "{}"}, "which AutoModelForAudioClassification does not load"),
-        ({"model_type": "wav2vec2", "config_overrides": "{}"}, "does not take spectrograms"),
+        ({"model_type": "wav2vec2", "config_overrides": "{}"}, "does not accept spectrograms"),
         ({"do_train": False, "do_eval": False, "eval_strategy": "no"}, "nothing to do"),
     ],
     ids=lambda value: ", ".join(value) if isinstance(value, dict) else "",

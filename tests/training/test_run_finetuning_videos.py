@@ -292,7 +292,7 @@ def test_an_unreadable_video_is_skipped_and_counted(
         ({"train_dir": "{}/empty"}, "lists no video"),
         ({"train_dir": "{}/nowhere"}, "does not exist"),
         ({"validation_dir": "{}/other"}, "label 'sit' of clip 'sit/0.mp4' is not among the 3 class names"),
-        ({"validation_dir": None}, "there are no validation videos; set validation_dir"),
+        ({"validation_dir": None}, "no validation videos; set validation_dir"),
         ({"global_batch_size": 16}, "an epoch has 12 videos, fewer than the 16 of a step"),
         ({"per_device_train_batch_size": 1}, "mixing pairs the clips of a batch, and it has 1"),
         ({"multi_label": True}, "label_smoothing_factor=0.1 does not fit several labels"),
@@ -340,7 +340,7 @@ def test_bad_shards_are_refused(videos: Path, tmp_path: Path, monkeypatch: pytes
         ("empty", "split 'validation' of .* is empty"),
         ("uneven", "the validation data has 2 classes and training has 3, which first differ in None and 'walk'"),
         ("one", "has no split 'validation'"),
-        ("nameless", "the labels of the data have no names; give a file with one name a line as class_names"),
+        ("nameless", "the labels of the data have no names; give a file with one name per line as class_names"),
     ]
     for folder, message in tables:
         with pytest.raises(ValueError, match=message):

@@ -1,1 +1,1 @@
-"""Data sets made from real footage and sounds, whose labels are about motion or sound alone."""
+"""Benchmarks generated from real footage and sounds, with labels for motion or sound."""

@@ -1,4 +1,4 @@
-"""Masks from coloured noise with exact counts, drawn for a whole batch at once from a bank made from a seed."""
+"""Masks from coloured noise with exact counts, drawn for a whole batch from a seeded noise bank."""
 
 import dataclasses
 import functools
@@ -59,7 +59,7 @@ def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floo
 class NoiseMaskGenerator:
     """Masks whose visible tokens are the peaks of coloured noise.
 
-    The bank of noise volumes (or, for `regularized_blue`, of masks) is made from `seed` when first used. A draw is
+    The bank of noise volumes (or, for `regularized_blue`, of masks) is built from `seed` on first use. A draw is
     a random crop of a random volume, with periodic borders and random flips; it costs a gather and a sort.
 
     Args:

@@ -1,4 +1,4 @@
-"""Synthetic motion: what moves, where it goes, and how it gets into a clip.
+"""Synthetic motion: draw motions, prepare moving patches, and paste them into clips.
 
 One engine with three parameterisations (`MotionSettings.smile`, `.tubelet_contrast`, `.locomotion`):
 

@@ -43,7 +43,7 @@ _GROWN, _SHRUNK = 1.15, 0.87
 
 @dataclass(frozen=True)
 class Phase:
-    """What an object does between two key frames.
+    """The motion of an object between two key frames.
 
     Attributes:
         direction: one of `DIRECTIONS`, or "none".
@@ -89,7 +89,7 @@ class Phase:
 
 
 def phases(record: MotionRecord, index: int = 0) -> list[Phase]:
-    """Describe what an object does, phase by phase; equal neighbouring phases are one.
+    """Describe the motion of an object by phases, merging equal neighbours.
 
     Args:
         record: the motion of a clip.
@@ -114,7 +114,7 @@ def phases(record: MotionRecord, index: int = 0) -> list[Phase]:
     for first, last, mode in zip(record.key_frames, record.key_frames[1:], record.modes, strict=False):
         phase = _describe(record, index, first, last, mode)
         if found and replace(found[-1], acceleration="none") == replace(phase, acceleration="none"):
-            # Two phases that look alike are told as one; which part speeds up can then not be said.
+            # Equal phases are merged; the merged phase does not mention acceleration.
             found[-1] = replace(phase, acceleration="none")
         else:
             found.append(phase)
@@ -160,12 +160,12 @@ def caption(record: MotionRecord, nouns: Sequence[str] | None = None, generator:
 
     Args:
         record: the motion.
-        nouns: what the objects are called; by default the record's own names, or "patch".
+        nouns: nouns for the objects; by default the record's names, or "patch".
         generator: draws how phases are joined, and omits half of the words on acceleration; without one they are
             joined with "then" and nothing is omitted.
 
     Returns:
-        One sentence (two if a join makes it so); several objects are joined with "while".
+        One sentence, or two if a join splits it; several objects are joined with "while".
 
     Raises:
         ValueError: if the number of nouns is not that of the objects.
@@ -179,7 +179,7 @@ def caption(record: MotionRecord, nouns: Sequence[str] | None = None, generator:
     """
     names = list(nouns) if nouns is not None else list(record.objects) or ["patch"] * len(record.boxes)
     if len(names) != len(record.boxes):
-        raise ValueError(f"there must be a noun for each of {len(record.boxes)} objects, got {names}")
+        raise ValueError(f"expected a noun for each of {len(record.boxes)} objects, got {names}")
     parts = []
     for index, noun in enumerate(names):
         joined = _joined(phases(record, index), generator, sentences=len(names) == 1)

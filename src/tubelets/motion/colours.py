@@ -58,7 +58,7 @@ def sample_colour_change(
 
     Args:
         clips: number of clips.
-        generator: what is drawn from; its device is that of the result.
+        generator: random generator; its device is that of the result.
         probability: that brightness is changed, that contrast is, and that hue and saturation are.
         brightness: largest shift in grey levels.
         contrast: largest logarithm of the factor.

@@ -1,4 +1,4 @@
-"""Draw motions: everything random about them, for a whole batch at once."""
+"""Draw random motions for a whole batch at once."""
 
 import torch
 from torch import Tensor
@@ -30,11 +30,11 @@ def sample_motion(
     """Draw the motions of a batch of clips.
 
     Args:
-        settings: what they are drawn from.
+        settings: ranges and probabilities of the motions.
         clips: number of clips, at least 1.
         num_frames: frames of each, at least 2.
         frame_size: height and width of the frames in pixels, at least 16.
-        generator: what is drawn from; its device is that of the result.
+        generator: random generator; its device is that of the result.
         aspect_ratios: width over height of the objects `(clips, objects)`, for settings that keep them; default 1.
 
     Returns:
@@ -119,7 +119,7 @@ class _Draw:
         grown = self.sizes_over_time(sizes, keys, modes)
         if settings.path == "smooth":
             centres = self.smooth_centres(sizes)
-            # A smooth path has no phases; thirds of the clip serve as phases.
+            # Smooth paths do not have phases, so thirds of the clip serve as phases.
             thirds = torch.linspace(0, self.num_frames - 1, 4, device=keys.device).round().long()
             keys, modes = thirds.expand(self.clips, 4), torch.zeros_like(keys[:, :1]).expand(self.clips, 3)
         else:

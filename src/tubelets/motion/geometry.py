@@ -1,4 +1,4 @@
-"""Where a transformed patch lies in the frame, and which point of the patch each pixel of it shows.
+"""Geometry of transformed patches: their position in the frame, and maps from frame pixels to patch points.
 
 Coordinates are pixels, x to the right, y down; integer coordinates are pixel centres. A patch of `width x height` is
 sheared, then rotated about its centre onto a canvas just large enough for it; the canvas is centred on the patch's box.
@@ -33,14 +33,14 @@ def place(boxes: Tensor, angles: Tensor, shears: Tensor, frame_size: tuple[int, 
         angles: degrees `(...)`, clockwise.
         shears: `(..., 2)` factors, first along x (columns move by x-factor times row), then along y.
         frame_size: height and width of the frame.
-        shift_clipped: what happens to a canvas that extends beyond the top or the left border. `False` cuts it there;
+        shift_clipped: how to treat a canvas that extends beyond the top or left border. `False` crops it;
             `True` moves it to the border, so that its top-left part of the same size shows (Tubelet-Contrast's code).
 
     Returns:
         The canvases.
 
     Raises:
-        ValueError: if a box has no area.
+        ValueError: if a box is empty.
 
     Example:
         >>> boxes, upright = torch.tensor([10, 20, 16, 24]), torch.zeros(2)
@@ -70,7 +70,7 @@ class Warp:
 
     Attributes:
         sizes: int64 `(..., 2)` width and height of its canvas.
-        inverse: float64 `(..., 2, 3)`, pixel `(X, Y, 1)` of its canvas to pixel `(x, y)` of what went in.
+        inverse: float64 `(..., 2, 3)`, pixel `(X, Y, 1)` of its canvas to pixel `(x, y)` of the input.
     """
 
     sizes: Tensor

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MODES = ("uniform", "accelerate", "decelerate")
-"""How a value goes from one key frame to the next; the numbers of modes index this tuple."""
+"""Interpolation modes between key frames; mode numbers index this tuple."""
 
 KEY_FRAME_PROBABILITIES = (0.5, 0.3, 0.2)
 MODE_PROBABILITIES = (0.7, 0.15, 0.15)
@@ -48,7 +48,7 @@ def tick_table(num_frames: int, max_inner: int) -> tuple[Tensor, Tensor]:
 
 
 def place_key_frames(num_frames: int, inner: Tensor, jitter: Tensor) -> Tensor:
-    """Key frames from what was drawn.
+    """Compute key frames from random draws.
 
     Args:
         num_frames: frames of the clips.
@@ -78,7 +78,7 @@ def sample_key_frames(
     Args:
         clips: number of clips.
         num_frames: frames of each.
-        generator: what is drawn from; its device is that of the result.
+        generator: random generator; its device is that of the result.
         probabilities: of 0, 1, 2 ... inner key frames.
 
     Returns:
@@ -105,7 +105,7 @@ def sample_modes(
 
     Args:
         keys: int64 `(clips, K)` key frames.
-        generator: what is drawn from, on the device of `keys`.
+        generator: random generator, on the device of `keys`.
         probabilities: of the `MODES`.
 
     Returns:

@@ -53,11 +53,11 @@ class Patches:
         return self.atlas.flatten(1)[:, places].movedim(0, 2) * inside[:, :, None]
 
     def bounds(self) -> Tensor:
-        """An octagon around what is visible of each patch, float64 `(B, N, 4, 2)`.
+        """An octagon around the visible part of each patch, float64 `(B, N, 4, 2)`.
 
         Returns:
             Least and largest x, y, x + y and x - y of pixels whose alpha is not zero; the least is infinite and the
-            largest minus infinity where there is none.
+            largest minus infinity if all pixels are transparent.
         """
         count = self.tops.numel()
         rows = torch.arange(self.atlas.shape[1], device=self.atlas.device)
@@ -146,7 +146,7 @@ def object_patches(objects: Sequence[Sequence[Tensor]], motion: Motion, weighted
     """
     clips, count = motion.source_frames.shape
     if len(objects) != clips or any(len(images) != count for images in objects):
-        raise ValueError(f"there must be {count} objects for each of {clips} clips, got {list(map(len, objects))}")
+        raise ValueError(f"expected {count} objects for each of {clips} clips, got {list(map(len, objects))}")
     boxes = source_boxes(motion)
     patches = Patches.empty(boxes[..., 2:] - boxes[..., :2])
     for clip, images in enumerate(objects):

@@ -34,7 +34,7 @@ class MotionRecord:
         key_frames: frames that bound the phases of the motion.
         modes: how each phase proceeds, names in `MODES`.
         shift_clipped: see `tubelets.motion.geometry.place`.
-        settings: what the motion was drawn from, `None` for a motion made by hand.
+        settings: settings the motion was drawn from, `None` for a manual motion.
         objects: names of the objects; empty when they have none.
         sources: ids of the objects in their set; empty when they have none.
 
@@ -127,7 +127,7 @@ class Motion:
         key_frames: int64 `(B, K)`, ascending from 0 to T - 1; the last may be repeated.
         modes: int64 `(B, K - 1)`, indices of `MODES`.
         shift_clipped: see `tubelets.motion.geometry.place`.
-        settings: what they were drawn from.
+        settings: settings they were drawn from.
 
     Example:
         >>> from tubelets.motion import MotionSettings, sample_motion
@@ -170,7 +170,7 @@ class Motion:
             One batch.
 
         Raises:
-            ValueError: if there is none, or they do not agree.
+            ValueError: if the list is empty, or the motions do not agree.
 
         Example:
             >>> from tubelets.motion import MotionSettings, sample_motion

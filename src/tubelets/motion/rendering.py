@@ -102,7 +102,7 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
 def _words(images: Tensor) -> Tensor:
     """Contiguous uint8 images `(..., W)` as one row of integers of 8, 4, 2 or 1 pixels, whichever divides W.
 
-    Access is scattered over the memory, so reading and writing several neighbours at once is what makes pasting fast.
+    Memory access is scattered, so reading and writing several neighbours at once makes pasting fast.
     """
     for dtype in (torch.int64, torch.int32, torch.int16):
         if images.shape[-1] % dtype.itemsize == 0 and images.storage_offset() % dtype.itemsize == 0:
@@ -120,7 +120,7 @@ def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Ite
     clips, objects, _, _ = motion.boxes.shape
     if tuple(patches.sizes.shape[:2]) != (clips, objects):
         raise ValueError(
-            f"there must be patches for {clips} clips of {objects} objects, got {tuple(patches.sizes.shape[:2])}"
+            f"expected patches for {clips} clips of {objects} objects, got {tuple(patches.sizes.shape[:2])}"
         )
     order, bounds = paste_order(motion.boxes), patches.bounds()
     # The four values of a pixel are adjacent in memory: a sample is one fetch.

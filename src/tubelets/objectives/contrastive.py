@@ -51,7 +51,8 @@ def symmetric_nce(
         first: float `(B, width)`, not normalised.
         second: float `(B, width)`, row i belongs to row i of `first`.
         temperature: divides the cosine similarities; a number, or a learnt tensor.
-        index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None takes each pair alone.
+        index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None treats each pair as its own
+        class.
 
     Returns:
         The loss, a scalar in float32, the mean of both directions; and the similarities over the temperature `(P, P)`

@@ -51,10 +51,10 @@ def balance_prototypes(
     """
     row_maxima = _fill_kernel(kernel, scores, epsilon)
     tiny = torch.finfo(torch.float32).tiny
-    # Scores are made in the caller's precision, the balance is solved in float32.
+    # Scores are computed in the caller's precision, the balance in float32.
     with torch.autocast(device_type=kernel.device.type, enabled=False):
         highest = _all_reduce(row_maxima.max(), dist.ReduceOp.MAX)
-        # Rows of the kernel are relative to their own largest score; their first weight makes up for that.
+        # Kernel rows are relative to their own maximum, which the initial row weights compensate.
         weights = ((row_maxima - highest) / epsilon).exp()
         factor = torch.ones_like(kernel[0])
         for _ in range(iterations):

@@ -44,7 +44,7 @@ class PrototypeAssignment:
         return torch.softmax(self.scores() / self.epsilon + self.prototype_factor.log(), dim=1)
 
     def targets(self, hard: bool) -> Tensor:
-        """What the other branch predicts: the labels, or the soft assignments."""
+        """Targets for the other branch: labels or soft assignments."""
         return self.labels if hard else self.soft()
 
 

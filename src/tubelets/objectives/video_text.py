@@ -14,7 +14,8 @@ def video_text_contrastive_loss(
         video: float `(B, D)`, not normalised.
         text: float `(B, D)`, row i belongs to video i.
         temperature: divides the cosine similarities; a number, or a learnt tensor.
-        index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None takes each pair alone.
+        index: int64 `(B,)`, pairs with equal numbers are all positives of each other; None treats each pair as its own
+        class.
 
     Returns:
         Scalar: the mean of video-to-text and text-to-video, in float32. With several processes, every one of them

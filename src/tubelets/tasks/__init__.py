@@ -1,1 +1,1 @@
-"""One folder a task: head, data, loss, metrics, plots and card section belong together."""
+"""Tasks, one folder each: head, data, loss, metrics, plots and card section."""

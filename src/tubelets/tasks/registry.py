@@ -33,7 +33,7 @@ def register_task(task: Task) -> Task:
 
 
 def unregister_task(name: str) -> None:
-    """Forget a task that was registered from outside, e.g. at the end of a test."""
+    """Unregister a task, e.g. at the end of a test."""
     _TASKS.pop(name)
 
 
@@ -52,7 +52,7 @@ def task_named(name: str) -> Task:
     """The task with a name.
 
     Raises:
-        ValueError: if no task has it.
+        ValueError: if the task is not registered.
 
     Example:
         >>> task_named("video-classification").auto_class
@@ -74,7 +74,7 @@ def task_for(model: PreTrainedConfig | str) -> Task:
         The first registered task whose Auto class has that name or loads that configuration.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if no task accepts the model.
 
     Example:
         >>> from tubelets import SigmaConfig, StructuredNoiseAudioConfig

@@ -17,7 +17,7 @@ Part = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Metric:
-    """How a number of a test is published.
+    """How a test metric is published.
 
     Attributes:
         title: its name in tables, e.g. "top-1 accuracy".
@@ -65,16 +65,16 @@ class TaskData(ABC):
     @property
     @abstractmethod
     def samples_per_epoch(self) -> int:
-        """Training samples in an epoch, over all processes."""
+        """Training samples per epoch, over all processes."""
 
     @abstractmethod
     def bind(self, config: PreTrainedConfig, processor: Any) -> None:
-        """Fit the loaders to what a model takes; call it before everything below."""
+        """Fit the loaders to a model's inputs; call before the methods below."""
 
     @property
     @abstractmethod
     def pipeline_tag(self) -> str:
-        """The Hub's task of the bound model, which can be another than the name of the task that trains it."""
+        """The Hub's pipeline tag of the bound model, which can differ from the name of the task."""
 
     @abstractmethod
     def train_loader(self) -> ClipLoader:
@@ -82,7 +82,7 @@ class TaskData(ABC):
 
     @abstractmethod
     def prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """A training batch as the model's arguments, on its device and augmented, and what the loss needs."""
+        """Augment a training batch on the model's device; returns the model's arguments and the loss targets."""
 
     @abstractmethod
     def score(self, model: PreTrainedModel, part: Part) -> Scores:
@@ -100,7 +100,7 @@ class Task:
         arguments: dataclass of the data arguments, whose fields are flags of `training/run_finetuning.py`.
         data: opens the data of a run.
         processor: returns the processor saved beside the model, from its configuration and a function that loads the
-            processor stored with the weights by an Auto class (None if there is none).
+            processor stored with the weights by an Auto class (None if absent).
         loss: a scalar from the configuration, the model's output and a batch that `TaskData.prepare` returned.
         protocol: describes the final test in a few words, from the data arguments as a mapping.
         metrics: the results of a test by name, in the order of the card.

@@ -86,10 +86,10 @@ def score_batches(
     All processes call it, each with batches of its own clips; all get the scores of all clips.
 
     Args:
-        model: a classifier; it is in evaluation mode meanwhile.
+        model: a classifier; set to evaluation mode during scoring.
         batches: mappings with `labels`, int64 `(B,)` or float `(B, classes)`; `clip_ids`, B names; and the values that
             `inputs` uses.
-        inputs: makes the model's arguments from a batch, on its device; the first dimension of each is B times the
+        inputs: converts a batch to the model's arguments, on its device; the first dimension of each is B times the
             views per clip.
         merge: how views are merged, see `merge_views`.
         clips_per_forward: views in a forward pass, at least 1.

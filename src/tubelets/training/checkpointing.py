@@ -1,4 +1,4 @@
-"""Checkpoints of a run: found, written under another name and renamed, checked before they are loaded."""
+"""Checkpoints of a run: find, write atomically, verify and load."""
 
 import json
 import logging
@@ -41,10 +41,10 @@ def find_checkpoint(
 
     Args:
         output_dir: the run's folder; need not exist.
-        resume: "auto" or None for the newest checkpoint, "never" to refuse a folder that has one; anything else is the
+        resume: "auto" or None for the newest checkpoint, "never" to reject a folder that has one, or the
             path of a checkpoint.
-        num_processes: processes of this run, to pass over checkpoints that not all of them finished writing; None if
-            checkpoints are complete or absent, as `save_checkpoint` writes them.
+        num_processes: processes of this run, to skip checkpoints that not all of them finished writing; None if
+            checkpoints are written atomically, as by `save_checkpoint`.
 
     Returns:
         Its folder, None to start from the beginning.
@@ -70,8 +70,8 @@ def find_checkpoint(
 def check_readable(folder: str | Path) -> None:
     """Refuse a checkpoint with a file that is corrupt or holds more than tensors and numbers.
 
-    Only tables of contents are read. Libraries that load the files afterwards report such a file without its name, or
-    continue without it.
+    Only tables of contents are read. Without this check, libraries report a corrupt file without its name, or ignore
+    it.
 
     Args:
         folder: the checkpoint.
@@ -177,7 +177,7 @@ def read_state(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     if not (folder / STATE_FILE).is_file():
-        raise CheckpointError(f"{folder} is not a checkpoint: it has no {STATE_FILE}")
+        raise CheckpointError(f"{folder} is not a checkpoint: {STATE_FILE} not found")
     state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     for name, size in state["files"].items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""Epochs of an endless loader, as a Trainer expects them."""
+"""Split an endless loader into epochs, as a Trainer expects."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

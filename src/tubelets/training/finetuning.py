@@ -88,7 +88,7 @@ class FinetuningTrainer(Trainer):
             args.metric_for_best_model, args.greater_is_better = data.primary_metric, task.greater_is_better
         if isinstance(processing_class, ProcessorMixin):
             processing_class = _SavedProcessor(processing_class)
-        # The base class only asks whether there is something to evaluate.
+        # The base class only checks whether an evaluation set is given.
         examples: Any = [] if args.do_eval or args.eval_strategy != "no" else None
         super().__init__(
             model=model, args=args, eval_dataset=examples, processing_class=processing_class, callbacks=own
@@ -102,9 +102,9 @@ class FinetuningTrainer(Trainer):
     # Training -------------------------------------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> Any:
-        """The batches themselves: they are made for this process and need no preparation."""
+        """Return the batches unchanged: they are already per process and on the device."""
         if self.train_batches is None:
-            raise ValueError("there are no training batches; give --do_train")
+            raise ValueError("no training batches; give --do_train")
         return self.train_batches
 
     def compute_loss(
@@ -245,7 +245,7 @@ class FinetuningTrainer(Trainer):
         return super().train(resume_from_checkpoint, **kwargs)
 
     def _restore_finished(self, checkpoint: str) -> TrainOutput | None:
-        """The result of a run that is complete already; the base class would train one more step."""
+        """Return the result of a finished run, for which the base class would train another step."""
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
         epochs = math.ceil(self.args.num_train_epochs * self.get_train_dataloader().steps_per_epoch)
         if state.global_step < (self.args.max_steps if self.args.max_steps > 0 else epochs):

@@ -21,7 +21,7 @@ def _field(default: Any, text: str) -> Any:
 
 @dataclass
 class ModelArguments:
-    """Which model is trained, and for which task; the help texts explain the fields."""
+    """The model to train and its task; help texts document the fields."""
 
     task: str | None = _field(
         None, "Name of the task, e.g. video-classification; by default the first task that loads the model."
@@ -86,7 +86,7 @@ class ModelArguments:
 class FinetuningArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of the papers, and further fields.
 
-    The effective rates are `base_learning_rate` and `base_min_learning_rate` times videos a step over
+    The effective rates are `base_learning_rate` and `base_min_learning_rate` times videos per step over
     `learning_rate_batch_size`; `learning_rate` holds the first of them afterwards. The schedule is a warm-up from 0 and
     a cosine (`tubelets.training.optimization.Schedule`), or falls at milestones (`StepSchedule`).
     """
@@ -95,15 +95,15 @@ class FinetuningArguments(TrainingArguments):
     weight_decay: float = _field(0.05, "Decoupled weight decay of matrices.")
     max_grad_norm: float = _field(0.0, "Gradients are clipped to this norm; 0 never clips.")
     label_smoothing_factor: float = _field(0.1, "Label smoothing; 0 for multi-label problems.")
-    remove_unused_columns: bool = _field(False, "Not used: batches are made for the model.")
+    remove_unused_columns: bool = _field(False, "Not used: batches contain only the model's inputs.")
     logging_nan_inf_filter: bool = _field(False, "Not used: a loss that is not finite stops the run.")
     ignore_data_skip: bool = _field(True, "Not used: the data stream continues where it was.")
     save_total_limit: int | None = _field(2, "Number of newest checkpoints to keep.")
     seed: int = _field(0, "Seed of initial weights, data order and augmentations.")
-    base_learning_rate: float | None = _field(None, "Learning rate for `learning_rate_batch_size` videos a step.")
+    base_learning_rate: float | None = _field(None, "Learning rate for `learning_rate_batch_size` videos per step.")
     base_min_learning_rate: float = _field(1e-6, "Final rate of the cosine, for as many videos.")
     learning_rate_batch_size: int = _field(256, "Videos a step that the base rates refer to.")
-    global_batch_size: int | None = _field(None, "Videos a step over all processes; sets the accumulation.")
+    global_batch_size: int | None = _field(None, "Videos per step over all processes; sets gradient accumulation.")
     warmup_epochs: float = _field(5.0, "Epochs of linear warm-up from 0.")
     milestones: list[int] | None = field(
         default=None, metadata={"help": "Epochs after which milestone_factor multiplies the rate, instead of a cosine."}
@@ -122,7 +122,7 @@ class FinetuningArguments(TrainingArguments):
         given_rate = self.learning_rate
         super().__post_init__()
         if self.n_gpu > 1:
-            raise ValueError(f"one process sees {self.n_gpu} GPUs; start one process a GPU with torchrun")
+            raise ValueError(f"one process has {self.n_gpu} GPUs; start one process per GPU with torchrun")
         if self.milestones is not None and self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must be ascending epochs, got {self.milestones}")
         self._check_averaging()
@@ -196,7 +196,7 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
         The task, and the three groups of arguments; those of the data are an instance of `Task.arguments`.
 
     Raises:
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if the file is not found.
         OSError: if the task follows from a model that does not exist.
         RecipeError: if the file has an unknown field or a value of the wrong type.
         ValueError: if arguments contradict each other, or no task uses the model.

@@ -226,7 +226,7 @@ def find_blocks(model: nn.Module) -> tuple[dict[str, int], int] | None:
 
     Returns:
         The name of each stack with the depth of its first block, counted from 1, and the depth of the last block; None
-        if there is no list of at least two.
+        if the model has no list of at least two blocks.
 
     Example:
         >>> blocks = lambda count: nn.ModuleList(nn.Linear(1, 1) for _ in range(count))

@@ -33,10 +33,10 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        what: what it holds, for messages.
+        what: description of the file, for messages.
 
     Raises:
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if the file is not found.
         RecipeError: if it is not a mapping of plain values.
     """
     path = Path(path)

@@ -48,7 +48,7 @@ def synchronize_batch_norm(model: nn.Module, accelerator: Accelerator) -> nn.Mod
         The model.
 
     Raises:
-        ValueError: if the run is on CPUs, for which PyTorch has no such layer.
+        ValueError: if the run is on CPUs, where PyTorch does not support synchronised batch norm.
     """
     if accelerator.device.type == "cpu":
         raise ValueError("run.sync_batch_norm=true needs GPUs and this run is on CPUs; set run.sync_batch_norm=false")
@@ -67,7 +67,7 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
         An endless loader whose batches are the arguments of the model.
 
     Raises:
-        ValueError: if several clips of each sound are asked for, the data lack a medium that the model takes, or they
+        ValueError: if several clips per sound are requested, the data lack a medium that the model needs, or they
             do not fit the number of processes.
     """
     data, specs = recipe.data, config.pretraining_specs
@@ -122,7 +122,7 @@ def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
     """
     videos = recipe.data.samples_per_epoch or loader.stream.source.num_samples
     if videos is None:
-        raise ValueError(f"{recipe.data.path} does not state how many videos it has; set data.samples_per_epoch")
+        raise ValueError(f"{recipe.data.path} does not state its number of videos; set data.samples_per_epoch")
     return videos * recipe.data.clips_per_video
 
 
@@ -148,7 +148,7 @@ def save_final(recipe: Recipe, accelerator: Accelerator, model: Any, summary: di
         recipe.save(folder / "recipe.yaml")
         content = {"versions": package_versions(), **summary}
         (folder / "README.md").write_text(card, encoding="utf-8")
-        # Written last and atomically: scripts check for this file to see whether the run is finished.
+        # Written last and atomically: scripts use this file to check whether the run is finished.
         summary_text = json.dumps(content, indent=2)
         write_atomically(folder / "training_summary.json", lambda path: path.write_text(summary_text, encoding="utf-8"))
     accelerator.wait_for_everyone()

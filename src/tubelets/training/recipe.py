@@ -48,7 +48,7 @@ class ModelSection:
 class DataSection:
     """Where clips come from and how they are cut.
 
-    Fields about frames, crops and flips do not apply to audio models, which read one random stretch of each sound, as
+    Fields about frames, crops and flips do not apply to audio models, which read one random excerpt of each sound, as
     long as their spectrogram. Audio-visual models read the sound around the frames.
 
     Attributes:
@@ -202,7 +202,7 @@ class Recipe:
         data: where clips come from.
         optimization: how it is trained.
         run: where and how the run is executed.
-        evaluation: what is measured meanwhile.
+        evaluation: evaluation during training.
     """
 
     model: ModelSection
@@ -232,7 +232,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         The checked recipe.
 
     Raises:
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if the file is not found.
         RecipeError: if a field is unknown, missing, or of the wrong type.
     """
     read_mapping(path, "recipe")

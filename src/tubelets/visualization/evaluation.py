@@ -21,11 +21,11 @@ def save_scores(
         The path.
 
     Raises:
-        ValueError: if there is nothing to draw.
+        ValueError: if the input is empty.
     """
     measures: list[str] = list(dict.fromkeys(name for values in scores.values() for name in values))
     if not measures:
-        raise ValueError("there is no score to draw; give at least one model with one measure")
+        raise ValueError("no scores to draw; give at least one model with one measure")
     pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(max(6.0, 1.3 * len(measures) + 2), 3.6))
     width = 0.8 / len(scores)
@@ -66,11 +66,11 @@ def save_curves(
         The path.
 
     Raises:
-        ValueError: if there is nothing to draw.
+        ValueError: if the input is empty.
     """
     heights = [y for lines in curves.values() for points in lines for _, y in points]
     if not heights:
-        raise ValueError("there is no curve to draw; give at least one line with one point")
+        raise ValueError("no curves to draw; give at least one line with one point")
     pyplot = import_pyplot()
     figure, axis = pyplot.subplots(figsize=(7, 3.6))
     for number, (name, lines) in enumerate(curves.items()):

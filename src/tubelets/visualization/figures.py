@@ -146,12 +146,12 @@ def save_strips(strips: Mapping[str, Tensor], path: str | Path, title: str = "")
         The path.
 
     Raises:
-        ValueError: if there is no row, or rows differ in their number of frames.
+        ValueError: if there are no rows, or their numbers of frames differ.
         ImportError: if matplotlib is not installed.
     """
     if len({len(strip) for strip in strips.values()}) != 1:
         lengths = {name: len(strip) for name, strip in strips.items()}
-        raise ValueError(f"there must be at least one row, and all must have the same number of frames, got {lengths}")
+        raise ValueError(f"expected at least one row, all with the same number of frames, got {lengths}")
     pyplot = import_pyplot()
     count = len(next(iter(strips.values())))
     figure, axes = pyplot.subplots(len(strips), count, figsize=(1.6 * count, 1.75 * len(strips)), squeeze=False)

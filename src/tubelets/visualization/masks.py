@@ -19,7 +19,7 @@ def spatial_spectrum(masks: Tensor) -> Tensor:
         masks: bool `(B, time, rows, columns)`.
 
     Returns:
-        Float32 `(rows, columns)`, zero frequency in the middle; for white noise 1 everywhere else.
+        Float32 `(rows, columns)`, zero frequency in the middle; 1 at all other frequencies for white noise.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)
@@ -67,7 +67,7 @@ def save_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, title: s
         The path.
 
     Raises:
-        ValueError: if there is no kind.
+        ValueError: if `masks` is empty.
     """
     figure, columns = _statistics_figure(masks, 6.0)
     for (example, spectrum, alike), drawn in zip(columns, masks.values(), strict=True):
@@ -89,7 +89,7 @@ def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, ti
         The path.
 
     Raises:
-        ValueError: if there is no kind.
+        ValueError: if `masks` is empty.
     """
     figure, columns = _statistics_figure(masks, 5.0)
     for (example, spectrum, alike), drawn in zip(columns, masks.values(), strict=True):
@@ -114,7 +114,7 @@ def save_sound_masks(spectrogram: Tensor, masks: Mapping[str, Tensor], path: str
         The path.
 
     Raises:
-        ValueError: if there is no kind, or the patches do not tile the spectrogram.
+        ValueError: if `masks` is empty, or the patches do not tile the spectrogram.
     """
     _check_kinds(masks)
     pyplot = import_pyplot()
@@ -142,7 +142,7 @@ def _hide(spectrogram: Tensor, mask: Tensor) -> Tensor:
 
 def _check_kinds(masks: Mapping[str, Tensor]) -> None:
     if not masks:
-        raise ValueError("there are no masks to draw; name at least one kind")
+        raise ValueError("no masks to draw; give at least one kind")
 
 
 def _statistics_figure(masks: Mapping[str, Tensor], height: float) -> tuple[Any, list[Any]]:

@@ -96,7 +96,7 @@ def save_gif(panels: Mapping[str, Tensor], path: str | Path, frames_per_second: 
         The path.
 
     Raises:
-        ValueError: if there is no panel, their shapes differ, or the speed is out of range.
+        ValueError: if `panels` is empty, shapes differ, or the speed is out of range.
     """
     shapes = {tuple(panel.shape) for panel in panels.values()}
     if len(shapes) != 1 or not 0 < frames_per_second <= 50:

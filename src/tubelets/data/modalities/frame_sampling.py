@@ -1,7 +1,7 @@
 """Frame sampling: index formulas for pretraining, fine-tuning and test clips.
 
 Pure functions from a number of frames to lists of 0-based frame indices, so that readers decode only the frames used.
-"Dense" clips advance by a fixed stride; "segment" clips take frames from equal parts of the whole video.
+"Dense" clips advance by a fixed stride; "segment" clips sample frames from equal parts of the whole video.
 """
 
 import torch

@@ -55,7 +55,7 @@ class _Family:
 
 
 FAMILIES = {
-    # Their classifiers take the mean over tokens, which `fc_norm` normalises, and which an attentive pooler replaces.
+    # Their classifiers use the mean over tokens, after `fc_norm` or replaced by an attentive pooler.
     "videomae": _Family(_mean_of_tokens, tubelet=_tubelet),
     "vjepa2": _Family(_mean_of_tokens, tubelet=_tubelet, options={"skip_predictor": True}),
     "timesformer": _Family(_class_token, 1, _frame_patch, time_fastest=True),
@@ -65,7 +65,7 @@ FAMILIES = {
 
 
 class TransformersBackbone(Backbone):
-    """An encoder of transformers as a backbone; made by `as_backbone`.
+    """An encoder of transformers as a backbone, created by `as_backbone`.
 
     Args:
         model: an encoder of one of `FAMILIES`.
@@ -112,7 +112,7 @@ class TransformersBackbone(Backbone):
 
 
 class TransformersVideoBackbone(TransformersBackbone, VideoBackbone):
-    """A video encoder of transformers as a backbone; made by `as_backbone`."""
+    """A video encoder of transformers as a backbone, created by `as_backbone`."""
 
     def feature_map(self, pixel_values: Tensor) -> Tensor:
         """Features `(B, D, T, H, W)` of normalised clips `(B, frames, channels, height, width)`."""
@@ -127,7 +127,7 @@ class TransformersVideoBackbone(TransformersBackbone, VideoBackbone):
 
 
 def as_backbone(model: nn.Module) -> Backbone:
-    """Return a model as a backbone, which states its feature size and pools by itself.
+    """Return a model as a backbone, with a known feature size and pooling.
 
     Args:
         model: an encoder of this package; VideoMAE, TimeSformer, ViViT, V-JEPA 2 or Audio Spectrogram Transformer of

@@ -34,10 +34,10 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Paper:
-    """What a card cites.
+    """A paper cited by a card.
 
     Attributes:
-        arxiv: its number.
+        arxiv: arXiv number.
         citation: authors, title, venue.
     """
 
@@ -61,11 +61,11 @@ class AuthorCheckpoint:
 
     Attributes:
         name: name of the checkpoint's folder and card.
-        make_config: makes the configuration, with the class names of a classifier.
-        paper: the method's, which the card cites.
+        make_config: creates the configuration, with class names for a classifier.
+        paper: the method's paper, cited by the card.
         source: where the authors' weights are, as Markdown.
         converter: module with `from_official`.
-        not_in_file: what the weight file alone does not show, in words.
+        not_in_file: settings that cannot be inferred from the weight file, in words.
         pretraining_data: key of `DATASETS`.
         training: how it was pretrained, in words.
         settings: further lines of the card's table.
@@ -78,7 +78,7 @@ class AuthorCheckpoint:
         after_finetuning: for a network without an accuracy of its own, what was published after the authors fine-tuned
             it: names of tasks to numbers.
         after_finetuning_source: paper and table of those numbers, as Markdown.
-        further_papers: what the card cites besides: who compared the checkpoint.
+        further_papers: other papers cited by the card, such as comparisons of the checkpoint.
     """
 
     name: str

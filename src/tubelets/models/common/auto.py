@@ -1,7 +1,7 @@
 """Registration of the model types with the Auto classes of transformers.
 
 Configurations are registered when the package is imported. Models and processors of a type, which need torchvision and
-more, are registered when its first configuration is made: every lookup in an Auto class starts from a configuration.
+more, are registered when its first configuration is created, because every Auto lookup starts from a configuration.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,10 +51,10 @@ def _register_config(entry: ModelEntry) -> None:
 
 
 def register_type(config_class: type[PreTrainedConfig]) -> None:
-    """Register the models and processors of one type with the Auto classes; does nothing the second time.
+    """Register the models and processors of one type with the Auto classes, once.
 
     Args:
-        config_class: a configuration class; one without an entry of its own, such as a subclass, is left alone.
+        config_class: a configuration class; classes without their own entry, such as subclasses, are skipped.
     """
     entry = MODELS.get(config_class.model_type)
     if config_class in _REGISTERED or entry is None or entry.load(entry.config) is not config_class:
@@ -89,7 +89,7 @@ def _register_renamings(entry: ModelEntry) -> None:
 
 
 def pretraining_collator(config: PreTrainedConfig) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-    """The collator that makes a method's pretraining batches.
+    """Return the collator for a method's pretraining batches.
 
     Args:
         config: a configuration of a registered model type.
@@ -104,7 +104,7 @@ def pretraining_collator(config: PreTrainedConfig) -> Callable[[Sequence[Mapping
 
 
 def inference_processor(config: PreTrainedConfig) -> Any:
-    """The processor that is saved beside a model's weights.
+    """Return the processor to save with a model's weights.
 
     Args:
         config: a configuration of a registered model type.

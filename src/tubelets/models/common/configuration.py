@@ -45,7 +45,7 @@ class RegisteredConfig:
         # Imported here because the table of model types names the modules of the configurations.
         from tubelets.models.common.auto import register_type
 
-        # The base class makes a name for each label, before any check of ours.
+        # Checked first, because the base class creates a name for each label.
         labels = kwargs.get("num_labels")
         if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MAX_LABELS):
             cause = ValueError(f"num_labels must be an integer in [0, {MAX_LABELS}], got {labels!r}")

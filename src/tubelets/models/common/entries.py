@@ -73,7 +73,7 @@ class ModelEntry:
 
         Raises:
             ImportError: if the module does not exist.
-            AttributeError: if the module has no such name.
+            AttributeError: if the module does not have the name.
         """
         if not isinstance(reference, str):
             return reference

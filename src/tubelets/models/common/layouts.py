@@ -131,7 +131,7 @@ class Rename:
         return {_fill(ours, found): part.contiguous() for ours, part in zip(self.ours, parts, strict=True)}
 
     def to_official(self, name: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The official tensor for ours (made at the first of several parts), or None if the line is for other names."""
+        """The official tensor for ours (returned for the first of several parts), or None without a match."""
         ours = (self.ours,) if isinstance(self.ours, str) else self.ours or ()
         for position, pattern in enumerate(ours):
             found = _match(pattern, name)

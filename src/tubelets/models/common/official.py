@@ -45,7 +45,7 @@ class OfficialLayout:
         Args:
             state_dict: official names to tensors.
             arguments: training arguments stored beside them, which give what weights cannot show.
-            **overrides: fields of the configuration that are known better.
+            **overrides: fields of the configuration to override.
 
         Returns:
             The configuration.
@@ -72,7 +72,7 @@ class OfficialLayout:
             state_dict: official names to tensors.
             config: the configuration, or None to infer it.
             arguments: training arguments, for the inference.
-            **overrides: fields of the inferred configuration that are known better.
+            **overrides: fields of the inferred configuration to override.
 
         Returns:
             The model with these weights.
@@ -97,7 +97,7 @@ class OfficialLayout:
         """The official state dict of one of our models, with the names, shapes and values of the official code.
 
         Args:
-            model: a model that `from_official` could have made.
+            model: a model of a class that `from_official` returns.
 
         Returns:
             Official names to tensors.
@@ -139,7 +139,7 @@ def depth_of(state_dict: Weights, prefix: str) -> int:
         One more than the largest number.
 
     Raises:
-        CheckpointLayoutError: if there is no such block.
+        CheckpointLayoutError: if no block has this prefix.
     """
     numbers = [int(name[len(prefix) :].split(".")[0]) for name in state_dict if name.startswith(prefix)]
     if not numbers:

@@ -1,1 +1,1 @@
-"""One folder a paper."""
+"""Pretraining methods, one folder per paper."""

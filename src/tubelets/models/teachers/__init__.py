@@ -1,4 +1,4 @@
-"""Frozen models that others learn from: images, videos, sounds, skeletons and classifiers, named by id or path."""
+"""Frozen teacher models for images, videos, audio, skeletons or classification, named by id or path."""
 
 from tubelets.models.teachers.frozen import CachedTeacher, FrozenModel, Teacher
 from tubelets.models.teachers.teacher import Student, TeacherSpec, attach_teacher, load_teacher

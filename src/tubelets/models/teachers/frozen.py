@@ -1,4 +1,4 @@
-"""What every teacher is: a network that is never trained, and the cache that keeps what it gave."""
+"""Base class of teachers, which are never trained, and a cache of their outputs."""
 
 import hashlib
 import os
@@ -15,12 +15,12 @@ Output = Literal["pooler_output", "last_hidden_state", "logits"]
 
 
 class Teacher(nn.Module, ABC):
-    """A frozen network that gives each sample features or logits.
+    """A frozen network that computes features or logits of samples.
 
     Subclasses set `feature_size` and call `freeze` at the end of their constructor.
 
     Attributes:
-        feature_size: width of the last dimension of what it returns.
+        feature_size: width of the last dimension of the output.
     """
 
     feature_size: int
@@ -97,15 +97,15 @@ def _in_precision(value: Any, dtype: torch.dtype) -> Any:
 
 
 class CachedTeacher(Teacher):
-    """Keeps what a teacher gave each sample in a folder, one safetensors file per sample.
+    """Caches a teacher's outputs in a folder, one safetensors file per sample.
 
-    Useful where a sample is seen more than once: by its content for still images, fixed crops and evaluation clips, by
-    its id where the teacher sees an unaugmented clip. A random crop never has the same content again.
+    Useful if samples repeat. Samples are identified by content (still images, fixed crops, evaluation clips), or by
+    id if the teacher's input is not augmented. Random crops never repeat.
 
     Args:
-        teacher: computes what is not in the folder.
-        folder: where files are kept; created if needed.
-        name: identifies the teacher; files of another name are not read.
+        teacher: computes missing outputs.
+        folder: folder of the cache; created if needed.
+        name: identifies the teacher; files of other teachers are not read.
 
     Example:
         >>> import tempfile, timm
@@ -128,7 +128,7 @@ class CachedTeacher(Teacher):
 
     @torch.no_grad()
     def forward(self, *inputs: Any, ids: Sequence[str] | None = None, **named: Any) -> Tensor:
-        """What the teacher gives, read from the folder where it is there.
+        """Return the teacher's output, from the cache if available.
 
         Args:
             *inputs: arguments of the teacher; tensors have samples in their first dimension.
@@ -139,7 +139,7 @@ class CachedTeacher(Teacher):
             `(B, ..., feature_size)`, in the precision in which it was computed.
 
         Raises:
-            ValueError: if no argument is a tensor, or there is not one id per sample.
+            ValueError: if no argument is a tensor, or the number of ids differs from that of the samples.
         """
         arguments: dict[Any, Any] = {**dict(enumerate(inputs)), **named}
         tensors = {name: value for name, value in arguments.items() if isinstance(value, Tensor)}
@@ -168,7 +168,7 @@ class CachedTeacher(Teacher):
     def _path(
         self, fixed: Mapping[Any, Any], like: Tensor, content: Mapping[Any, Tensor], sample_id: str | None
     ) -> Path:
-        """The file of one sample, named by everything that decides its features."""
+        """The file of a sample, named by everything that determines its features."""
         digest = hashlib.blake2b(repr((self.name, fixed, like.dtype, like.shape[1:], sample_id)).encode())
         for name, value in content.items():
             digest.update(repr((name, value.dtype, value.shape)).encode())

@@ -65,13 +65,13 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
 
     Args:
         name: `library:name`, see above.
-        image_size: height and width in pixels of the images that it will see.
+        image_size: height and width of its input images in pixels.
 
     Returns:
         The encoder, without gradients.
 
     Raises:
-        ValueError: if the name has no known library in front.
+        ValueError: if the name does not start with a known library.
         tubelets.models.common.errors.UnsafeCheckpointError: if the encoder's files hold code, or need code of their
             repository.
 

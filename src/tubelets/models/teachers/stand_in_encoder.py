@@ -1,7 +1,7 @@
 """A small frozen image encoder from a package registry, for tests and demonstrations without access to the Hub.
 
-EfficientNet-Lite0 trained on ImageNet labels (17 MB). It does not replace a paper's teacher; models that were trained
-with it say so.
+EfficientNet-Lite0 trained on ImageNet labels (17 MB). It does not replace a paper's teacher; the cards of models
+trained with it say so.
 """
 
 import torch

@@ -19,10 +19,10 @@ class TeacherSpec:
     Attributes:
         reference: `library:name` of an image encoder, see `image_libraries`, or the folder or Hub id of a model of
             this package or of transformers, of any modality. None if the user has to choose one.
-        feature_size: width of what the method expects of it.
-        image_size: height and width in pixels of the images that an image encoder will see.
+        feature_size: feature width that the method expects.
+        image_size: height and width in pixels of the input images of an image encoder.
         auto_class: how a folder or Hub id is loaded, e.g. `AutoModelForVideoClassification` for a classifier.
-        output: what a model from a folder or Hub id gives: `pooler_output`, `last_hidden_state` or `logits`.
+        output: output field of a model from a folder or Hub id: `pooler_output`, `last_hidden_state` or `logits`.
     """
 
     reference: str | None
@@ -44,7 +44,7 @@ def load_teacher(spec: TeacherSpec) -> Teacher:
     Raises:
         ValueError: if the reference is None or its library is unknown.
         tubelets.models.common.errors.UnsafeCheckpointError: if its files hold code, or need code of their repository.
-        OSError: if there is no such model.
+        OSError: if the model is not found.
 
     Example:
         >>> import tempfile
@@ -71,7 +71,7 @@ class Student:
     """A pretraining model that learns from a frozen one; placed before the model class among the bases.
 
     The teacher follows the model's device and dtype and is copied and pickled with it, but is not one of its modules:
-    it is neither saved nor trained nor seen by the optimiser.
+    it is not saved, trained or passed to the optimiser.
 
     Attributes:
         teacher: the frozen model, None until `load_teacher` or `attach_teacher` attaches one.
@@ -85,14 +85,14 @@ class Student:
 
     @property
     def teacher_spec(self) -> TeacherSpec | None:
-        """The teacher that the objective needs; None if it needs none."""
+        """The teacher that the objective needs, or None."""
         return None
 
     def load_teacher(self, teacher: Teacher | None = None) -> Any:
-        """Attach the frozen model that makes the targets.
+        """Attach the frozen model that computes the targets.
 
         Args:
-            teacher: a teacher at hand; None loads the one of `teacher_spec`.
+            teacher: a teacher; None loads the one of `teacher_spec`.
 
         Returns:
             The model itself. Nothing happens if the objective needs no teacher.
@@ -109,7 +109,7 @@ class Student:
                 f"the teacher's features have width {teacher.feature_size}, but teacher_hidden_size="
                 f"{spec.feature_size}; set it to the teacher's width"
             )
-        # Past nn.Module's registry, so that it enters neither the state dict nor the optimiser.
+        # Bypass nn.Module's registry, so that the teacher is in neither the state dict nor the optimiser.
         object.__setattr__(self, "teacher", teacher.to(self.device))  # type: ignore[attr-defined]
         return self
 
@@ -131,11 +131,11 @@ class Student:
 
 
 def attach_teacher(model: nn.Module, cache: str | Path | None = None) -> None:
-    """Load the teacher that a pretraining model needs; models without one are left alone.
+    """Load and attach the teacher of a pretraining model, if its objective needs one.
 
     Args:
         model: a pretraining model; a teacher that is attached already is kept.
-        cache: folder in which the teacher's features are kept, see `CachedTeacher`; None computes them every time.
+        cache: folder that caches the teacher's features, see `CachedTeacher`; None disables caching.
 
     Raises:
         ValueError: if the model needs a teacher and its configuration names none.

@@ -1,9 +1,9 @@
-"""Classification of videos or sounds, with one label a clip or several."""
+"""Classification of videos or audio, single-label or multi-label."""
 
 from tubelets.tasks.classification.audio import AUDIO_CLASSIFICATION
 from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION
 from tubelets.tasks.registry import register_task
 
-# Audio-visual models have a classifier under both Auto classes; audio classification reads their sound and frames.
+# Audio-visual models are in both Auto classes; the audio task provides their audio and frames.
 register_task(AUDIO_CLASSIFICATION)
 register_task(VIDEO_CLASSIFICATION)

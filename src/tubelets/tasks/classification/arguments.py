@@ -23,11 +23,11 @@ class LabelledDataArguments:
     train_dir: str | None = _field(None, "Instead of a data set: folder of class folders, or a csv or list of files.")
     validation_dir: str | None = _field(None, "As train_dir, scored during training.")
     test_dir: str | None = _field(None, "As train_dir, for the final test; by default the validation files.")
-    class_names: str | None = _field(None, "File with one class name a line; by default the names of the data set.")
+    class_names: str | None = _field(None, "File with one class name per line; by default the names of the data set.")
     multi_label: bool = _field(False, "Clips can have several classes; lists of files separate them by ';'.")
     shots_per_class: int | None = _field(None, "Train on this many clips of each class, drawn from the training part.")
     shots_seed: int = _field(0, "Seed of that draw; with the same seed, a larger draw contains the smaller ones.")
-    mixup: float = _field(0.0, "Parameter of mixup; 0 turns it off.")
+    mixup: float = _field(0.0, "Parameter of mixup; 0 disables it.")
     mix_probability: float = _field(1.0, "Share of the batches that are mixed.")
     shuffle_window: int = _field(256, "Encoded clips of shards that are shuffled together.")
     split_by: Literal["auto", "shards", "samples"] = _field(
@@ -65,7 +65,7 @@ class VideoDataArguments(LabelledDataArguments):
         None, "Shorter side before the central test crop; by default the side of the crop."
     )
     repeated_augmentation: int = _field(1, "Times a clip is augmented in the same batch; batch sizes count videos.")
-    random_augment: str | None = _field("rand-m7-n4-mstd0.5-inc1", "RandAugment policy; an empty string turns it off.")
+    random_augment: str | None = _field("rand-m7-n4-mstd0.5-inc1", "RandAugment policy; an empty string disables it.")
     crop_scale: list[float] = field(
         default_factory=lambda: [0.25, 1.0], metadata={"help": "Bounds of the crop's share of the frame."}
     )
@@ -74,8 +74,8 @@ class VideoDataArguments(LabelledDataArguments):
     )
     horizontal_flip: float = _field(0.5, "Probability of a horizontal flip; 0 if labels distinguish left and right.")
     random_erasing: float = _field(0.25, "Probability of random erasing.")
-    mixup: float = _field(0.8, "Parameter of mixup; 0 turns it off.")
-    cutmix: float = _field(1.0, "Parameter of cutmix; 0 turns it off.")
+    mixup: float = _field(0.8, "Parameter of mixup; 0 disables it.")
+    cutmix: float = _field(1.0, "Parameter of cutmix; 0 disables it.")
     cutmix_share: float = _field(0.5, "Share of the mixed batches that use cutmix, if both are on.")
 
     def __post_init__(self) -> None:
@@ -96,24 +96,24 @@ class VideoDataArguments(LabelledDataArguments):
 
 @dataclass
 class AudioDataArguments(LabelledDataArguments):
-    """Which sounds, or videos with sound, and how they are augmented (structured_noise_masking.md, section 8).
+    """Which audio files, or videos with audio, and how they are augmented (structured_noise_masking.md, section 8).
 
-    A training clip is a random stretch of its sound, a test clip the middle. Arguments about frames apply to
+    A training clip is a random excerpt of its sound, a test clip the middle. Arguments about frames apply to
     audio-visual models.
     """
 
     roll: Literal["waveform", "spectrogram", "none"] = _field(
         "waveform", "What to roll in time by a random shift in training."
     )
-    gain: int = _field(10, "c of the gain Beta(c, c) + 0.5 on training sounds; 0 turns it off.")
+    gain: int = _field(10, "c of the gain Beta(c, c) + 0.5 on training sounds; 0 disables it.")
     noise: float = _field(0.0, "Largest amplitude of uniform noise on training spectrograms.")
     time_mask: int = _field(0, "Largest time mask in training, in frames of the spectrogram.")
     frequency_mask: int = _field(0, "Largest frequency mask in training, in mel bins.")
     class_balanced: bool = _field(
-        False, "Draw training clips with replacement, those of rare classes more often; from local Parquet or files."
+        False, "Sample training clips with replacement, balanced over classes; needs local Parquet shards or files."
     )
     stride: int = _field(1, "Distance between the frames of a clip.")
-    test_clips: int = _field(1, "Clips of a video in the final test, spread over it; models of sound alone use one.")
+    test_clips: int = _field(1, "Clips of a video in the final test, spread over it; audio-only models use one.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Classification of sounds, and of videos with sound: spectrograms, frames beside them."""
+"""Classification of audio, and of videos with audio, from spectrograms and frames."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -25,18 +25,18 @@ from tubelets.tasks.task import Task
 
 
 def audio_processor(config: PreTrainedConfig, stored: Callable[[Any], Any]) -> Any:
-    """The processor that is saved beside a classifier of sounds.
+    """Return the processor to save with an audio classifier.
 
     Args:
         config: the classifier's configuration.
-        stored: loads the processor stored with the weights by an Auto class; None if there is none.
+        stored: loads the processor stored with the weights by an Auto class; returns None if absent.
 
     Returns:
-        For our own types one made from the configuration; for the Audio Spectrogram Transformer the stored one, or its
-        default at the model's input size.
+        For our model types, a processor built from the configuration; for the Audio Spectrogram Transformer the stored
+        one, or the default at the model's input size.
 
     Raises:
-        ValueError: if the model does not take spectrograms.
+        ValueError: if the model does not accept spectrograms.
     """
     if config.model_type in MODELS:
         return inference_processor(config)
@@ -47,14 +47,14 @@ def audio_processor(config: PreTrainedConfig, stored: Callable[[Any], Any]) -> A
         (spec,) = specs_of(model_inputs(config), SpectrogramSpec)
     except ValueError as error:
         raise ValueError(
-            f"model type {config.model_type!r} does not take spectrograms; choose an audio model of this package or an "
-            "Audio Spectrogram Transformer"
+            f"model type {config.model_type!r} does not accept spectrograms; choose an audio model of this package or "
+            "an Audio Spectrogram Transformer"
         ) from error
     return transformers.ASTFeatureExtractor(num_mel_bins=spec.num_mel_bins, max_length=spec.max_length)
 
 
 class SoundData(ClassificationData):
-    """Sounds, or videos with sound, for a classifier of spectrograms; see `ClassificationData`.
+    """Audio, or videos with audio, for a spectrogram classifier; see `ClassificationData`.
 
     With `class_balanced` the training clips of an epoch are a draw with replacement.
     """

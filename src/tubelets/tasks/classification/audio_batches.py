@@ -1,4 +1,4 @@
-"""Batches of sound, and of sound with frames: spectrograms are made in the workers, and mixed on the device."""
+"""Batches of audio with or without frames: spectrograms are computed in the workers and mixed on the device."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ from tubelets.tasks.classification.labels import label_tensor
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a classifier of sound, of frames, or of both.
+    """The inputs of a classifier of audio, frames, or both.
 
     Attributes:
-        sound: its spectrogram, None for a model of frames alone.
-        frames: its clip, None for a model of sound alone.
+        sound: its spectrogram, None for video-only models.
+        frames: its clip, None for audio-only models.
         extractor: the feature extractor of its spectrograms.
     """
 
@@ -34,7 +34,7 @@ class Inputs:
 
     @classmethod
     def of(cls, config: PreTrainedConfig, processor: Any) -> "Inputs":
-        """The inputs that a configuration declares, as the model's processor makes them.
+        """Inputs declared by a configuration, computed as in the model's processor.
 
         Args:
             config: the model's configuration.
@@ -49,7 +49,7 @@ class Inputs:
         return cls(sound, frames, None if sound is None else extractor)
 
     def audio(self, position: Literal["random", "centre"]) -> AudioSpec | None:
-        """The stretch of a sound that fills a spectrogram, None for a model of frames alone.
+        """The audio excerpt that fills a spectrogram, None for video-only models.
 
         Args:
             position: where a longer sound is cut.
@@ -66,9 +66,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class SoundCollator:
-    """Makes batches of spectrograms and frames from the items of a clip stream, and checks labels.
+    """Collates items of a clip stream into batches of spectrograms and frames, and checks labels.
 
-    Random numbers come from the clip's own seed, so that workers and batches change nothing.
+    Random numbers come from the clip's own seed, so results do not depend on workers or batches.
 
     Args:
         inputs: the model's inputs.

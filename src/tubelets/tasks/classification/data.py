@@ -1,4 +1,4 @@
-"""What the classification tasks share: sources and classes of a run, its loaders, its scores and their report."""
+"""Shared parts of the classification tasks: sources, classes, loaders, scores and reports."""
 
 import json
 from abc import abstractmethod
@@ -64,7 +64,7 @@ class ClassificationScores(Scores):
         scores, labels = self.clips.scores, self.clips.labels
         several = labels.ndim == 2
         values = (average_precision if several else per_class_accuracy)(scores, labels).tolist()
-        # JSON has no NaN; a class without a clip has neither accuracy nor precision.
+        # JSON does not support NaN, the metric of classes without clips.
         report = {name: None if value != value else value for name, value in zip(self.class_names, values, strict=True)}
         file = folder / f"per_class_{'average_precision' if several else 'accuracy'}.json"
         file.write_text(json.dumps(report, indent=2), encoding="utf-8")
@@ -85,11 +85,11 @@ class ClassificationData(TaskData):
         token: access token of a private data set.
 
     Attributes:
-        class_names: names in the order that numbers them.
+        class_names: names in label order.
         multi_label: a clip can have any number of classes.
 
     Raises:
-        FileNotFoundError: if nothing is at the place of a part.
+        FileNotFoundError: if a part of the data is not found.
         ValueError: if a part is missing, is empty or numbers its classes differently, if batches to be mixed have an
             odd number of clips, or if several labels of a clip are to be smoothed.
     """
@@ -147,7 +147,7 @@ class ClassificationData(TaskData):
         source = self.train_source
         samples = self.data.samples_per_epoch or (None if source is None else source.num_samples)
         if samples is None:
-            raise ValueError(f"{self.data.dataset_name} does not state how many clips it has; set samples_per_epoch")
+            raise ValueError(f"{self.data.dataset_name} does not state its number of clips; set samples_per_epoch")
         return samples
 
     def score(self, model: PreTrainedModel, part: Part) -> ClassificationScores:
@@ -155,7 +155,7 @@ class ClassificationData(TaskData):
         final = part == "test"
         source = open_part(self.data, "test", self.class_names, self._token) if final else self.validation_source
         if source is None:
-            raise ValueError("there are no validation videos; give --do_eval or an eval_strategy")
+            raise ValueError("no validation videos; give --do_eval or an eval_strategy")
         check_same_classes(self.class_names, source, part)
         loader = self.test_loader(source, final)
         clips_per_forward = self.args.per_device_eval_batch_size
@@ -177,7 +177,7 @@ class ClassificationData(TaskData):
 
     def _stream(self, source: Source, clips: ClipSpec | None, transform: Transform | None) -> partial[ClipStream]:
         """A stream of this process's share of a source, except for order and batch size."""
-        # Every worker can go through a whole list of paths; draws are counted one by one as well.
+        # Every worker can iterate over a whole list of paths, and over balanced draws.
         alone = isinstance(source, (FolderSource, BalancedSource))
         return partial(
             ClipStream,
@@ -200,7 +200,7 @@ class ClassificationData(TaskData):
     ) -> ClipLoader:
         source, args = self.train_source, self.args
         if source is None:
-            raise ValueError("there are no training videos; give --do_train")
+            raise ValueError("no training videos; give --do_train")
         window = self.data.shuffle_window
         if isinstance(source, FolderSource):
             window = source.num_samples or 1

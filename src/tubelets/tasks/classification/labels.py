@@ -1,4 +1,4 @@
-"""Labelled parts of a data set and the names that number their classes."""
+"""Labelled parts of a data set and their class names."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ def open_part(
     Args:
         data: where the data is.
         part: which part; the test part falls back to the validation part.
-        class_names: names that number the labels of files; None uses those of `data.class_names`, and without such a
-            file the labels that occur.
+        class_names: class names of files in label order; None uses `data.class_names`, or without it the labels that
+            occur.
         token: access token of a private data set on the Hub.
 
     Returns:
         A source with labels and at least one sample.
 
     Raises:
-        FileNotFoundError: if nothing is at that place.
+        FileNotFoundError: if the data is not found.
         ValueError: if the part is not given, is empty, or has labels without a name or no labels at all.
     """
     if data.dataset_name is not None:
@@ -44,7 +44,7 @@ def open_part(
         folder = {"train": data.train_dir, "validation": data.validation_dir}.get(part, data.test_dir)
         where, name = folder or (data.validation_dir if part == "test" else None) or "", part
         if not where:
-            raise ValueError(f"there are no {part} videos; set {part}_dir, or leave out the step that needs them")
+            raise ValueError(f"no {part} videos; set {part}_dir, or omit the step that needs them")
         if class_names is None and data.class_names is not None:
             class_names = read_class_names(data.class_names)
         source = FolderSource(read_records(where), class_names, data.multi_label)
@@ -58,22 +58,22 @@ def open_part(
 
 
 def read_class_names(path: str | Path) -> list[str]:
-    """Read a file with one class name a line.
+    """Read a file with one class name per line.
 
     Raises:
-        FileNotFoundError: if there is no file.
-        ValueError: if it names no class, or one twice.
+        FileNotFoundError: if the file is not found.
+        ValueError: if the file is empty, or names a class twice.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"no class names at {path}; give a text file with one name a line")
+        raise FileNotFoundError(f"no class names at {path}; give a text file with one name per line")
     names = find_class_names([], path) or []
     if not names:
-        raise ValueError(f"{path} names no class; write one name a line")
+        raise ValueError(f"{path} contains no class names; write one name per line")
     return names
 
 
 def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str]:
-    """The names of the classes in the order that numbers them, from the given file or from the data.
+    """Return the class names in label order, from the given file or from the data.
 
     Raises:
         ValueError: if neither has names, or the file has another number of them than the data.
@@ -82,7 +82,7 @@ def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str
     if data.class_names is None:
         if found is None:
             raise ValueError(
-                "the labels of the data have no names; give a file with one name a line as class_names (for shards: "
+                "the labels of the data have no names; give a file with one name per line as class_names (for shards: "
                 "build them with class names)"
             )
         return found
@@ -93,7 +93,7 @@ def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str
 
 
 def check_same_classes(names: Sequence[str], source: Source, part: Part) -> None:
-    """Refuse a part of the data that numbers its classes differently.
+    """Reject a part of the data with a different label order.
 
     Args:
         names: the classes of the model.
@@ -117,7 +117,7 @@ def label_fields(class_names: Sequence[str], multi_label: bool = False) -> dict[
     """The fields of a classifier's configuration that follow from its classes.
 
     Args:
-        class_names: names in the order that numbers them.
+        class_names: names in label order.
         multi_label: a clip can have any number of classes.
 
     Raises:
@@ -137,7 +137,7 @@ def label_fields(class_names: Sequence[str], multi_label: bool = False) -> dict[
 
 
 def label_tensor(item: Mapping[str, Any], num_labels: int, multi_label: bool = False) -> Tensor:
-    """The label of a clip as the loss reads it.
+    """Convert the label of a clip to a tensor for the loss.
 
     Args:
         item: mapping with `label` and `clip_id`.

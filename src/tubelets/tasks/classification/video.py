@@ -45,31 +45,31 @@ def video_input(config: PreTrainedConfig) -> tuple[str, VideoSpec]:
     clips = specs_of(inputs, VideoSpec)
     if not len(inputs) == len(clips) == 1:
         raise ValueError(
-            f"model type {config.model_type!r} takes {', '.join(inputs)}, and video classification gives a model one "
-            "clip of frames; use --task audio-classification for models of sound"
+            f"model type {config.model_type!r} expects {', '.join(inputs)}, and video classification provides one "
+            "clip of frames; use --task audio-classification for audio models"
         )
     (name,), (spec,) = inputs, clips
     if spec.size[0] != spec.size[1]:
         raise ValueError(
-            f"the model takes {spec.size[0]} x {spec.size[1]} pixels, and fine-tuning crops squares; choose a model "
+            f"the model expects {spec.size[0]} x {spec.size[1]} pixels, and fine-tuning crops squares; choose a model "
             "with square frames"
         )
     return name, spec
 
 
 def video_processor(config: PreTrainedConfig, stored: Callable[[Any], Any]) -> Any:
-    """The processor that is saved beside a video classifier.
+    """Return the processor to save with a video classifier.
 
     Args:
         config: the classifier's configuration.
-        stored: loads the processor stored with the weights by an Auto class; None if there is none.
+        stored: loads the processor stored with the weights by an Auto class; returns None if absent.
 
     Returns:
-        For our own types one made from the configuration; otherwise the stored one, or the default of the model type
-        at the model's input size. It has `image_mean` and `image_std`.
+        For our model types, a processor built from the configuration; otherwise the stored one, or the model type's
+        default at the model's input size. It has `image_mean` and `image_std`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the model type does not have a video processor.
     """
     if config.model_type in MODELS:
         return inference_processor(config)
@@ -80,7 +80,7 @@ def video_processor(config: PreTrainedConfig, stored: Callable[[Any], Any]) -> A
     found: Any = VIDEO_PROCESSOR_MAPPING_NAMES.get(config.model_type)
     name: str | None = found.get("torchvision") if isinstance(found, Mapping) else found
     if name is None:
-        raise ValueError(f"model type {config.model_type!r} has no video processor; save one beside the model")
+        raise ValueError(f"model type {config.model_type!r} does not have a video processor; save one with the model")
     (size, _) = video_input(config)[1].size
     square = {"height": size, "width": size}
     return video_processor_class_from_name(name)(size={"shortest_edge": size}, crop_size=square)

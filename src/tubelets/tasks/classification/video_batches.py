@@ -22,7 +22,7 @@ class ViewCrops:
     Args:
         size: side of a crop in pixels.
         crops: 1 (centre) or 3 (spread along the longer side).
-        short_side: pixels of the resized shorter side before a central crop; None stands for `size`.
+        short_side: pixels of the resized shorter side before a central crop; None is `size`.
 
     Raises:
         ValueError: if `crops` is another number, or `short_side` is smaller than `size` or given with three crops.
@@ -43,7 +43,7 @@ class ViewCrops:
             raise ValueError(f"crops must be 1 (centre) or 3 (spread along the longer side), got {self.crops}")
         if self.short_side is not None and (self.crops == 3 or self.short_side < self.size):
             raise ValueError(
-                f"short_side={self.short_side} must be at least size={self.size} and goes with a central crop only, "
+                f"short_side={self.short_side} must be at least size={self.size} and needs a central crop, "
                 f"got crops={self.crops}"
             )
 
@@ -115,7 +115,7 @@ class ClassificationCollator:
 class BatchAugmentation:
     """Normalisation, random erasing, mixing and soft targets of a training batch, on the device.
 
-    Everything is drawn from the seeds of the clips, so that the number of workers and a resumed run change nothing.
+    All draws depend on the seeds of the clips only, not on the number of workers or a resume.
 
     Args:
         mean: of each colour channel, on the scale [0, 1].

@@ -65,7 +65,7 @@ def log_mel_filterbank(waveform: Tensor, sampling_rate: int = 16000, num_mel_bin
     frames = frames - frames.mean(dim=1, keepdim=True)
     before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
     power = torch.fft.rfft((frames - PREEMPHASIS * before) * window, n=fft_length).abs().square()
-    # Some training loops make spectrograms under autocast, which must not lower their precision.
+    # Spectrograms computed under autocast must keep full precision.
     with torch.autocast(power.device.type, enabled=False):
         return (power @ filters).clamp(min=FLOOR).log()
 
@@ -116,7 +116,7 @@ def feature_extractor(config: AudioVitSizes) -> FilterbankFeatureExtractor:
 
 
 def spectrogram(waveform: Tensor, config: AudioVitSizes) -> Tensor:
-    """The normalised spectrogram of one sound, as the feature extractor makes it.
+    """Compute the normalised spectrogram of one sound, as the feature extractor does.
 
     Args:
         waveform: float `(samples,)`.

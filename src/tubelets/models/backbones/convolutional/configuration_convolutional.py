@@ -12,8 +12,8 @@ class ConvolutionalConfig(RegisteredConfig, PreTrainedConfig):
     r"""Fields of every convolutional video backbone.
 
     Args:
-        image_size: height and width in pixels of the frames that the processor makes; the model accepts other sizes.
-        num_frames: frames in a clip; the model accepts other numbers.
+        image_size: height and width in pixels of processed frames; the model accepts other sizes.
+        num_frames: frames per clip; the model accepts other numbers.
         num_channels: colour channels.
         batch_norm_eps: epsilon of every batch norm.
         batch_norm_momentum: weight of the newest batch in the running statistics.

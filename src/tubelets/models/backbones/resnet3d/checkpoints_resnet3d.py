@@ -103,7 +103,7 @@ PAPERS = {
 
 
 def _config(method: str) -> ResNet3DConfig:
-    # SEVERE evaluates every method with torchvision's epsilon, whatever it was trained with.
+    # SEVERE evaluates every method with torchvision's epsilon, regardless of its training.
     fields: dict[str, Any] = {"batch_norm_eps": 1e-5, "architectures": ["ResNet3DModel"]}
     if method == "tclr":
         fields |= {"dilated_last_stage": True, "image_mean": (0.0,) * 3, "image_std": (1.0,) * 3}

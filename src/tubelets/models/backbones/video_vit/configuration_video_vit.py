@@ -42,8 +42,8 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         mask_type: mask of pretraining, a name of `tubelets.masking.MASK_TYPES`.
         mask_options: further fields of the mask generator, for coloured noise those of
             `tubelets.masking.NoiseMaskGenerator`, such as `{"sigma_low": 0.5, "sigma_high": 2.0}`.
-        mask_bank: a bank of coloured noise made in advance, a folder or a data set of the Hub, see
-            `tubelets.models.common.mask_banks`; None makes one from the options' seed when the first mask is drawn.
+        mask_bank: a prebuilt bank of coloured noise, a folder or a Hub data set, see
+            `tubelets.models.common.mask_banks`; None builds one from the options' seed when the first mask is drawn.
         mask_ratio: share of masked tokens in pretraining, in [0, 1).
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
@@ -87,7 +87,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Build the configuration; of another method of the family only the sizes of encoder and decoder are taken.
+        """Build the configuration; from other methods of the family, only the sizes of encoder and decoder are used.
 
         Args:
             config_dict: the content of a `config.json`.
@@ -105,7 +105,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
 
         check_config_file(config_dict, cls, cls.accepted_model_types())
         if config_dict.get("model_type") in {*cls.accepted_model_types()} - {cls.model_type, VideoMAEConfig.model_type}:
-            # Targets and masks mean other things there: "trajectory" of SMILE is not a mask of SIGMA.
+            # Targets and masks are method-specific: SMILE's "trajectory" is not a mask of SIGMA.
             shared = {entry.name for entry in fields(TubeletsVideoMAEConfig)} - OBJECTIVE
             config_dict = {name: value for name, value in config_dict.items() if name in shared | {"model_type"}}
         return super().from_dict(config_dict, **kwargs)
@@ -148,7 +148,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
     @property
     def num_masked(self) -> int:
         """Masked tokens of a clip in pretraining, the `num_masked` of the mask generator."""
-        # Masks need torch and SciPy, which a configuration alone does not.
+        # Imported lazily: masks need torch and SciPy, a configuration alone does not.
         from tubelets.masking import VIDEO_NOISE
         from tubelets.masking.noise_masks import count_visible
 
@@ -156,17 +156,17 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         if self.mask_type in VIDEO_NOISE:
             rule = (self.mask_options or {}).get("count_rule", "masked_floor")
             return time * (rows * columns - count_visible(rows * columns, self.mask_ratio, rule))
-        # Multiplied in the generators' order, on which the rounding depends.
+        # Multiply in the generators' order, because rounding depends on it.
         if self.mask_type == "random":
             return int(self.mask_ratio * time * rows * columns)
         return time * int(self.mask_ratio * rows * columns)
 
     def build_mask_generator(self) -> Any:
         """The mask generator of pretraining; its `num_masked` is the number of masked tokens of every clip."""
-        # Masks need torch and SciPy, which a configuration alone does not.
+        # Imported lazily: masks need torch and SciPy, a configuration alone does not.
         from tubelets.masking import build_mask_generator
 
-        # A configuration that was read from a file has lists where the generator has tuples.
+        # A configuration read from a file has lists instead of tuples.
         options = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in (self.mask_options or {}).items()
@@ -174,7 +174,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return build_mask_generator(self.mask_type, self.grid, self.mask_ratio, **options)
 
     def validate_geometry(self) -> None:
-        """Refuse sizes that do not tile: frames by tubelets, pixels by patches, widths by attention heads."""
+        """Reject sizes that are not multiples: frames of tubelets, pixels of patches, widths of attention heads."""
         for name in ("image_size", "patch_size"):
             sides = _pair(getattr(self, name))
             if len(sides) != 2 or min(sides) < 1:

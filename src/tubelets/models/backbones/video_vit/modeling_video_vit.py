@@ -146,7 +146,7 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
             tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
             tubelets.models.common.errors.CheckpointLayoutError: if files are corrupt, shapes do not fit (another
                 number of labels needs `ignore_mismatched_sizes=True`), or the checkpoint is another method's.
-            OSError: if there is no checkpoint.
+            OSError: if no checkpoint is found.
         """
         return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)
 

@@ -50,8 +50,8 @@ def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMA
     """
     if model.stock_class is None:
         raise StockExportError(
-            f"{type(model).__name__} has no stock counterpart, only classifiers and encoders have; of a pretraining "
-            "model, save `model.videomae`"
+            f"{type(model).__name__} does not have a stock counterpart, only classifiers and encoders do; for a "
+            "pretraining model, save `model.videomae`"
         )
     stock_class = getattr(transformers, str(model.stock_class))
     stock = stock_class(stock_config(model.config)).to(device=model.device, dtype=model.dtype)

@@ -73,8 +73,8 @@ def predicts_pixels(state_dict: Mapping[str, Tensor]) -> bool:
 def infer_sizes(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read a configuration's sizes off official weights.
 
-    Heads are 64 wide in every published model and cannot be seen in the weights; frames, pixels, ratio and mask come
-    from the training arguments where a file has them.
+    Heads have 64 channels in every published model, which the weights do not show. Frames, pixels, ratio and mask are
+    read from the training arguments, if stored.
 
     Args:
         state_dict: official names to tensors.

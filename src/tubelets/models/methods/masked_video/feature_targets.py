@@ -1,4 +1,4 @@
-"""Targets that are features of a frozen image encoder, shared by SIGMA and SMILE."""
+"""Feature targets from a frozen image encoder, shared by SIGMA and SMILE."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tubelets.objectives import standardize_features
 def first_frame_features(teacher: Teacher, pixel_values: Tensor, config: Any) -> Tensor:
     """Features of a frozen image encoder for the first frame of each tube.
 
-    The encoder sees the frames as the model does, with the model's own mean and deviation (smile.md, section 2).
+    Frames are normalised with the model's own mean and deviation (smile.md, section 2).
 
     Args:
         teacher: an image encoder, called with images and a grid.

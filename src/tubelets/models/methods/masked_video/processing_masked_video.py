@@ -1,4 +1,4 @@
-"""The collator that makes the batches of masked-video pretraining."""
+"""Collator for masked-video pretraining."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from tubelets.models.common.mask_banks import load_mask_bank
 
 
 def pretraining_masks(config: TubeletsVideoMAEConfig) -> Any:
-    """The generator of pretraining masks, with the bank of noise that the configuration names.
+    """Build the generator of pretraining masks, with the noise bank named by the configuration.
 
     Args:
         config: token grid, mask type and ratio.
@@ -33,7 +33,7 @@ def pretraining_masks(config: TubeletsVideoMAEConfig) -> Any:
 
 
 class MaskedVideoCollator:
-    """Makes the batch of masked-video pretraining from the items of a clip stream.
+    """Collates items of a clip stream into batches for masked-video pretraining.
 
     Each clip's mask is drawn from the clip's own seed and depends neither on its batch nor on the process or worker.
 

@@ -167,7 +167,7 @@ class SigmaForPreTraining(Student, MaskedVideoAutoencoder):
             ValueError: if the video or the mask does not fit the configuration, or features are needed and missing.
         """
         config = self.config
-        # The encoder sees the visible tubes only, the decoder predicts the masked ones (section 2).
+        # The encoder processes only visible tubes; the decoder predicts the masked ones (section 2).
         visible_ids, masked_ids = self.videomae.split_tokens(pixel_values, bool_masked_pos, num_masked)
         encoded = self.videomae(
             pixel_values, visible_ids=visible_ids, return_dict=True, **kwargs

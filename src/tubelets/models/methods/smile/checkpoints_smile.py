@@ -11,12 +11,12 @@ PAPER = Paper(
     "Fida Mohammad Thoker et al. SMILE: Infusing Spatial and Motion Semantics in Masked Video Learning. CVPR 2025.",
 )
 FILES = "SMILE_MODELS/{folder}/{prefix}k400_pretraining_first_stage_{first}_epochs_2nd_stage_{second}_epochs.pth"
-# Counted epochs: each clip is seen with two masks, so that half as many were loaded (smile.md, section 3.4).
+# Counted epochs: each clip is used with two masks, so only half as many were loaded (smile.md, section 3.4).
 STAGES = {600: (300, 300), 1200: (800, 400)}
 
 
 def _config(finetuning_data: str | None) -> SmileConfig:
-    # The released networks went through both stages: what they were last trained on is the second one.
+    # The released networks were trained in both stages, so the second one determines their configuration.
     fields: dict[str, Any] = {
         **SIZES["base"],
         "num_objects": 0,

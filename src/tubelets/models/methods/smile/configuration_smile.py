@@ -35,7 +35,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
             `target_type` and `teacher_hidden_size`. For CLIP, `open_clip:ViT-B-16-quickgelu/openai` is the same tower.
         teacher_hidden_size: width of the teacher's features.
         background: background of the moving objects (smile.md, section 9). `video`: the clip; `still`: its first frame,
-            also for clips made from images; `black`; `noise`: uniform noise per clip, constant over its frames.
+            also for image data; `black`; `noise`: uniform noise per clip, constant over its frames.
         num_objects: objects pasted into each clip; 0 pastes none.
         objects: a folder or Hub data set of images with alpha, `emoji`, or `shapes`; see
             `tubelets.data.assets.objects.open_objects`.
@@ -47,7 +47,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
         traj_unmask_ratio: share of the trajectory's tokens that stays visible, in [0, 1]. The official generator uses
             0.1; the 0.2 of its launch script never reaches it.
         masks_per_clip: masks that share one pass of the teacher.
-        second_mask: masks after the first one: `permute` takes those of other clips of the batch, as the official code
+        second_mask: masks after the first one: `permute` uses those of other clips of the batch, as the official code
             does; `resample` draws them from the clip's own objects.
         **kwargs: fields of `TubeletsVideoMAEConfig`.
 

@@ -104,7 +104,7 @@ class SmileForPreTraining(Student, MaskedVideoAutoencoder):
         Args:
             pixel_values: `(B, num_frames, channels, height, width)`, normalised float or raw uint8.
             bool_masked_pos: bool `(B, tokens)`, or `(B, K, tokens)` with K masks per clip; True = masked, the same
-                number in every mask. The teacher sees each clip once for all its masks.
+                number in every mask. The teacher encodes each clip once for all its masks.
             num_masked: masked tokens of a mask; passing it avoids a synchronisation on accelerators.
             target_features: `(B, tokens, teacher_hidden_size)` features of a frozen encoder computed elsewhere, before
                 normalisation; None computes them with the attached teacher.
@@ -124,7 +124,7 @@ class SmileForPreTraining(Student, MaskedVideoAutoencoder):
             videos = pixel_values.repeat(bool_masked_pos.shape[1], 1, 1, 1, 1)  # (K * B, frames, channels, H, W)
             bool_masked_pos = bool_masked_pos.transpose(0, 1).flatten(0, 1)
 
-        # The encoder sees the visible tubes only, the decoder predicts the masked ones (section 1).
+        # The encoder processes only visible tubes; the decoder predicts the masked ones (section 1).
         visible_ids, masked_ids = self.videomae.split_tokens(videos, bool_masked_pos, num_masked)
         encoded = self.videomae(
             videos, visible_ids=visible_ids, return_dict=True, **kwargs

@@ -14,7 +14,7 @@ from tubelets.motion import Motion, MotionSettings, object_patches, render, samp
 
 
 class SmileCollator:
-    """Makes the batch of SMILE pretraining from the items of a clip stream.
+    """Collates items of a clip stream into batches for SMILE pretraining.
 
     A clip's background, objects, motion and own masks are drawn from the clip's seed and depend neither on its batch
     nor on the process or worker. Only `second_mask="permute"`, the default and the official rule, gives a clip the mask
@@ -68,7 +68,7 @@ class SmileCollator:
         }
 
     def with_background(self, clips: Tensor, seeds: Sequence[int]) -> Tensor:
-        """The background of the moving objects: the clips, or what `config.background` replaces them with.
+        """Return the clips, or the background that `config.background` replaces them with.
 
         Args:
             clips: uint8 `(B, frames, channels, height, width)`; one frame is enough unless the background is the clip.

@@ -49,7 +49,7 @@ ENTRIES = (
             "AutoModelForPreTraining": (
                 "modeling_structured_noise_audio_video:StructuredNoiseAudioVideoForPreTraining"
             ),
-            # One class for all: `config.modality` decides between sound, frames and both.
+            # One class for all inputs: `config.modality` selects audio, frames or both.
             "AutoModelForVideoClassification": (
                 "modeling_structured_noise_audio_video:StructuredNoiseAudioVideoForVideoClassification"
             ),

@@ -58,7 +58,7 @@ AUDIO = [
         make_config=_audio_config,
         not_in_file="sampling rate nor statistics of spectrograms",
         training=(
-            "AudioMAE by its authors on AudioSet-2M: a ViT sees a fifth of a spectrogram's patches, a decoder with "
+            "AudioMAE by its authors on AudioSet-2M: a ViT encodes a fifth of a spectrogram's patches, a decoder with "
             "shifted windows predicts the others, standardised one by one."
         ),
         settings={"mask in pretraining": "random, 0.8", "epochs": "33, of them 3 warm-up", "batch": 512},
@@ -72,7 +72,7 @@ AUDIO = [
         make_config=functools.partial(_audio_config, max_length=992, decoder_type="plain", **MASKSPEC),
         not_in_file="sampling rate nor order of tokens",
         training=(
-            "MaskSpec by its authors on AudioSet: a ViT sees a quarter of a spectrogram's patches, a plain decoder "
+            "MaskSpec by its authors on AudioSet: a ViT encodes a quarter of a spectrogram's patches, a plain decoder "
             "predicts the others. Its front end also standardises each band with statistics of a file of the authors "
             "that is not part of the weights; the feature extractor here does not."
         ),
@@ -96,7 +96,7 @@ AUDIO_VIDEO = [
         make_config=_audio_video_config,
         not_in_file="statistics of spectrograms nor weights of the losses",
         training=(
-            "CAV-MAE by its authors on AudioSet-2M, from an image MAE: blocks of each modality and a shared one see a "
+            "CAV-MAE by its authors on AudioSet-2M, from an image MAE: separate and then shared blocks encode a "
             "quarter of the patches of a sound and of a frame; the others are predicted, and the two are matched."
         ),
         settings={"masks in pretraining": "random, 0.75 of each", "epochs": 25, "batch": 256},

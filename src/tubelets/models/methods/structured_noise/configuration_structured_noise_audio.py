@@ -31,12 +31,12 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
     r"""Sizes and constants of a masked autoencoder of log-mel spectrograms.
 
     Args:
-        sampling_rate: samples of the waveform in a second.
+        sampling_rate: samples per second of the waveform.
         num_mel_bins: mel bands of a spectrogram.
         max_length: frames of a spectrogram, 10 ms apart and 25 ms long; 1024 (AudioSet), 512 (ESC-50), 128 (Speech
             Commands), 992 (MaskSpec).
-        spectrogram_mean: of the log-mel values; spectrograms are `(x - mean) / (2 * std)`.
-        spectrogram_std: of the log-mel values.
+        spectrogram_mean: mean of the log-mel values; spectrograms are `(x - mean) / (2 * std)`.
+        spectrogram_std: standard deviation of the log-mel values.
         patch_size: frames and bands of a patch; divides `max_length` and `num_mel_bins`.
         token_order: `time` numbers patches time step by time step (AudioMAE), `frequency` band by band (MaskSpec,
             CAV-MAE).
@@ -53,7 +53,7 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
         use_mean_pooling: True drops the final norm of the encoder, as the classifier does.
         decoder_type: `window` is AudioMAE's with shifted windows, `plain` attends to all tokens.
         decoder_hidden_size: width of the decoder, a multiple of 4 and of its heads.
-        decoder_num_hidden_layers: its blocks; None takes 16 with windows and 8 without.
+        decoder_num_hidden_layers: its blocks; None is 16 with windows and 8 without.
         decoder_num_attention_heads: its heads.
         decoder_intermediate_size: width of its blocks' hidden layer.
         decoder_window_size: patches of a window in time and in frequency.
@@ -65,12 +65,12 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
         mask_ratio: share of masked patches in pretraining, in [0, 1).
         count_rule: `kept_floor` keeps int(N * (1 - ratio)) patches, `masked_floor` masks int(N * ratio).
         mask_options: further fields of `tubelets.masking.NoiseMaskGenerator`, such as `{"weights": [1.0, 0.5]}`.
-        mask_bank: a bank of masks made in advance, a folder or a data set of the Hub, see
-            `tubelets.models.common.mask_banks`; None makes one from the options' seed when the first mask is drawn.
-        roll_augmentation: what is rolled in time by a random amount in pretraining: the `waveform` (AudioMAE), the
+        mask_bank: a prebuilt bank of masks, a folder or a Hub data set, see
+            `tubelets.models.common.mask_banks`; None builds one from the options' seed when the first mask is drawn.
+        roll_augmentation: what to roll in time by a random amount in pretraining: the `waveform` (AudioMAE), the
             `spectrogram` (CAV-MAE), or `none`.
         gain_augmentation: multiply the waveform by Beta(c, c) + 0.5 in pretraining.
-        gain_concentration: c of that.
+        gain_concentration: c of the gain.
         noise_augmentation: add uniform noise to the normalised spectrogram in pretraining, of an amplitude that is
             itself uniform in [0, noise_augmentation].
         time_mask_ratio: share of time steps whose patches a classifier drops in training, in [0, 1).
@@ -164,7 +164,7 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
 
     @property
     def pretraining_specs(self) -> dict[str, InputSpec]:
-        """Waveforms: the collator augments them and makes the spectrograms."""
+        """Waveforms: the collator augments them and computes spectrograms."""
         return {"waveform": SpectrogramSpec(self.sampling_rate, self.max_length, self.num_mel_bins).waveform}
 
     @property
@@ -186,7 +186,7 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
         return build_noise_masks(self.mask_type, self.audio_grid, self.mask_ratio, self.count_rule, self.mask_options)
 
     def validate_sizes(self) -> None:
-        """Refuse sizes that do not tile, or that do not fit into any machine."""
+        """Reject sizes that do not tile, or are beyond any published model."""
         for name in POSITIVE:
             if not 1 <= getattr(self, name) <= MAX_SIDE:
                 raise ValueError(f"{name} must lie in [1, {MAX_SIDE}], got {getattr(self, name)}")
@@ -274,7 +274,7 @@ def build_noise_masks(
     from tubelets.masking import NoiseMaskGenerator
 
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in (options or {}).items()}
-    # Only regularised blue noise is drawn over two axes; other kinds get a grid of one time slot.
+    # Only regularised blue noise is drawn over two axes; other kinds use a grid with one time slot.
     full = grid if len(grid) == 3 or kind == "regularized_blue" else (1, *grid)
     if len(full) == 3:
         sides = zip(full, NoiseMaskGenerator.volume_shape, strict=True)

@@ -20,7 +20,7 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
 
     Args:
         image_size: height and width of the frames in pixels; a multiple of `patch_size`.
-        num_frames: frames of a clip; CAV-MAE sees one. With more than `tubelet_size`, positions also count time (ours).
+        num_frames: frames per clip; CAV-MAE uses one. With more than `tubelet_size`, positions also count time (ours).
         tubelet_size: frames of a token; divides `num_frames`.
         num_channels: colour channels.
         image_mean: mean of each colour channel, on the scale [0, 1].
@@ -135,7 +135,7 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
         )
 
     def validate_frames(self) -> None:
-        """Refuse frames that do not tile, statistics of another number of channels, and masks that do not exist."""
+        """Reject frames that do not tile, statistics with a wrong number of channels, and unknown masks."""
         for name in ("image_size", "num_frames", "tubelet_size", "num_channels", "num_shared_layers"):
             if not 1 <= getattr(self, name) <= 2**14:
                 raise ValueError(f"{name} must lie in [1, {2**14}], got {getattr(self, name)}")
@@ -150,7 +150,7 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
         if min(self.image_std) <= 0:
             raise ValueError(f"image_std must be positive, got {self.image_std}")
         if self.decoder_type != "plain":
-            raise ValueError(f"decoder_type must be 'plain' for sound with frames, got {self.decoder_type!r}")
+            raise ValueError(f"decoder_type must be 'plain' for audio with frames, got {self.decoder_type!r}")
 
     def validate_objective(self) -> None:
         """Refuse weights and temperatures outside their range, and masks that the generator does not support."""

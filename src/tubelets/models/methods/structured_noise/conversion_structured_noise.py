@@ -1,8 +1,8 @@
 """Official AudioMAE, MaskSpec and CAV-MAE checkpoints and ours, in both directions (structured_noise_masking.md, 8).
 
 The structured-noise paper has published no checkpoint; these are the base networks whose masks it changes. All three
-follow timm's names. A weight file shows neither the sampling rate nor the order of the tokens: a position table of 496
-patches is taken for MaskSpec's, any other one for AudioMAE's, and every field can be stated instead.
+follow timm's names. Weight files contain neither the sampling rate nor the token order: a position table of
+496 patches is assumed to be MaskSpec's, any other AudioMAE's. Every field can be overridden.
 """
 
 import re
@@ -30,7 +30,7 @@ from tubelets.models.methods.structured_noise.modeling_structured_noise_audio_vi
 
 NUM_MEL_BINS = 128
 MASKSPEC_TOKENS = 496
-# What MaskSpec's weights do not show.
+# Settings that MaskSpec's weights do not contain.
 MASKSPEC = {
     "sampling_rate": 32000, "token_order": "frequency", "mask_ratio": 0.75, "spectrogram_mean": -4.5,
     "spectrogram_std": 2.5, "roll_augmentation": "none", "gain_augmentation": False,
@@ -187,7 +187,7 @@ def _audio_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
     if tokens == MASKSPEC_TOKENS:
         sizes |= MASKSPEC
     if not _is_pretraining(state_dict):
-        # The decoder that a classifier has no longer is not a reason to refuse its grid.
+        # A classifier has no decoder, so the decoder must not restrict its grid.
         sizes |= {"num_labels": state_dict["head.weight"].shape[0], "use_mean_pooling": True, "decoder_type": "plain"}
     return sizes
 
@@ -214,7 +214,7 @@ def _encoder_sizes(state_dict: Mapping[str, Tensor], blocks: str, width: int) ->
     return {
         "hidden_size": width,
         "num_hidden_layers": depth_of(state_dict, blocks),
-        # Heads are 64 wide in every published encoder and cannot be seen in the weights.
+        # Heads have 64 channels in every published encoder; the weights do not show this.
         "num_attention_heads": max(width // 64, 1),
         "intermediate_size": state_dict[f"{blocks}0.mlp.fc1.weight"].shape[0],
     }
@@ -227,7 +227,7 @@ def _decoder_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         "decoder_type": "window" if windows else "plain",
         "decoder_hidden_size": width,
         "decoder_num_hidden_layers": depth_of(state_dict, "decoder_blocks."),
-        # 32 wide in every published decoder.
+        # Heads have 32 channels in every published decoder.
         "decoder_num_attention_heads": max(width // 32, 1),
         "decoder_intermediate_size": state_dict["decoder_blocks.0.mlp.fc1.weight"].shape[0],
     }

@@ -261,7 +261,7 @@ class StructuredNoiseAudioForPreTraining(StructuredNoiseAudioPreTrainedModel):
         if self.config.decoder_type == "plain":
             first = tokens[:, :1] + self.decoder_positions.position_embeddings[:, :1].to(tokens.dtype)
             return self.prediction(self.decoder(torch.cat([first, visible], dim=1), masked))
-        # Windows cover the whole grid, on which the class token has no place.
+        # Windows tile the whole grid, which does not include the class token.
         order = torch.cat([visible_ids, masked_ids], dim=1).argsort(dim=1)
         decoded = self.decoder(take_tokens(torch.cat([visible, masked], dim=1), order))
         return self.prediction(take_tokens(decoded, masked_ids))

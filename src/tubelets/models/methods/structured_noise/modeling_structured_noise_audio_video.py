@@ -1,4 +1,4 @@
-"""Structured-noise masking of sound with frames ("structured noise", arXiv 2503.16311): an audio-visual model.
+"""Structured-noise masking of audio and frames ("structured noise", arXiv 2503.16311): an audio-visual model.
 
 The network is CAV-MAE's (Gong et al., ICLR 2023, arXiv 2210.07839): blocks per modality, then shared blocks with
 separate norms for sound, frames and both. Masked patches of both are reconstructed, and sounds are matched with frames.
@@ -405,7 +405,7 @@ class StructuredNoiseAudioVideoForVideoClassification(ClassificationHead, Struct
         tokens, given = (audio, "audio") if audio is not None else (video, "video")
         if tokens is None:
             needed = {"both": "input_values or pixel_values", "audio": "input_values", "video": "pixel_values"}
-            raise ValueError(f"modality={modality!r} needs {needed[modality]}, and it was not given")
+            raise ValueError(f"modality={modality!r} needs {needed[modality]}, got None")
         alone = encoder.share(tokens, given).mean(dim=1)
         if modality != "both":
             return alone

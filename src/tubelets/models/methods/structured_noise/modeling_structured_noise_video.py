@@ -1,8 +1,8 @@
 """Structured-noise masking of video ("structured noise", arXiv 2503.16311): VideoMAE with Green3D masks.
 
 Only the masks change; the networks and the loss are those of `tubelets.models.methods.masked_video`. Recipes set the
-masks of `tubelets_videomae` or `sigma` instead. This model type has the method's masks as its default and makes cards
-cite its paper; it is public, so that saved models of it must load.
+masks of `tubelets_videomae` or `sigma` instead. This model type has the method's masks as defaults, and its cards
+cite the method's paper. It is public, so saved models of this type must keep loading.
 """
 
 from tubelets.models.backbones.video_vit.modeling_video_vit import (

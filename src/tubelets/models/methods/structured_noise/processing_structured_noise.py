@@ -24,7 +24,7 @@ class StructuredNoiseAudioVideoProcessor(ProcessorMixin):
     """Waveforms and frames to the inputs of an audio-visual model, with a feature extractor and a video processor.
 
     Args:
-        feature_extractor: makes spectrograms.
+        feature_extractor: computes spectrograms.
         video_processor: resizes, crops and normalises frames.
     """
 
@@ -123,9 +123,9 @@ class SpectrogramAugmentation:
 
 
 def _masks(config: Any, part: str = "") -> Any:
-    """The generator of a configuration's audio masks, or of those of `part` "video", with its bank made or read.
+    """Build the generator of a configuration's audio masks, or video masks for `part="video"`, with its bank.
 
-    The bank is made before data-loader workers start; otherwise each would make its own.
+    The bank is built before data-loader workers start; otherwise each worker would build its own.
     """
     generator = getattr(config, f"build_{part}_mask_generator" if part else "build_mask_generator")()
     prefix = f"{part}_" if part else ""
@@ -170,7 +170,7 @@ class AudioCollator:
         self.mask_generator = _masks(config)
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Make spectrograms and draw masks.
+        """Compute spectrograms and draw masks.
 
         Args:
             items: mappings with `waveform`, float `(samples,)`, and `seed`, an integer.
@@ -209,7 +209,7 @@ class AudioVideoCollator:
         self.video_masks = _masks(config, "video")
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Make spectrograms, stack frames and draw both masks, independently.
+        """Compute spectrograms, stack frames and draw both masks independently.
 
         Args:
             items: mappings with `waveform`, float `(samples,)`, `pixel_values`, uint8 `(frames, channels, height,

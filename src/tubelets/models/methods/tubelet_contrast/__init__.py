@@ -1,4 +1,4 @@
-"""Tubelet-Contrast: contrast of clips of different videos over which the same patches move."""
+"""Tubelet-Contrast: contrastive learning of clips of different videos with the same moving patches."""
 
 from tubelets.models.common.entries import VIDEO_PROCESSOR, ModelEntry
 

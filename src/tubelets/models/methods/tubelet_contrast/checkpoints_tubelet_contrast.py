@@ -43,8 +43,8 @@ def _checkpoint(backbone: str, title: str) -> AuthorCheckpoint:
         not_in_file="temperature nor momentum",
         pretraining_data="mini_kinetics",
         training=(
-            f"Tubelet-Contrast by the authors on Mini-Kinetics: {title} tells pairs of clips of different videos, over "
-            "which the same patches move, from 16,384 older keys; 100 of 200 planned epochs."
+            f"Tubelet-Contrast by the authors on Mini-Kinetics: {title} identifies pairs of clips of different videos, "
+            "over which the same patches move, among 16,384 older keys; 100 of 200 planned epochs."
         ),
         settings={"queue": 16384, "temperature": 0.2, "momentum": 0.999, "epsilon of batch norm": _epsilon(backbone)},
         stride=2,

@@ -40,17 +40,18 @@ class TubeletContrastConfig(ConvolutionalConfig):
         patches: what moves over the two clips of a pair. `shared`, the paper's: patches of the query over both. `own`:
             each clip shows patches of its own, which move alike, so that a pair has no looks in common. Ours, for a
             second stage that starts from weights of the first: from random weights nothing is learned for long.
-        num_tubelets: patches of a pair.
+        num_tubelets: patches per pair.
         motion_type: path of a patch: `gaussian` is smooth, `linear` goes straight between key frames, `none` rests.
-        patch_transformation: what else a patch does: `rotation`, `shear` or `none`. Scaling is `size_velocity`.
+        patch_transformation: additional transformation of a patch: `rotation`, `shear` or `none`. Scaling is
+            `size_velocity`.
         patch_scales: square roots of the areas that patches are drawn from, in pixels.
         patch_ratios: their ratios of width to height.
         scale_jitter: width and height are multiplied by exp(U(-jitter, jitter)).
         key_frame_probs: of 0, 1, 2 ... inner key frames.
-        rot_velocity: largest turn in degrees a frame.
+        rot_velocity: largest rotation in degrees per frame.
         shear_velocity: largest change of the shear factors per frame.
         size_velocity: largest change of the logarithm of width and height per frame; 0.025 is the paper's scaling.
-        loc_velocity: largest speed along each axis in pixels a frame, of `linear` motion.
+        loc_velocity: largest speed of `linear` motion along each axis, in pixels per frame.
         label_prob: probability that a patch is drawn in a frame.
         align_clipped_patch: a transformed patch that reaches over the frame's border is cut there; False shows its top
             left part instead, as the official code does.
@@ -60,7 +61,7 @@ class TubeletContrastConfig(ConvolutionalConfig):
         colour_probability: that brightness is changed, that contrast is, and that hue and saturation are; the same
             change for both clips of a pair.
         **kwargs: fields of `ConvolutionalConfig`; the epsilon of batch norm is the backbone's own unless it is given
-            among its options, and I3D takes 224 pixels.
+            among its options, and I3D uses 224 pixels.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: if a field has the wrong type or is out of range.
@@ -167,7 +168,7 @@ class TubeletContrastConfig(ConvolutionalConfig):
             raise ValueError(f"backbone_options of {self.backbone} has no fields {sorted(unknown)}")
 
     def validate_motion(self) -> None:
-        """Refuse motions that cannot be drawn."""
+        """Reject invalid motions."""
         if not 1 <= self.num_tubelets <= 64:
             raise ValueError(f"num_tubelets must lie in [1, 64], got {self.num_tubelets}")
         for name in ("still_probability", "colour_probability", "label_prob"):

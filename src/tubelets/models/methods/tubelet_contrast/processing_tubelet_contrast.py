@@ -70,7 +70,7 @@ class TubeletContrastCollator:
         """
         if self.config.contrast == "temporal":
             if len(clips) % 2:
-                raise ValueError(f"contrast='temporal' takes two clips of every video, got {len(clips)} clips")
+                raise ValueError(f"contrast='temporal' needs two clips of every video, got {len(clips)} clips")
             return clips[::2].contiguous(), clips[1::2].contiguous()
         if len(clips) < 2:
             raise ValueError(
