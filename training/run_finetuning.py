@@ -13,7 +13,7 @@ Example:
         --output_dir runs/mine
 
 The first argument may be a YAML or JSON file of arguments; flags override it. `--help` lists them, with `--task` those
-of another task. Learning rates are given for 256 clips a step and scaled. Run the same command again to resume an
+of another task. Learning rates are given for 256 clips per step and scaled. Run the same command again to resume an
 interrupted run; the losses match an uninterrupted one exactly. SIGTERM and SIGINT save a checkpoint first. An
 audio-visual model uses sound, frames or both, as `--config_overrides '{"modality": "audio"}'` says.
 """
@@ -69,7 +69,7 @@ def main() -> None:
         if checkpoint is not None:
             logger.info("resumed from %s", checkpoint)
         logger.info(
-            "%d clips, %d steps an epoch of %d clips, learning rate %.3g after the blocks, layer decay %g",
+            "%d clips, %d steps per epoch of %d clips, learning rate %.3g after the blocks, layer decay %g",
             trainer.train_batches.samples,
             trainer.train_batches.steps_per_epoch,
             args.videos_per_step,

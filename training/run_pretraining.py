@@ -90,7 +90,7 @@ def main() -> None:
         output_dir.mkdir(parents=True, exist_ok=True)
         recipe.save(output_dir / "recipe.yaml")
         logger.info(
-            "%d videos, %d steps an epoch, %d steps, %d processes x %d clips x %d accumulated, learning rate %.3g",
+            "%d videos, %d steps per epoch, %d steps, %d processes x %d clips x %d accumulated, learning rate %.3g",
             clips_per_epoch(recipe, loader) // recipe.data.clips_per_video,
             plan.steps_per_epoch,
             plan.total_steps,

@@ -33,7 +33,7 @@ def _draw(batch_size: int, population: int, chosen: int, generator: torch.Genera
 
 
 def _check(grid: tuple[int, int, int], mask_ratio: float, dims: tuple[int, ...]) -> None:
-    """Refuse an invalid grid, and a ratio that leaves nothing visible along the drawn dimensions `dims`."""
+    """Reject an invalid grid, and a ratio that leaves nothing visible along the drawn dimensions `dims`."""
     if len(grid) != 3 or any(not isinstance(side, int) or side < 1 for side in grid):
         raise ValueError(f"grid must be three positive integers (time, rows, columns), got {grid!r}")
     if not 0 <= mask_ratio < 1:

@@ -36,7 +36,7 @@ _JOINS = ("{first}, then {next}", "{first} and then {next}", "{first} before {ne
 
 _TIMELINE_STEPS = 15
 _STILL = 0.05  # shares of the frame's shorter side
-_SLOW, _FAST = 0.012, 0.03  # shares a step
+_SLOW, _FAST = 0.012, 0.03  # shares per step
 _TURNED, _SPUN = 15.0, 60.0  # degrees
 _GROWN, _SHRUNK = 1.15, 0.87
 

@@ -242,7 +242,7 @@ def alpha_masks(shapes: Tensor, edges: Tensor, sizes: Tensor) -> Tensor:
 
 
 def check_frames(frames: Tensor, motion: Motion) -> tuple[int, int]:
-    """Refuse frames that a motion was not drawn for; return their height and width.
+    """Reject frames that a motion was not drawn for; return their height and width.
 
     Raises:
         ValueError: if they are not uint8 RGB clips of the motion's number, length and size.

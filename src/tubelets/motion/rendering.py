@@ -18,7 +18,7 @@ from tubelets.motion.geometry import Placement, paste_order, place
 from tubelets.motion.patches import Patches, check_frames
 from tubelets.motion.records import Motion
 
-# Pixels of a block: its temporary tensors (some 40 bytes a pixel) stay in a core's second-level cache.
+# Pixels of a block: its temporary tensors (some 40 bytes per pixel) stay in a core's second-level cache.
 _BLOCK = 3 << 14
 
 

@@ -32,9 +32,9 @@ class MotionSettings:
         num_points: random points of a smooth path.
         smoothness: standard deviation of its filter, in points.
         path_span: extent of a smooth path in pixels, at least the first and less than the second.
-        location_velocity: largest speed of a piecewise path in pixels a frame along each axis.
+        location_velocity: largest speed of a piecewise path in pixels per frame along each axis.
         size_velocity: largest change of the logarithm of width and height per frame.
-        rotation_velocity: largest change of the angle in degrees a frame; 0 for none.
+        rotation_velocity: largest change of the angle in degrees per frame; 0 for none.
         shear_velocity: largest change of the shear factors per frame; 0 for none.
         rest_probability: that an object stays where it is in a phase of a piecewise path.
         rotation_probability: that an object rotates at all.

@@ -109,6 +109,6 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Ten
 
 
 def check_sinkhorn(epsilon: float, iterations: int) -> None:
-    """Refuse parameters outside their range."""
+    """Reject parameters outside their range."""
     if epsilon <= 0 or iterations < 0:
         raise ValueError(f"epsilon must be > 0 and iterations >= 0, got epsilon={epsilon}, iterations={iterations}")

@@ -68,7 +68,7 @@ def find_checkpoint(
 
 
 def check_readable(folder: str | Path) -> None:
-    """Refuse a checkpoint with a file that is corrupt or holds more than tensors and numbers.
+    """Reject a checkpoint with a file that is corrupt or holds more than tensors and numbers.
 
     Only tables of contents are read. Without this check, libraries report a corrupt file without its name, or ignore
     it.
@@ -190,7 +190,7 @@ def read_state(folder: str | Path) -> dict[str, Any]:
 
 
 def check_same_recipe(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Refuse to resume with another model, other data or another optimisation.
+    """Reject to resume with another model, other data or another optimisation.
 
     Args:
         saved: the recipe in the checkpoint, as plain containers.

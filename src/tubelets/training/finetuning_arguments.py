@@ -155,7 +155,7 @@ class FinetuningArguments(TrainingArguments):
                 raise ValueError(f"{name}={value!r} is not used; set warmup_epochs, base rates, epochs or milestones")
 
     def _check_averaging(self) -> None:
-        """Refuse to average checkpoints that are not written or not kept."""
+        """Reject to average checkpoints that are not written or not kept."""
         if self.average_epochs is None:
             return
         first, last = self.average_epochs if len(self.average_epochs) == 2 else (0, 0)

@@ -73,7 +73,7 @@ def explain(error: Exception, known: Collection[str]) -> str:
 
 
 def check_known_field(where: str, name: str, known: Collection[str]) -> None:
-    """Refuse an unknown field of a configuration.
+    """Reject an unknown field of a configuration.
 
     Args:
         where: its full dotted name, for the message.

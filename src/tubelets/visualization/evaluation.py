@@ -9,7 +9,7 @@ from tubelets.visualization.figures import finish_figure, import_pyplot
 def save_scores(
     scores: Mapping[str, Mapping[str, float | tuple[float, float]]], chance: float, path: str | Path, title: str = ""
 ) -> Path:
-    """Draw bars grouped by measure, one colour a model, with a line at chance.
+    """Draw bars grouped by measure, one colour per model, with a line at chance.
 
     Args:
         scores: by model, then by measure: a fraction, or its mean and deviation (drawn as an error bar).

@@ -64,7 +64,7 @@ def save_training_curves(lines: Sequence[Mapping[str, float]], path: str | Path,
 def save_masks(
     clip: Tensor, masks: Mapping[str, Tensor], grid: tuple[int, int, int], path: str | Path, title: str = ""
 ) -> Path:
-    """Draw the visible part of a clip under several masks, one row a mask.
+    """Draw the visible part of a clip under several masks, one row per mask.
 
     Args:
         clip: uint8 `(frames, 3, height, width)`.
@@ -92,7 +92,7 @@ def save_assignments(
     path: str | Path,
     title: str = "",
 ) -> Path:
-    """Colour the masked tokens of a clip by their prototype, one row a branch; equal colours are equal prototypes.
+    """Colour the masked tokens of a clip by their prototype, one row per branch; equal colours are equal prototypes.
 
     Args:
         clip: uint8 `(frames, 3, height, width)`.

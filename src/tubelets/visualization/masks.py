@@ -56,7 +56,7 @@ def temporal_correlation(masks: Tensor) -> Tensor:
 
 
 def save_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
-    """Draw an example, the spectrum and the temporal correlation of several kinds of masks, one column a kind.
+    """Draw an example, the spectrum and the temporal correlation of several kinds of masks, one column per kind.
 
     Args:
         masks: names to bool `(B, time, rows, columns)`, True = masked; a few hundred draws give smooth pictures.
@@ -94,7 +94,7 @@ def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, ti
     figure, columns = _statistics_figure(masks, 5.0)
     for (example, spectrum, alike), drawn in zip(columns, masks.values(), strict=True):
         example.imshow(drawn[0].T.float(), cmap="gray_r", vmin=0, vmax=1, origin="lower", aspect="auto")
-        # Both axes span -1/2 to 1/2 cycles a patch, for any number of patches.
+        # Both axes span -1/2 to 1/2 cycles per patch, for any number of patches.
         power = spatial_spectrum(drawn[:, None]).T
         spectrum.imshow(power, cmap="magma", vmin=0, origin="lower", aspect="auto")
         _plot_correlation(alike, temporal_correlation(drawn[..., None])[: _LONGEST_LAG + 1])
@@ -102,7 +102,7 @@ def save_sound_mask_statistics(masks: Mapping[str, Tensor], path: str | Path, ti
 
 
 def save_sound_masks(spectrogram: Tensor, masks: Mapping[str, Tensor], path: str | Path, title: str = "") -> Path:
-    """Draw a spectrogram and its visible part under several masks, one row a mask.
+    """Draw a spectrogram and its visible part under several masks, one row per mask.
 
     Args:
         spectrogram: float `(frames, bands)`; time is drawn to the right, frequency upwards.

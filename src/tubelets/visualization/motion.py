@@ -101,7 +101,7 @@ def save_gif(panels: Mapping[str, Tensor], path: str | Path, frames_per_second: 
     shapes = {tuple(panel.shape) for panel in panels.values()}
     if len(shapes) != 1 or not 0 < frames_per_second <= 50:
         raise ValueError(
-            "an animation needs panels of one shape and a speed in (0, 50] frames a second, got "
+            "an animation needs panels of one shape and a speed in (0, 50] frames per second, got "
             f"{sorted(shapes)} at {frames_per_second}"
         )
     count, _, height, width = shapes.pop()

@@ -54,7 +54,7 @@ class Backbone(nn.Module):
             """Width of the pooled feature."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
-        """Refuse a backbone that does not implement the contract, unless it is `abstract`."""
+        """Reject a backbone that does not implement the contract, unless it is `abstract`."""
         super().__init_subclass__(**kwargs)
         if abstract:
             return

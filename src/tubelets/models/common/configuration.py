@@ -28,7 +28,7 @@ class RegisteredConfig:
         return self.input_specs
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse a configuration class that does not declare the inputs of its model."""
+        """Reject a configuration class that does not declare the inputs of its model."""
         super().__init_subclass__(**kwargs)
         if not isinstance(inspect.getattr_static(cls, "input_specs", None), property):
             raise TypeError(f"{cls.__name__} must define the property `input_specs`, see `InputSpec`")

@@ -26,7 +26,7 @@ PRIVATE_FIELDS = {"_name_or_path", "_commit_hash", "_attn_implementation_autoset
 
 
 def check_config_file(content: Mapping[str, Any], config_class: type[PreTrainedConfig], types: Collection[str]) -> None:
-    """Refuse the content of a `config.json` that belongs to another kind of model or overwrites more than fields.
+    """Reject the content of a `config.json` that belongs to another kind of model or overwrites more than fields.
 
     Args:
         content: the content of the file.
@@ -81,7 +81,7 @@ def check_config_file(content: Mapping[str, Any], config_class: type[PreTrainedC
 
 
 def check_weights_field(content: Mapping[str, Any]) -> None:
-    """Refuse a `config.json` that names the file of its weights."""
+    """Reject a `config.json` that names the file of its weights."""
     if content.get(WEIGHTS_FIELD) is not None:
         raise UnsafeCheckpointError(
             f"the configuration names {content[WEIGHTS_FIELD]!r} as the file of its weights ({WEIGHTS_FIELD}); save "
@@ -90,7 +90,7 @@ def check_weights_field(content: Mapping[str, Any]) -> None:
 
 
 def check_arguments(model_class: type, kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments of `from_pretrained` that ask for code or pickles."""
+    """Reject arguments of `from_pretrained` that ask for code or pickles."""
     name = model_class.__name__
     if kwargs.get("trust_remote_code"):
         raise UnsafeCheckpointError(
@@ -107,7 +107,7 @@ def check_arguments(model_class: type, kwargs: Mapping[str, Any]) -> None:
 
 
 def check_files(where: Any, kwargs: Mapping[str, Any], *, pickled_tensors: bool) -> None:
-    """Refuse the files of a checkpoint that transformers would unpickle or follow out of the folder.
+    """Reject the files of a checkpoint that transformers would unpickle or follow out of the folder.
 
     Args:
         where: a folder or a Hub id.

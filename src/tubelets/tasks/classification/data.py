@@ -171,7 +171,7 @@ class ClassificationData(TaskData):
             )
         if self.multi_label and self.args.label_smoothing_factor:
             raise ValueError(
-                f"label_smoothing_factor={self.args.label_smoothing_factor} does not fit several labels a clip "
+                f"label_smoothing_factor={self.args.label_smoothing_factor} does not fit several labels per clip "
                 "(multi_label); set it to 0"
             )
 

@@ -147,7 +147,7 @@ class BatchAugmentation:
         Args:
             clips: uint8 `(B, T, C, H, W)`.
             labels: int64 `(B,)`, or float `(B, num_labels)` in {0, 1}.
-            seeds: one integer a clip.
+            seeds: one integer per clip.
 
         Returns:
             Float32 clips of the same shape, and float32 targets `(B, num_labels)`.

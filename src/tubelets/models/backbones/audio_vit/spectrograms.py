@@ -33,7 +33,7 @@ def to_token_order(masks: Tensor, config: AudioVitSizes) -> Tensor:
 
 
 def check_spectrogram(input_values: Tensor, config: AudioVitSizes) -> None:
-    """Refuse a batch of another shape than the configured one.
+    """Reject a batch of another shape than the configured one.
 
     Args:
         input_values: `(B, frames, bands)`.

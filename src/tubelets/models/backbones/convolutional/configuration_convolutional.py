@@ -47,7 +47,7 @@ class ConvolutionalConfig(RegisteredConfig, PreTrainedConfig):
         return self.image_size, self.image_size
 
     def validate_input(self) -> None:
-        """Refuse sizes and statistics out of range."""
+        """Reject sizes and statistics out of range."""
         for name in ("image_size", "num_frames", "num_channels", "batch_norm_eps"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

@@ -37,6 +37,6 @@ class I3DConfig(ConvolutionalConfig):
         return sum(map(self.width, (384, 384, 128, 128)))
 
     def validate_width(self) -> None:
-        """Refuse factors out of range."""
+        """Reject factors out of range."""
         if not 0 < self.width_multiplier <= 16:
             raise ValueError(f"width_multiplier must lie in (0, 16], got {self.width_multiplier}")

@@ -211,7 +211,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return encoder + decoder + self.hidden_size * ends + self.decoder_hidden_size * (self.pixels_per_tube + tubes)
 
     def validate_masks(self) -> None:
-        """Refuse options that the mask generator does not accept."""
+        """Reject options that the mask generator does not accept."""
         if self.mask_options:
             self.build_mask_generator()
 
@@ -228,7 +228,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
             )
 
     def validate_ranges(self) -> None:
-        """Refuse ratios, activations and channel statistics outside their range."""
+        """Reject ratios, activations and channel statistics outside their range."""
         # Imported lazily: it loads a thousand modules that `import tubelets` does not need.
         from transformers.activations import ACT2FN
 

@@ -85,7 +85,7 @@ def stock_config(config: Any) -> VideoMAEConfig:
 
 @torch.no_grad()
 def _check_same_outputs(model: PreTrainedModel, stock: Any) -> None:
-    """Refuse a model whose outputs differ from stock's on a clip of noise."""
+    """Reject a model whose outputs differ from stock's on a clip of noise."""
     generator = torch.Generator().manual_seed(0)
     config = model.config
     shape = (1, config.num_frames, config.num_channels, *config.image_height_width)

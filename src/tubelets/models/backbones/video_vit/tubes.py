@@ -27,7 +27,7 @@ def sinusoid_table(num_positions: int, width: int) -> Tensor:
 
 
 def check_video(pixel_values: Tensor, config: TubeletsVideoMAEConfig) -> None:
-    """Refuse a batch whose shape is not the configured one.
+    """Reject a batch whose shape is not the configured one.
 
     Args:
         pixel_values: `(clips, frames, channels, height, width)`.

@@ -90,7 +90,7 @@ class SigmaConfig(TubeletsVideoMAEConfig):
         return super().num_values + projection + (self.num_prototypes + self.decoder_hidden_size) * self.prediction_size
 
     def validate_target(self) -> None:
-        """Refuse combinations of target and loss that the method does not define."""
+        """Reject combinations of target and loss that the method does not define."""
         if (self.target_type, self.loss_type) in (("mlp", "regression"), ("pixel", "prototypes")):
             why = "collapses" if self.target_type == "mlp" else "has no projection to score"
             raise ValueError(f"target_type={self.target_type!r} with loss_type={self.loss_type!r} {why}; change one")
@@ -98,7 +98,7 @@ class SigmaConfig(TubeletsVideoMAEConfig):
             raise ValueError("target_type='image_encoder' needs teacher='library:name', got None")
 
     def validate_assignment(self) -> None:
-        """Refuse numbers outside their range."""
+        """Reject numbers outside their range."""
         for name in ("sinkhorn_epsilon", "temperature", "num_prototypes", "projection_size", "teacher_hidden_size"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

@@ -123,7 +123,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
         )
 
     def validate_target(self) -> None:
-        """Refuse targets that cannot be computed."""
+        """Reject targets that cannot be computed."""
         if self.teacher_hidden_size < 1 or self.masks_per_clip < 1:
             raise ValueError(
                 "teacher_hidden_size and masks_per_clip must be at least 1, got "
@@ -133,7 +133,7 @@ class SmileConfig(TubeletsVideoMAEConfig):
             raise ValueError("target_type='image_encoder' needs teacher='library:name', got None")
 
     def validate_motion(self) -> None:
-        """Refuse motions and masks that do not go together."""
+        """Reject motions and masks that do not go together."""
         from tubelets.masking import TRAJECTORY_TYPES
 
         if not 0 <= self.num_objects <= 64:

@@ -209,7 +209,7 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
             )
 
     def validate_windows(self) -> None:
-        """Refuse windows that do not tile the grid of the decoder."""
+        """Reject windows that do not tile the grid of the decoder."""
         if self.decoder_type != "window":
             return
         for name, low in (("decoder_window_size", 1), ("decoder_window_shift", 0)):
@@ -228,7 +228,7 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
             )
 
     def validate_ranges(self) -> None:
-        """Refuse ratios and activations outside their range, and masks that the generator does not support."""
+        """Reject ratios and activations outside their range, and masks that the generator does not support."""
         # Imports a thousand modules; `import tubelets` does not need them.
         from transformers.activations import ACT2FN
 

@@ -153,7 +153,7 @@ class StructuredNoiseAudioVideoConfig(StructuredNoiseAudioConfig):
             raise ValueError(f"decoder_type must be 'plain' for audio with frames, got {self.decoder_type!r}")
 
     def validate_objective(self) -> None:
-        """Refuse weights and temperatures outside their range, and masks that the generator does not support."""
+        """Reject weights and temperatures outside their range, and masks that the generator does not support."""
         if not 0 <= self.video_mask_ratio < 1:
             raise ValueError(f"video_mask_ratio must lie in [0, 1), got {self.video_mask_ratio}")
         if self.contrastive_temperature <= 0:

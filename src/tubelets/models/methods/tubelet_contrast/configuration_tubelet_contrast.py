@@ -151,7 +151,7 @@ class TubeletContrastConfig(ConvolutionalConfig):
         return {"pixel_values": VideoSpec(self.num_frames, size, self.num_channels, clips_per_sample=views)}
 
     def validate_contrast(self) -> None:
-        """Refuse numbers out of range."""
+        """Reject numbers out of range."""
         if not 0 <= self.momentum <= 1 or not self.temperature > 0:
             raise ValueError(
                 f"momentum must lie in [0, 1] and temperature be positive, got {self.momentum} and {self.temperature}"
