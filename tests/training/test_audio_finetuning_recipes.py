@@ -136,7 +136,7 @@ def test_every_recipe_runs_in_small(path: Path, clips: Path, tmp_path: Path, mon
     [
         ({"gain": -1}, "gain must not be negative"),
         ({"noise": -0.5}, "noise must not be negative"),
-        ({"class_balanced": True, "shots_per_class": 2}, "leave out class_balanced"),
+        ({"class_balanced": True, "shots_per_class": 2}, "omit class_balanced"),
         ({"head_factor": 0}, "head_factor must be positive"),
         ({"average_epochs": [1, 2]}, "without max_steps"),
         ({"average_epochs": [2, 1], "max_steps": -1}, r"a first and a last epoch, .* got \[2, 1\]"),

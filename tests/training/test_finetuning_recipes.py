@@ -226,7 +226,7 @@ def test_exponents_need_no_point(tmp_path: Path) -> None:
         ({"crop_scale": [0.5]}, "crop_scale must be two numbers"),
         ({"random_augment": "rand-m7"}, "must begin with 'rand-' and have 'inc1'"),
         ({"repeated_augmentation": 0}, "repeated_augmentation must be at least 1"),
-        ({"freeze_backbone": True, "freeze_layers": 1}, "leave out freeze_layers"),
+        ({"freeze_backbone": True, "freeze_layers": 1}, "omit freeze_layers"),
         ({"base_learning_rate": -1}, "base_learning_rate must be positive"),
     ],
 )

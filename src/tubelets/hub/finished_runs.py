@@ -30,7 +30,7 @@ SECRET = re.compile(r"(token|password|secret|api_key)$", re.IGNORECASE)
 
 
 class PublishingError(ValueError):
-    """A run cannot be published as it is, or its publication was not completed."""
+    """A run is not ready for publication, or publishing was not completed."""
 
 
 @dataclass(frozen=True)

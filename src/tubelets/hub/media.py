@@ -63,7 +63,7 @@ _MEDIA: dict[type[InputSpec], _Medium] = {
 
 
 def processor_class(config: PreTrainedConfig) -> str:
-    """The Auto class that loads the processor saved beside a model.
+    """Name of the Auto class that loads a model's processor.
 
     Example:
         >>> from tubelets import SigmaConfig, StructuredNoiseAudioConfig
@@ -143,7 +143,7 @@ def trial_inputs(config: PreTrainedConfig, processor: Any, generator: torch.Gene
 
     Args:
         config: the model's configuration.
-        processor: the processor saved beside the model.
+        processor: the model's processor.
         generator: draws the media.
 
     Returns:

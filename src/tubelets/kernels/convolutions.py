@@ -1,8 +1,8 @@
 """Faster and more correct 3-D convolutions on CPUs; on other devices they are `nn.Conv3d`.
 
 On a CPU, 3-D kernels with a side of 1 are slow, and so is the gradient of the weights of a convolution over time. They
-run here as 2-D convolutions and matrix products with channels last, see `scripts/benchmark_cnn.py`. Full 3-D kernels
-run as they are, except where oneDNN's gradients are wrong in low precision.
+run here as 2-D convolutions and matrix products with channels last, see `scripts/benchmark_cnn.py`. Full 3-D
+kernels are unchanged, except where oneDNN's gradients are wrong in low precision.
 """
 
 from typing import Any
@@ -50,7 +50,7 @@ def use_cpu_convolutions(module: nn.Module) -> None:
     """Let every `nn.Conv3d` inside a module choose its algorithm by its kernel on CPUs.
 
     Args:
-        module: changed in place; parameters, their names and subclasses of `nn.Conv3d` stay as they are.
+        module: changed in place; parameters, their names and subclasses of `nn.Conv3d` are unchanged.
 
     Example:
         >>> block = nn.Sequential(nn.Conv3d(3, 4, 3), nn.ReLU())
@@ -159,7 +159,7 @@ class _TemporalConvolution(torch.autograd.Function):
 
 
 def _shifts(taps: int, time: int, size: int) -> list[tuple[int, slice, slice]]:
-    """For each tap beside the middle one, the rows it reads and the rows it writes, if there are any."""
+    """Rows to read and write for each tap except the middle one, if there are any."""
     found, total = [], time * size
     for tap in range(taps):
         shift = (tap - taps // 2) * size

@@ -1,4 +1,4 @@
-"""Describe a motion in words: descriptors of its phases, and a sentence (locomotion.md 2.3 and 6.1).
+"""Captions of motions: descriptors of phases, and sentences (locomotion.md 2.3 and 6.1).
 
 Descriptors come from the realised boxes and angles, not from what was drawn: a path that the frame's border stopped is
 described as it appears. Speeds are per step of a timeline of 16, for any number of frames.

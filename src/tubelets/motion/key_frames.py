@@ -18,7 +18,7 @@ MODE_PROBABILITIES = (0.7, 0.15, 0.15)
 
 
 def tick_table(num_frames: int, max_inner: int) -> tuple[Tensor, Tensor]:
-    """Where inner key frames lie before they are jittered.
+    """Positions of inner key frames before jitter.
 
     Args:
         num_frames: frames of the clip, at least 2.

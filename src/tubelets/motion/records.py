@@ -16,10 +16,10 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class MotionRecord:
-    """The motion of one clip in plain numbers, which JSON can hold.
+    """The motion of one clip in plain numbers that JSON can represent.
 
-    It states where every object is in every frame, so that captions and trajectory masks need no pixels. Lists over
-    objects come first, lists over frames second.
+    It gives the position of every object in every frame, so that captions and trajectory masks need no pixels. Lists
+    over objects come first, lists over frames second.
 
     Attributes:
         frame_size: height and width in pixels.

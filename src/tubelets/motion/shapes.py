@@ -104,4 +104,4 @@ _DEPTHS = {
     "diamond": _diamond,
     "half moon": _half_moon,
 }
-"""How deep inside a shape a point lies; negative outside."""
+"""Depth of a point inside a shape; negative outside."""

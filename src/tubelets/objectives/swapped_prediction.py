@@ -146,7 +146,7 @@ def prototype_cross_entropy(features: Tensor, prototypes: Tensor, targets: Tenso
 
 @torch.no_grad()
 def assignment_statistics(labels: Tensor, num_prototypes: int) -> tuple[Tensor, Tensor]:
-    """How evenly hard labels use the prototypes.
+    """Measure how evenly hard labels use the prototypes.
 
     Args:
         labels: int64 `(M,)`, values in [0, num_prototypes).

@@ -41,7 +41,7 @@ class Scores(ABC):
 
 
 class TaskData(ABC):
-    """The data of one fine-tuning run: opened before the model exists, because the labels decide the model's head.
+    """The data of one fine-tuning run; opened before the model is built, because labels determine its head.
 
     Args:
         data: the task's own arguments, an instance of `Task.arguments`.
@@ -91,7 +91,7 @@ class TaskData(ABC):
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that fine-tuning, evaluation and the Hub code need to handle a task.
+    """Everything that fine-tuning, evaluation and publishing need to know about a task.
 
     Attributes:
         name: the Hub's pipeline tag, e.g. "video-classification".
@@ -99,7 +99,7 @@ class Task:
         primary_metric: the metric that selects the best checkpoint and heads the card.
         arguments: dataclass of the data arguments, whose fields are flags of `training/run_finetuning.py`.
         data: opens the data of a run.
-        processor: returns the processor saved beside the model, from its configuration and a function that loads the
+        processor: returns the processor to save with the model, from its configuration and a function that loads the
             processor stored with the weights by an Auto class (None if absent).
         loss: a scalar from the configuration, the model's output and a batch that `TaskData.prepare` returned.
         protocol: describes the final test in a few words, from the data arguments as a mapping.

@@ -30,7 +30,7 @@ def list_checkpoints(output_dir: str | Path) -> list[Path]:
 
 
 def loader_state_file(checkpoint: str | Path, process: int) -> Path:
-    """Where a checkpoint holds the position of a process in its data."""
+    """File of a checkpoint with the data position of a process."""
     return Path(checkpoint) / f"loader_{process}.json"
 
 
@@ -68,7 +68,7 @@ def find_checkpoint(
 
 
 def check_readable(folder: str | Path) -> None:
-    """Reject a checkpoint with a file that is corrupt or holds more than tensors and numbers.
+    """Reject a checkpoint with a file that is corrupt or contains more than tensors and numbers.
 
     Only tables of contents are read. Without this check, libraries report a corrupt file without its name, or ignore
     it.
@@ -150,7 +150,7 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
         The run's own state, and this process's position in the data.
 
     Raises:
-        CheckpointError: if a file is missing, corrupt, has another size or holds code, or the number of processes
+        CheckpointError: if a file is missing or corrupt, has another size or contains code, or the number of processes
             differs.
     """
     folder = Path(folder)

@@ -15,7 +15,7 @@ class EpochBatches:
     Args:
         loader: endless batches of this process.
         prepare: turns a batch into the model's arguments, see `TaskData.prepare`.
-        samples: samples in an epoch, over all processes.
+        samples: samples per epoch, over all processes.
         args: batch sizes.
 
     Raises:
@@ -40,7 +40,7 @@ class EpochBatches:
         self._batches: Iterator[dict[str, Any]] | None = None
 
     def __len__(self) -> int:
-        """Batches of this process in an epoch; the incomplete last step is dropped."""
+        """Batches of this process per epoch; the incomplete last step is dropped."""
         return self._length
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:

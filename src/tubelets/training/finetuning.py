@@ -27,7 +27,7 @@ logger = logging.getLogger("tubelets.training")
 
 
 class _EpochProgress(TrainerCallback):
-    """Derives the epoch from the step; the base class counts from 0 in an epoch that was resumed in the middle."""
+    """Derives the epoch from the step; the base class restarts counting in an epoch resumed midway."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self._steps_per_epoch = steps_per_epoch
@@ -56,7 +56,7 @@ class FinetuningTrainer(Trainer):
         args: how it is trained.
         task: its loss, and which metric values are better.
         data: the task's data, bound to the model.
-        processing_class: processor that is saved beside the weights.
+        processing_class: processor to save with the weights.
         callbacks: further callbacks.
 
     Attributes:
@@ -84,7 +84,8 @@ class FinetuningTrainer(Trainer):
         if args.early_stopping_patience is not None:
             own.append(EarlyStoppingCallback(args.early_stopping_patience))
         if args.metric_for_best_model == "loss":
-            # transformers' default where a best model is asked for; tests here compute no loss.
+            # Overrides transformers' default metric for the best model, the loss, which evaluation does not compute
+            # here.
             args.metric_for_best_model, args.greater_is_better = data.primary_metric, task.greater_is_better
         if isinstance(processing_class, ProcessorMixin):
             processing_class = _SavedProcessor(processing_class)
@@ -268,7 +269,7 @@ class FinetuningTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        # A pickle; `run.yaml` holds the same as plain text.
+        # A pickle; `run.yaml` has the same content as plain text.
         (Path(output_dir or str(self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:

@@ -54,7 +54,7 @@ class ModelArguments:
         if not isinstance(self.config_overrides, (dict, type(None))):
             raise ValueError(f"config_overrides must be a mapping of fields, got {self.config_overrides!r}")
         if self.freeze_backbone and self.freeze_layers is not None:
-            raise ValueError("freeze_backbone freezes all layers; leave out freeze_layers")
+            raise ValueError("freeze_backbone freezes all layers; omit freeze_layers")
 
     @property
     def access(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class FinetuningArguments(TrainingArguments):
     """`transformers.TrainingArguments` with the defaults of the papers, and further fields.
 
     The effective rates are `base_learning_rate` and `base_min_learning_rate` times videos per step over
-    `learning_rate_batch_size`; `learning_rate` holds the first of them afterwards. The schedule is a warm-up from 0 and
+    `learning_rate_batch_size`; `learning_rate` is set to the first of them. The schedule is a warm-up from 0 and
     a cosine (`tubelets.training.optimization.Schedule`), or falls at milestones (`StepSchedule`).
     """
 

@@ -1,8 +1,8 @@
 """Learning rates, schedules and parameter groups, each computed in one place.
 
-Both schedules and the layer decay are our own because the papers' numbers differ from the libraries': the warm-up of
-transformers and timm has its full rate one step later than the official code, transformers' cosine has no minimum that
-scales with the batch, and timm's layer decay needs each model to state its groups, while these follow from its blocks.
+Schedules and layer decay are our own because the libraries' differ from the papers': warm-up in transformers and timm
+reaches the full rate one step later than the official code, transformers' cosine lacks a minimum that scales with the
+batch, and timm's layer decay needs groups declared by each model, while ours are derived from its blocks.
 """
 
 import logging
@@ -96,7 +96,7 @@ class Plan:
     """Numbers of a run that follow from the recipe, the data and the number of processes.
 
     Attributes:
-        steps_per_epoch: optimiser steps in an epoch; the incomplete last batch is dropped.
+        steps_per_epoch: optimiser steps per epoch; the incomplete last batch is dropped.
         total_steps: optimiser steps of the run.
         accumulation: batches of a process in an optimiser step.
         schedule: the learning rate of each step.
@@ -113,7 +113,7 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
 
     Args:
         optimization: the recipe's section.
-        clips_per_epoch: clips in an epoch, over all processes.
+        clips_per_epoch: clips per epoch, over all processes.
         batch_size: clips in a batch of one process.
         num_processes: training processes.
 
@@ -142,7 +142,7 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
     if planned is not None and planned * steps_per_epoch < total_steps:
         raise ValueError(
             f"optimization.schedule_epochs={planned} are {planned * steps_per_epoch} steps, fewer than the "
-            f"{total_steps} of the run; raise it, or leave it out"
+            f"{total_steps} of the run; raise it, or omit it"
         )
     planned_steps = total_steps if planned is None else planned * steps_per_epoch
     warmup_steps = min(round(optimization.warmup_epochs * steps_per_epoch), planned_steps)
@@ -177,7 +177,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     Vectors, biases and mask tokens are not decayed; every other parameter is, prototypes included.
 
     Args:
-        model: the model; parameters without gradient are left out.
+        model: the model; frozen parameters are excluded.
         weight_decay: decay of the first group.
     """
     decayed: list[nn.Parameter] = []
@@ -218,8 +218,8 @@ def build_optimizer(model: nn.Module, optimization: OptimizationSection, learnin
 def find_blocks(model: nn.Module) -> tuple[dict[str, int], int] | None:
     """The stacks of blocks of a transformer.
 
-    The longest `nn.ModuleList` is one. Lists beside it of the same length and kind of block are parallel stacks (each
-    modality has its own); other lists of that kind beside it follow after them.
+    These are the longest `nn.ModuleList` and its siblings with the same block class. Siblings of equal length are
+    parallel stacks (one per modality); others follow after them.
 
     Args:
         model: a transformer, with or without a head.
@@ -287,7 +287,7 @@ def layer_decay_groups(
     a list of blocks gets one rate for all, with a warning.
 
     Args:
-        model: the model; parameters without gradient are left out.
+        model: the model; frozen parameters are excluded.
         weight_decay: decay of matrices, see `is_decayed`.
         learning_rate: rate after the blocks.
         layer_decay: factor from one layer to the one before it, in (0, 1].
@@ -365,7 +365,7 @@ def freeze_layers(model: nn.Module, count: int) -> None:
         count: blocks to freeze besides the embeddings, at least 0.
 
     Raises:
-        ValueError: if the model has no list of blocks, or not that many.
+        ValueError: if the model has no list of blocks, or fewer blocks.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(1, 1), nn.ModuleList([nn.Linear(1, 1), nn.Linear(1, 1)]))

@@ -115,7 +115,7 @@ def clip_transform(data: DataSection, size: int) -> ClipTransform:
 
 
 def clips_per_epoch(recipe: Recipe, loader: ClipLoader) -> int:
-    """Clips in an epoch over all processes: videos times clips per video.
+    """Clips per epoch over all processes: videos times clips per video.
 
     Raises:
         ValueError: if neither the source nor the recipe states the number of videos.

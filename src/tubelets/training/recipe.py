@@ -16,7 +16,7 @@ from tubelets.training.parsing import RecipeError, check_known_field, explain, r
 
 @dataclass
 class ModelSection:
-    """What is trained.
+    """The model to train.
 
     Attributes:
         model_type: a model type of this package, e.g. `sigma`.
@@ -46,7 +46,7 @@ class ModelSection:
 
 @dataclass
 class DataSection:
-    """Where clips come from and how they are cut.
+    """Training data, clip sampling and cropping.
 
     Fields about frames, crops and flips do not apply to audio models, which read one random excerpt of each sound, as
     long as their spectrogram. Audio-visual models read the sound around the frames.
@@ -58,7 +58,7 @@ class DataSection:
         sampling: which frames make a clip: `dense` are `stride` apart, `jittered` up to that far, at a stride drawn for
             each clip, see `tubelets.data.modalities.frame_sampling`.
         stride: distance between the frames of a clip, in video frames; the largest one of `jittered`.
-        clips_per_video: clips drawn from one decoding of a video; an epoch counts that many times as often.
+        clips_per_video: clips drawn each time a video is decoded; an epoch has that many clips per video.
         crop: `multi_scale`, or `stretched`: resized without keeping the shape, then cropped.
         crop_scales: shares of the short side for the multi-scale crop.
         horizontal_flip: probability that a clip is mirrored.
@@ -67,7 +67,7 @@ class DataSection:
         num_workers: decoding processes for each training process.
         on_bad_sample: `skip` and report an unreadable video, or `raise` an error.
         backend: video decoder: `auto`, `pyav` or `torchcodec`.
-        samples_per_epoch: videos in an epoch, if the source does not state its length.
+        samples_per_epoch: videos per epoch, if the source does not state its length.
     """
 
     path: str
@@ -89,15 +89,15 @@ class DataSection:
 
 @dataclass
 class OptimizationSection:
-    """How it is trained.
+    """Optimisation and schedules.
 
     Attributes:
         epochs: passes over the data; ignored when `max_steps` is set.
         global_batch_size: clips in an optimiser step, over all processes and accumulated batches.
         max_steps: optimiser steps of the whole run, warm-up and decay included.
-        schedule_epochs: epochs that the cosine spans if the run stops before its end; None spans the run.
+        schedule_epochs: length of the cosine in epochs, if the run stops before its end; None is the length of the run.
         base_learning_rate: learning rate for `learning_rate_batch_size` clips; the actual one grows with the batch.
-        base_min_learning_rate: what the cosine ends at, scaled likewise.
+        base_min_learning_rate: final rate of the cosine, scaled likewise.
         learning_rate_batch_size: batch size the base rates are meant for.
         warmup_epochs: epochs in which the rate rises linearly from 0.
         schedule_by: the rate changes with every `step`, or once an `epoch`.
@@ -130,7 +130,7 @@ class OptimizationSection:
 
 @dataclass
 class RunSection:
-    """Where and how the run is executed; apart from the seed, it does not change what is learned.
+    """Execution of the run; apart from the seed, it does not affect what is learned.
 
     Attributes:
         output_dir: folder for checkpoints, the log and the final model.
@@ -166,13 +166,13 @@ class RunSection:
 
 @dataclass
 class EvaluationSection:
-    """Evaluation of frozen features during pretraining, on labelled shards; it does not change what is learned.
+    """Evaluation of frozen features during pretraining, on labelled shards; it does not affect training.
 
     Attributes:
         path: folder of labelled shards, or a Hub data set; None switches it off.
         train_split: split that neighbours and probe learn from.
         test_split: split that is scored.
-        every_steps: optimiser steps between two evaluations; the last step is followed by one too.
+        every_steps: optimiser steps between evaluations; the model is also evaluated after the last step.
         sampling: which frames, see `tubelets.data.stream.clip_stream.ClipSpec`: `dense_test` or `uniform`.
         stride: distance between the frames of a dense clip, in video frames.
         k: neighbours of the weighted kNN classifier.
@@ -198,10 +198,10 @@ class Recipe:
     """A pretraining run.
 
     Attributes:
-        model: what is trained.
-        data: where clips come from.
-        optimization: how it is trained.
-        run: where and how the run is executed.
+        model: the model to train.
+        data: training data.
+        optimization: optimisation and schedules.
+        run: execution of the run.
         evaluation: evaluation during training.
     """
 

@@ -61,7 +61,7 @@ class TrainingLog:
     """Progress bar, JSON lines and trackers of one run.
 
     Args:
-        accelerator: decides which process writes, and holds the trackers.
+        accelerator: determines the writing process, and provides the trackers.
         path: the file of JSON lines; only the main process writes it.
         start_step: step of the checkpoint that the run resumes from; later lines are removed from the file.
         total_steps: steps of the whole run.
@@ -157,7 +157,7 @@ class TrainingLog:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The lines of a training log, one mapping each; a last line that was cut off is left out."""
+    """Read the lines of a training log as mappings; a truncated last line is dropped."""
     return list(_complete_lines(Path(path).read_text(encoding="utf-8").splitlines()))
 
 

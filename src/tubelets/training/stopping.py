@@ -1,4 +1,4 @@
-"""Stopping a run on a signal: the step in progress is finished and saved first."""
+"""Stop a run on a signal after finishing and saving the current step."""
 
 import signal
 from typing import Any
@@ -33,8 +33,8 @@ class StopRequest(TrainerCallback):
 
         Args:
             step: optimiser steps done.
-            every: interval in steps at which several processes ask each other, because that waits for the device.
-            device: where they exchange the answer.
+            every: steps between exchanges among processes, which wait for the device.
+            device: device of the exchange.
         """
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             if step % every:

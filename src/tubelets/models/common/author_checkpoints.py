@@ -67,13 +67,13 @@ class AuthorCheckpoint:
         converter: module with `from_official`.
         not_in_file: settings that cannot be inferred from the weight file, in words.
         pretraining_data: key of `DATASETS`.
-        training: how it was pretrained, in words.
+        training: description of the pretraining.
         settings: further lines of the card's table.
         stride: distance between the frames of a clip in pretraining, in video frames.
         finetuning_data: key of `DATASETS` for a classifier, None for a pretraining network.
         pretrained_name: name of the pretraining checkpoint that a classifier started from.
         top1: published top-1 accuracy in percent of the classifier, on the validation set of `finetuning_data`.
-        views: how the published number was tested, in words.
+        views: test protocol of the published number.
         objective: tag of the card.
         after_finetuning: for a network without an accuracy of its own, what was published after the authors fine-tuned
             it: names of tasks to numbers.

@@ -64,7 +64,7 @@ class Backbone(nn.Module):
                 raise TypeError(f"{cls.__name__} must define `{name}`, see `{__name__}.Backbone`")
 
     def tokens(self, last_hidden_state: Tensor) -> Tensor:
-        """The features of the places in a clip, as attentive probes use them; class tokens are left out.
+        """Return the features of positions in a clip, without class tokens, as used by attentive probes.
 
         Args:
             last_hidden_state: tokens `(B, N, D)` or a feature map `(B, D, T, H, W)`.

@@ -67,7 +67,7 @@ class RegisteredConfig:
             **kwargs: fields that replace it, and `return_unused_kwargs`.
 
         Returns:
-            The configuration, and the unused keywords if asked for.
+            The configuration and, if requested, the unused keywords.
 
         Raises:
             tubelets.models.common.errors.CheckpointLayoutError: if the content is another method's.

@@ -112,7 +112,7 @@ def check_files(where: Any, kwargs: Mapping[str, Any], *, pickled_tensors: bool)
     Args:
         where: a folder or a Hub id.
         kwargs: the arguments of `from_pretrained`.
-        pickled_tensors: accept pickles that hold tensors alone, as old checkpoints of other libraries do.
+        pickled_tensors: accept pickles that contain only tensors, as in old checkpoints of other libraries.
 
     Raises:
         UnsafeCheckpointError: if the checkpoint has such files.

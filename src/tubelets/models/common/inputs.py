@@ -17,8 +17,8 @@ def model_inputs(config: PreTrainedConfig) -> dict[str, InputSpec]:
         config: the configuration of a video or spectrogram model.
 
     Returns:
-        Argument of `forward` to spec. The configurations of transformers hold no mean and deviation: the spec has
-        ImageNet's, and inference follows the model's processor.
+        Argument of `forward` to spec. Configurations of transformers have no mean and deviation: the spec has
+        ImageNet's, and inference uses the model's processor.
 
     Raises:
         ValueError: if the configuration does not state the model's inputs.

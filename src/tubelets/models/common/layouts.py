@@ -68,7 +68,7 @@ def _training_arguments(content: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Transform:
-    """How the values of a tensor differ between the two layouts.
+    """Conversion of a tensor's values between the two layouts.
 
     Attributes:
         to_ours: from the official tensor to ours.
@@ -94,7 +94,7 @@ class Rename:
     Attributes:
         official: the official name.
         ours: our name; several names are the equal parts of the official tensor along its first dimension; None means
-            that the official tensor is left out, and never written.
+            that the official tensor is dropped, and never written.
         transform: how the values differ, for one name.
 
     Example:

@@ -71,7 +71,7 @@ def load_mask_bank(
     Raises:
         FileNotFoundError: if the file is missing.
         CheckpointLayoutError: if the file is corrupt or not a bank.
-        ValueError: if an option would change the noise, or the bank does not hold masks of that grid.
+        ValueError: if an option would change the noise, or the bank was not built for that grid.
     """
     path = _find(source, token)
     try:

@@ -1,4 +1,4 @@
-"""Official checkpoints of the authors as models of this package, and back; one mechanism for every method.
+"""Convert the authors' official checkpoints to models of this package and back, with one mechanism for all methods.
 
 A `conversion_<method>.py` states its layouts as `OfficialLayout` objects, which its folder's entry names as `official`.
 """
@@ -19,7 +19,7 @@ Arguments = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class OfficialLayout:
-    """How the official checkpoints of one method become models of ours, and back.
+    """Conversion between a method's official checkpoints and our models.
 
     Attributes:
         name: named in errors.
@@ -44,7 +44,7 @@ class OfficialLayout:
 
         Args:
             state_dict: official names to tensors.
-            arguments: training arguments stored beside them, which give what weights cannot show.
+            arguments: training arguments stored with them, which supply what weights do not show.
             **overrides: fields of the configuration to override.
 
         Returns:

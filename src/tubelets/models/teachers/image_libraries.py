@@ -72,7 +72,7 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
 
     Raises:
         ValueError: if the name does not start with a known library.
-        tubelets.models.common.errors.UnsafeCheckpointError: if the encoder's files hold code, or need code of their
+        tubelets.models.common.errors.UnsafeCheckpointError: if the encoder's files contain code, or need code of their
             repository.
 
     Example:

@@ -16,7 +16,7 @@ STRIDES = (8, 16)
 
 
 class StandInEncoder(TimmImageEncoder):
-    """A CNN whose feature map has exactly the grid that is asked for: it resizes images, not features.
+    """A CNN whose feature map has exactly the requested grid: it resizes images, not features.
 
     Args:
         model: the timm model.

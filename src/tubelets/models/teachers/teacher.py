@@ -1,4 +1,4 @@
-"""Teachers by reference: a method names a frozen model, and `attach_teacher` loads it beside the weights."""
+"""Teachers by reference: a method names a frozen model, and `attach_teacher` loads it outside the weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,8 @@ def load_teacher(spec: TeacherSpec) -> Teacher:
 
     Raises:
         ValueError: if the reference is None or its library is unknown.
-        tubelets.models.common.errors.UnsafeCheckpointError: if its files hold code, or need code of their repository.
+        tubelets.models.common.errors.UnsafeCheckpointError: if its files contain code, or need code of their
+        repository.
         OSError: if the model is not found.
 
     Example:

@@ -13,7 +13,7 @@ def _field(default: Any, text: str) -> Any:
 
 @dataclass
 class LabelledDataArguments:
-    """Which labelled clips a run reads; each task adds how they are sampled and augmented."""
+    """The labelled data of a run; each task adds sampling and augmentation."""
 
     dataset_name: str | None = _field(None, "Folder or glob of Parquet or tar shards, or a Hub data set id.")
     dataset_config_name: str | None = _field(None, "Configuration of a Hub data set.")
@@ -37,7 +37,7 @@ class LabelledDataArguments:
         "skip", "What to do with an unreadable clip; skipped ones are counted in the log."
     )
     backend: Literal["auto", "pyav", "torchcodec"] = _field("auto", "Decoder of frames.")
-    samples_per_epoch: int | None = _field(None, "Clips in an epoch, if the data set does not state its length.")
+    samples_per_epoch: int | None = _field(None, "Clips per epoch, if the data set does not state its length.")
 
     def __post_init__(self) -> None:
         if (self.dataset_name is None) == (self.train_dir is None and self.validation_dir is None):
@@ -50,7 +50,7 @@ class LabelledDataArguments:
 
 @dataclass
 class VideoDataArguments(LabelledDataArguments):
-    """Which videos, which clips of them, and how they are augmented (sigma.md, section 7.2)."""
+    """Videos, clip sampling and augmentation (sigma.md, section 7.2)."""
 
     train_sampling: Literal["dense", "finetune", "segment", "uniform"] = _field(
         "finetune", "Frames of a training clip: finetune (Kinetics) or segment (Something-Something)."
@@ -96,7 +96,7 @@ class VideoDataArguments(LabelledDataArguments):
 
 @dataclass
 class AudioDataArguments(LabelledDataArguments):
-    """Which audio files, or videos with audio, and how they are augmented (structured_noise_masking.md, section 8).
+    """Audio files or videos with audio, and their augmentation (structured_noise_masking.md, section 8).
 
     A training clip is a random excerpt of its sound, a test clip the middle. Arguments about frames apply to
     audio-visual models.
@@ -120,5 +120,5 @@ class AudioDataArguments(LabelledDataArguments):
         SoundAugmentation(self.roll, self.gain, self.noise, self.time_mask, self.frequency_mask)
         if self.class_balanced and self.shots_per_class is not None:
             raise ValueError(
-                "shots_per_class already draws the same number of clips of each class; leave out class_balanced"
+                "shots_per_class already draws the same number of clips of each class; omit class_balanced"
             )

@@ -139,7 +139,7 @@ class ClassificationData(TaskData):
 
     @property
     def samples_per_epoch(self) -> int:
-        """Training clips in an epoch, over all processes.
+        """Training clips per epoch, over all processes.
 
         Raises:
             ValueError: if neither the arguments nor the data state their number.

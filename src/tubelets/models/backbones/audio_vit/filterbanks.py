@@ -39,7 +39,7 @@ def log_mel_filterbank(waveform: Tensor, sampling_rate: int = 16000, num_mel_bin
 
     Args:
         waveform: float `(samples,)`; its mean is subtracted.
-        sampling_rate: samples in a second.
+        sampling_rate: samples per second.
         num_mel_bins: bands from 20 Hz to half the sampling rate.
 
     Returns:

@@ -28,7 +28,7 @@ class I3DConfig(ConvolutionalConfig):
     width_multiplier: float | int = 1.0
 
     def width(self, channels: int) -> int:
-        """Channels of a layer that has so many in the published network."""
+        """Scale the published number of channels of a layer."""
         return max(1, round(channels * self.width_multiplier))
 
     @property

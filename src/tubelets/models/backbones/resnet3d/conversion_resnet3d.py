@@ -1,7 +1,7 @@
 """Checkpoints of the CNN methods of SEVERE and ours, in both directions (severe_benchmark.md, sections 3 and 4).
 
-Every method keeps its R(2+1)D-18 under other names; ours are torchvision's. What a file holds besides the backbone is
-left out where the layout says so, otherwise refused.
+Every method names its R(2+1)D-18 weights differently; ours are torchvision's names. Weights other than the backbone's
+are dropped if the layout lists them, and otherwise rejected.
 """
 
 import functools
@@ -21,11 +21,11 @@ from tubelets.models.common.official import OfficialLayout, without_wrapper
 
 @dataclass(frozen=True)
 class BackboneLayout:
-    """Where a method keeps a video ResNet.
+    """The layout of a method's video ResNet weights.
 
     Attributes:
-        methods: whose files have it.
-        table: names of the backbone, and those that are left out.
+        methods: methods with this layout.
+        table: names of the backbone's weights, and dropped names.
     """
 
     methods: tuple[str, ...]
@@ -42,7 +42,7 @@ def _dropped(*prefixes: str) -> list[Rename]:
 
 
 QUEUE = [Rename("queue", None), Rename("queue{rest}", None)]
-# Audio networks and heads beside the video network.
+# Audio networks and heads next to the video network.
 REST = [Rename("{rest}", None)]
 
 

@@ -94,7 +94,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
             **kwargs: see `RegisteredConfig.from_dict`.
 
         Returns:
-            The configuration, and the unused keywords if asked for.
+            The configuration and, if requested, the unused keywords.
 
         Raises:
             tubelets.models.common.errors.CheckpointLayoutError: if the file is of another family.

@@ -19,7 +19,7 @@ CPU_BLOCK_TOKENS = 128
 def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_dim: int) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the channels, float32, shaped to broadcast against a tensor."""
     values = tuple(config.image_mean), tuple(config.image_std)
-    # A tensor that is traced must not be kept; compiled code holds it as a constant.
+    # Do not cache traced tensors; compiled code stores them as constants.
     make = _on_device.__wrapped__ if torch.compiler.is_compiling() else _on_device
     shape = [-1 if dim == channel_dim else 1 for dim in range(like.ndim)]
     mean, std = (make(each, like.device).view(shape) for each in values)

@@ -38,8 +38,8 @@ class MaskedVideoOutput(ModelOutput):
         logits: `(B, M, prediction_size)` predictions for the masked tokens, in token order.
         targets: `(B, M, prediction_size)` targets of the masked tokens.
         encoder_last_hidden_state: `(B, N_vis, hidden_size)`, after the final norm.
-        hidden_states: encoder states, if asked for.
-        attentions: encoder attention maps, if asked for and computed eagerly.
+        hidden_states: encoder states, if requested.
+        attentions: encoder attention maps, if requested and computed eagerly.
     """
 
     loss: Tensor | None = None
