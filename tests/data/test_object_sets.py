@@ -57,7 +57,7 @@ def check_set(objects: ObjectSet) -> None:
         assert image.shape[0] == 4
         assert objects.weighted(place).equal(weighted_by_alpha(image))
         assert objects.index(objects.ids[place]) == place
-    with pytest.raises(KeyError, match="no object 'nothing'"):
+    with pytest.raises(KeyError, match="object 'nothing' is not in this set"):
         objects.index("nothing")
     first, second = objects.split(0.3)
     assert len(first) + len(second) == len(objects)

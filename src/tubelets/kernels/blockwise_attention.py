@@ -134,11 +134,7 @@ def _row_sums(weights: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _blocks(left: Tensor, right: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Walk over the maps of `(heads, rows, width)` by `(heads, columns, width)` in blocks of whole rows.
-
-    Yields:
-        The block's heads, its rows, and memory for two blocks of its size, the same for every block.
-    """
+    """Yield blocks of whole rows of the maps `(heads, rows, columns)`: heads, rows, and two buffers used for all."""
     group, height = block_sizes(len(left), left.shape[1], right.shape[1], BLOCK_ENTRIES)
     room = left.new_empty(2, group, height, right.shape[1])
     for first in range(0, len(left), group):

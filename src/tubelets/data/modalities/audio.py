@@ -334,12 +334,7 @@ def _check_riff(data: bytes, name: str) -> None:
 def _read_mono(
     container: "av.container.InputContainer", stream: "av.AudioStream", start: float, end: float
 ) -> tuple[int, np.ndarray]:
-    """Decode the audio frames between two times.
-
-    Returns:
-        Index of the first sample, and the samples as float32 mono at the stored rate; no samples if the sound ends
-        before `start`.
-    """
+    """Decode audio frames between two times: index of the first sample, and float32 mono at the stored rate."""
     rate = stream.rate
     seeking = start > _SEEK_AFTER_SECONDS and container.format.name in _SEEKABLE
     if seeking and stream.time_base is not None:
