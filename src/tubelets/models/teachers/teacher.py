@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoModel
 
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_model
 from tubelets.models.teachers.frozen import CachedTeacher, FrozenModel, Output, Teacher
 from tubelets.models.teachers.image_libraries import load_image_encoder
 
@@ -64,7 +64,7 @@ def load_teacher(spec: TeacherSpec) -> Teacher:
         )
     if ":" in spec.reference and not Path(spec.reference).exists():
         return load_image_encoder(spec.reference, spec.image_size)
-    return FrozenModel(load_auto(spec.auto_class, spec.reference), spec.feature_size, spec.output)
+    return FrozenModel(load_model(spec.auto_class, spec.reference), spec.feature_size, spec.output)
 
 
 class Student:
