@@ -18,7 +18,6 @@ from transformers import (
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
@@ -30,7 +29,8 @@ from tubelets.models.common.auto import MODELS, inference_processor, pretraining
 from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.common.inputs import model_inputs
-from tubelets.models.common.safe_loading import load_config, load_model, load_pretrained
+from tubelets.models.common.pretrained_model import SafePreTrainedModel
+from tubelets.models.common.safe_loading import load_config, load_model
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ToyConfig(RegisteredConfig, PreTrainedConfig):
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
 
 
-class ToyPreTrainedModel(PreTrainedModel):
+class ToyPreTrainedModel(SafePreTrainedModel):
     config: ToyConfig
     config_class = ToyConfig
     base_model_prefix = "encoder"
@@ -78,10 +78,6 @@ class ToyPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.3)
             nn.init.zeros_(module.bias)
-
-    @classmethod
-    def from_pretrained(cls, where: Any, *args: Any, **kwargs: Any) -> Any:
-        return load_pretrained(super().from_pretrained, cls, where, *args, **kwargs)
 
 
 class ToyModel(ToyPreTrainedModel):
