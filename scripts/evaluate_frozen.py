@@ -26,7 +26,7 @@ from tubelets.evaluation.checkpoints import checkpoint_features, load_processor,
 from tubelets.evaluation.features import Pooling
 from tubelets.evaluation.frozen import evaluate_frozen, headline
 from tubelets.info import package_versions
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_model
 from tubelets.visualization.evaluation import save_scores
 
 
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
         processor = load_processor(options.checkpoint)
-        models = {"checkpoint": load_auto(AutoModel, options.checkpoint)}
+        models = {"checkpoint": load_model(AutoModel, options.checkpoint)}
         if options.random_twin:
             twin = save_random_twin(options.checkpoint, options.output / "random_twin", options.seed)
-            models["random weights"] = load_auto(AutoModel, twin)
+            models["random weights"] = load_model(AutoModel, twin)
         results = {}
         for name, model in models.items():
             train, test = checkpoint_features(

@@ -13,12 +13,11 @@ import json
 import sys
 
 import transformers
-from transformers import AutoConfig
 
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.hub.card_tasks import task_of
 from tubelets.hub.onnx_export import OLDEST_OPSET, OnnxExportError, export_onnx
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_config, load_model
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -40,10 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     options = parse_arguments(arguments)
     try:
-        config = load_auto(AutoConfig, options.checkpoint, revision=options.revision)
+        config = load_config(options.checkpoint, revision=options.revision)
         task = None if options.features else task_of(config)
         auto_class = getattr(transformers, "AutoModel" if task is None else task.auto_class)
-        model = load_auto(auto_class, options.checkpoint, revision=options.revision, dtype="float32")
+        model = load_model(auto_class, options.checkpoint, revision=options.revision, dtype="float32")
         report = export_onnx(model, options.output, options.input, options.opset, options.tolerance)
     except (ImportError, OnnxExportError, OSError, ValueError) as error:
         print(f"export_onnx: {error}", file=sys.stderr)

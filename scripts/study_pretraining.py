@@ -37,7 +37,7 @@ from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twi
 from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.frozen import headline
 from tubelets.info import package_versions
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_model
 from tubelets.training.parsing import RecipeError
 from tubelets.training.recipe import load_recipe
 from tubelets.training.run_log import read_log
@@ -202,7 +202,7 @@ class Runner:
         models = self.pretrain(method, seed)
         pretrained = models[-1]
         twin = save_random_twin(pretrained, self.output / "random" / name, seed)
-        weights = model_fingerprint(load_auto(AutoModel, twin))
+        weights = model_fingerprint(load_model(AutoModel, twin))
         result: dict[str, Any] = {
             "method": method,
             "seed": seed,

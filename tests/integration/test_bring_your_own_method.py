@@ -1,21 +1,27 @@
 """The page on new methods runs from top to bottom: its method trains on shards and loads again."""
 
+import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tubelets.data.build.shards import build_shards
+from tubelets.data.modalities.modality import Clip
+from tubelets.data.modalities.registry import modality_named, unregister_modality
 from tubelets.data.sources.annotations import read_records
+from tubelets.models.common.auto import MODELS
 from videos import make_video
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "bring_your_own_method.md"
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What the blocks of the page define, run in order in a folder with shards."""
     folder = tmp_path_factory.mktemp("method")
     (folder / "videos").mkdir()
@@ -27,7 +33,9 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         patch.chdir(folder)
         for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
             exec(compile(block, PAGE.name, "exec"), defined)
-    return defined
+    yield defined
+    MODELS.pop("playback")
+    unregister_modality("pulse")
 
 
 def test_the_method_trains(names: dict[str, Any]) -> None:
@@ -59,3 +67,19 @@ def test_the_configuration_refuses_what_the_page_says(names: dict[str, Any]) -> 
         names["PlaybackConfig"](reverse_probability=1.0)
     with pytest.raises(TypeError, match="must define the property `input_specs`"):
         type("Undeclared", (names["RegisteredConfig"], names["PreTrainedConfig"]), {})
+
+
+def test_a_classifier_fits_on_the_backbone(names: dict[str, Any]) -> None:
+    assert names["scores"].logits.shape == (2, 3)
+    trained = {name.partition(".")[0] for name, value in names["classifier"].named_parameters() if value.requires_grad}
+    assert "backbone" not in trained
+    assert "classifier" in trained
+
+
+def test_the_modality_is_cut_to_the_frames_of_the_clip(names: dict[str, Any]) -> None:
+    file = io.BytesIO()
+    np.save(file, np.arange(100))
+    with modality_named("pulse").open(file.getvalue(), "pulse.npy") as medium:
+        clip = Clip(torch.Generator(), (0, 10, 20, 30), num_frames=50)
+        (values,) = medium.read(names["PulseSpec"](4), [clip])
+    assert values.tolist() == [1, 21, 41, 61]

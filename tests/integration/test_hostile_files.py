@@ -6,6 +6,7 @@ import pickle
 import shutil
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from datasets import Features, Value, Video
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import save_file
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForVideoClassification,
     AutoVideoProcessor,
@@ -36,7 +36,7 @@ from tubelets.data.sources.shards import UnsafePathError
 from tubelets.evaluation.checkpoints import evaluate_checkpoint
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.layouts import read_checkpoint
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_config, load_model, load_processor
 from tubelets.models.teachers.image_libraries import load_image_encoder
 from tubelets.tasks.classification.labels import label_fields
 from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION
@@ -273,11 +273,12 @@ def test_code_beside_our_own_type_is_never_run(folder: Path, trace: Path) -> Non
 def test_a_type_that_needs_code_is_refused(folder: Path, trace: Path) -> None:
     hostile_code(folder, trace)
     change(folder / "config.json", auto_map=CODE, model_type="evil")
-    for auto in (AutoConfig, AutoModel, AutoModelForVideoClassification):
+    doors = [load_config, *(partial(load_model, auto) for auto in (AutoModel, AutoModelForVideoClassification))]
+    for door in doors:
         with pytest.raises(UnsafeCheckpointError, match="code of its repository"):
-            load_auto(auto, folder)
+            door(folder)
         with pytest.raises(UnsafeCheckpointError, match="trust_remote_code"):
-            load_auto(auto, folder, trust_remote_code=True)
+            door(folder, trust_remote_code=True)
 
 
 PROCESSORS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
@@ -297,7 +298,7 @@ def test_processors(kind: str, folder: Path, trace: Path) -> None:
     hostile_code(folder, trace)
     change(folder / "video_preprocessor_config.json", **fields)
     with pytest.raises(error):
-        load_auto(AutoVideoProcessor, folder)
+        load_processor(folder, AutoVideoProcessor)
 
 
 # --- checkpoints of another kind -------------------------------------------------------------------------------------

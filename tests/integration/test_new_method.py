@@ -1,15 +1,19 @@
 """A method of another package: a new modality, its own collator, another method's head; no file of this one changes.
 
-Counts of events at a few sensors over time are masked and predicted. Everything is registered by `register_model`.
+Counts of events at a few sensors over time are masked and predicted. `register_model` and `register_modality` add both.
 """
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from clip_shards import write_tar
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import (
@@ -18,19 +22,24 @@ from transformers import (
     AutoModelForPreTraining,
     AutoModelForVideoClassification,
     PreTrainedConfig,
-    PreTrainedModel,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
 from tubelets import ModelEntry, register_model
+from tubelets.data.modalities.arrays import read_array
+from tubelets.data.modalities.modality import Clip, Medium, Modality
+from tubelets.data.modalities.registry import register_modality, unregister_modality
 from tubelets.data.modalities.specs import InputSpec
 from tubelets.models.backbones.convolutional.modeling_convolutional import ConvolutionalForVideoClassification
 from tubelets.models.common.auto import MODELS, inference_processor, pretraining_collator
 from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.common.inputs import model_inputs
-from tubelets.models.common.safe_loading import load_config, load_model, load_pretrained
+from tubelets.models.common.pretrained_model import SafePreTrainedModel
+from tubelets.models.common.safe_loading import load_config, load_model
+from tubelets.training.pretraining import build_loader, build_model
+from tubelets.training.recipe import load_recipe
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,27 @@ class EventSpec(InputSpec):
 
     num_steps: int
     num_sensors: int
+    media: str = "events"
 
     @property
     def shape(self) -> tuple[int, ...]:
         return (self.num_steps, self.num_sensors)
+
+
+class EventLog(Medium):
+    def __init__(self, data: bytes, name: str) -> None:
+        self.counts = torch.from_numpy(read_array(data, name)).float()
+
+    def read(self, spec: EventSpec, clips: Sequence[Clip]) -> list[Tensor]:
+        return [self.counts[clip.frames_of(spec.num_steps, len(self.counts))] for clip in clips]
+
+
+class EventModality(Modality):
+    name = "events"
+    media = ("events",)
+
+    def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
+        return EventLog(data, name)
 
 
 @strict
@@ -66,7 +92,7 @@ class ToyConfig(RegisteredConfig, PreTrainedConfig):
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
 
 
-class ToyPreTrainedModel(PreTrainedModel):
+class ToyPreTrainedModel(SafePreTrainedModel):
     config: ToyConfig
     config_class = ToyConfig
     base_model_prefix = "encoder"
@@ -78,10 +104,6 @@ class ToyPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.3)
             nn.init.zeros_(module.bias)
-
-    @classmethod
-    def from_pretrained(cls, where: Any, *args: Any, **kwargs: Any) -> Any:
-        return load_pretrained(super().from_pretrained, cls, where, *args, **kwargs)
 
 
 class ToyModel(ToyPreTrainedModel):
@@ -170,8 +192,10 @@ ENTRY = ModelEntry(
 @pytest.fixture(autouse=True)
 def registered() -> Iterator[None]:
     register_model(ENTRY)
+    register_modality(EventModality())
     yield
     MODELS.pop("toy_events")
+    unregister_modality("events")
 
 
 def waves(count: int, config: Any, start: int = 0) -> list[dict[str, Any]]:
@@ -244,3 +268,30 @@ def test_what_is_refused_is_refused_for_it_too(tmp_path: Path) -> None:
 
         class NoInputs(RegisteredConfig, PreTrainedConfig):
             model_type = "toy_without_inputs"
+
+
+RECIPE = """
+model: {model_type: toy_events, config: {num_steps: 8, num_sensors: 5}}
+data: {path: null, shuffle_window: 4, num_workers: 0}
+optimization: {max_steps: 2, global_batch_size: 4, base_learning_rate: 1.0e-2, warmup_epochs: 0}
+run: {output_dir: null, seed: 0, batch_size: 4, precision: fp32}
+"""
+
+
+def test_shards_of_the_modality_stream_into_its_pretraining(tmp_path: Path) -> None:
+    members = []
+    for item in waves(8, ToyConfig()):
+        file = io.BytesIO()
+        np.save(file, item["events"].numpy())
+        members.append((f"{item['seed']}.events.npy", file.getvalue()))
+    (tmp_path / "shards").mkdir()
+    write_tar(tmp_path / "shards" / "train.tar", members)
+    (tmp_path / "toy.yaml").write_text(RECIPE)
+    paths = ["--data.path", str(tmp_path / "shards"), "--run.output_dir", str(tmp_path / "run")]
+    recipe = load_recipe(str(tmp_path / "toy.yaml"), paths)
+    model = build_model(recipe)
+    batch = next(iter(build_loader(recipe, model.config, Accelerator(cpu=True))))
+    assert batch["events"].shape == (4, 8, 5)
+    assert batch["bool_masked_pos"].sum(dim=1).tolist() == [4, 4, 4, 4]
+    losses = train(model, batch, steps=5, rate=0.01)
+    assert losses[-1] < losses[0]

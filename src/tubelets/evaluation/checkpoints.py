@@ -6,12 +6,8 @@ from typing import Any
 
 import torch
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
     AutoModel,
     AutoModelForPreTraining,
-    AutoVideoProcessor,
-    PreTrainedConfig,
     PreTrainedModel,
 )
 
@@ -21,8 +17,9 @@ from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
 from tubelets.evaluation.inputs import processor_inputs
+from tubelets.models.common import safe_loading
 from tubelets.models.common.inputs import model_inputs
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_config, load_model
 
 
 def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) -> Path:
@@ -38,7 +35,7 @@ def save_random_twin(checkpoint: str | Path, folder: str | Path, seed: int = 0) 
     """
     folder = Path(folder)
     if not (folder / "model.safetensors").exists():
-        config = load_auto(AutoConfig, checkpoint)
+        config = load_config(checkpoint)
         load_processor(checkpoint).save_pretrained(folder)
         auto_class = AutoModelForPreTraining if type(config) in AutoModelForPreTraining._model_mapping else AutoModel
         with torch.random.fork_rng():
@@ -91,12 +88,10 @@ def load_processor(checkpoint: str | Path) -> Any:
     Raises:
         ValueError: if the model is audio-visual.
     """
-    config: PreTrainedConfig = load_auto(AutoConfig, checkpoint)
+    config = load_config(checkpoint)
     kinds = {type(spec) for spec in model_inputs(config).values()}
-    if kinds == {VideoSpec}:
-        return load_auto(AutoVideoProcessor, checkpoint)
-    if kinds == {SpectrogramSpec}:
-        return load_auto(AutoFeatureExtractor, checkpoint)
+    if kinds in ({VideoSpec}, {SpectrogramSpec}):
+        return safe_loading.load_processor(checkpoint)
     raise ValueError(
         f"{checkpoint} is a {config.model_type}; frozen evaluation supports video or audio models, not audio-visual "
         "ones: fine-tune such a model instead"
@@ -117,6 +112,6 @@ def evaluate_checkpoint(
     Returns:
         The result of `evaluate_frozen`.
     """
-    model, processor = load_auto(AutoModel, checkpoint), load_processor(checkpoint)
+    model, processor = load_model(AutoModel, checkpoint), load_processor(checkpoint)
     train, test = checkpoint_features(model, processor, data, **options)
     return evaluate_frozen(train, test, **(frozen or {}))

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
+from tubelets.data.sources.few_shot import first_of_each_class
 from tubelets.evaluation.features import FeatureSet
 from tubelets.tasks.metrics import top_k_accuracy
 
@@ -172,22 +173,17 @@ def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor
         Indices, int64 `(classes * shots,)`, sorted.
 
     Raises:
-        ValueError: if a class that occurs has fewer clips.
+        ValueError: if `shots` is not positive, or a class that occurs has fewer clips.
 
     Example:
         >>> draw_shots(torch.tensor([0, 1, 0, 1]), 2, torch.Generator())
         tensor([0, 1, 2, 3])
     """
-    counts = torch.bincount(labels)
-    present = torch.nonzero(counts)[:, 0]
-    if shots < 1 or int(counts[present].min()) < shots:
-        raise ValueError(f"cannot draw {shots} clips per class: classes have {counts[present].tolist()} clips")
-    # In random order, the first `shots` clips of each class are a fair draw.
-    order = torch.randperm(len(labels), generator=generator)
-    by_class = order[labels[order].argsort(stable=True)]
-    offsets = counts.cumsum(0) - counts
-    chosen = by_class[(offsets[present, None] + torch.arange(shots)).flatten()]
-    return chosen.sort().values
+    if shots < 1:
+        raise ValueError(f"shots={shots} must be at least 1")
+    order = torch.randperm(len(labels), generator=generator).tolist()
+    chosen = first_of_each_class(labels.tolist(), order, shots)
+    return torch.tensor(sorted(place for places in chosen.values() for place in places))
 
 
 def few_shot(

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import FeatureExtractionMixin, PreTrainedConfig, ProcessorMixin
+from transformers import PreTrainedConfig, ProcessorMixin
 
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
-from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.inputs import model_inputs
+from tubelets.models.common.safe_loading import processor_class
 
 TRIAL_HEIGHT_WIDTH = (80, 100)
 """Size of trial frames, chosen so that the processor must resize and crop them."""
@@ -62,23 +62,6 @@ _MEDIA: dict[type[InputSpec], _Medium] = {
 }
 
 
-def processor_class(config: PreTrainedConfig) -> str:
-    """Name of the Auto class that loads a model's processor.
-
-    Example:
-        >>> from tubelets import SigmaConfig, StructuredNoiseAudioConfig
-        >>> processor_class(SigmaConfig()), processor_class(StructuredNoiseAudioConfig())
-        ('AutoVideoProcessor', 'AutoFeatureExtractor')
-    """
-    if config.model_type not in MODELS:
-        audio = any(isinstance(spec, SpectrogramSpec) for spec in model_inputs(config).values())
-        return "AutoFeatureExtractor" if audio else "AutoVideoProcessor"
-    processor = inference_processor(config)
-    if isinstance(processor, ProcessorMixin):
-        return "AutoProcessor"
-    return "AutoFeatureExtractor" if isinstance(processor, FeatureExtractionMixin) else "AutoVideoProcessor"
-
-
 def usage_snippet(
     config: PreTrainedConfig, auto_class: str, repository: str, stride: int = 4, revision: str | None = None
 ) -> str:
@@ -109,7 +92,7 @@ def usage_snippet(
         outputs = model(**inputs)
     """
     media, tensors = _split(model_inputs(config))
-    processor = processor_class(config)
+    processor = processor_class(config).__name__ if media else ""
     where = f'"{repository}"' + (f', revision="{revision}"' if revision is not None else "")
     imports = [medium.imports for medium, _ in media if medium.imports is not None]
     classes = sorted({auto_class, processor} if media else {auto_class})

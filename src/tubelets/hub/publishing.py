@@ -13,15 +13,15 @@ import yaml
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.repocard_data import model_index_to_eval_results
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from tubelets.hub.card_tasks import task_of
 from tubelets.hub.cards import CardDetails, render_publication_card
 from tubelets.hub.finished_runs import PublishingError, RunFolder
-from tubelets.hub.media import processor_class, trial_inputs
+from tubelets.hub.media import trial_inputs
 from tubelets.hub.results import EvaluationResult
 from tubelets.models.common.auto import MODELS, inference_processor
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_config, load_processor, processor_class
 
 # Files of an older version that a new one replaces; other files of the repository are kept.
 REPLACED = ["*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "training_args.bin"]
@@ -124,8 +124,8 @@ def verify_publication(folder: str | Path) -> Publication:
 def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     """The model in its own class with every weight from the files, and its processor."""
     try:
-        config = load_auto(AutoConfig, folder)
-        processor_name, model_class = processor_class(config), _model_class(config, folder)
+        config = load_config(folder)
+        model_class = _model_class(config, folder)
         model, report = model_class.from_pretrained(folder, output_loading_info=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise PublishingError(f"{folder} does not load ({error})") from error
@@ -133,11 +133,12 @@ def _load(folder: Path) -> tuple[PreTrainedModel, Any]:
     if wrong:
         raise PublishingError(f"the weights in {folder} are not those of a {model_class.__name__}: {wrong}")
     try:
-        processor = load_auto(getattr(transformers, processor_name), folder)
+        processor = load_processor(folder)
     except (OSError, ValueError) as error:
         if config.model_type not in MODELS:
             raise PublishingError(
-                f"{folder} has no processor that {processor_name} loads ({error}); save one beside the model"
+                f"{folder} has no processor that {processor_class(config).__name__} loads ({error}); save one beside "
+                "the model"
             ) from error
         processor = inference_processor(config)
     return model, processor

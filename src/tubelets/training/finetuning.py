@@ -16,7 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
 
 from tubelets.data.atomic import write_atomically
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_model
 from tubelets.tasks.task import Part, Scores, Task, TaskData
 from tubelets.training.checkpointing import CheckpointError, check_readable, loader_state_file
 from tubelets.training.epochs import EpochBatches
@@ -287,8 +287,5 @@ class FinetuningTrainer(Trainer):
 
     def _read_weights(self, folder: str) -> None:
         """Load weights as users do: stock models save some under other names than in memory."""
-        loaded = load_auto(type(self.model), folder, dtype=torch.float32, output_loading_info=True)
-        saved, info = loaded
-        if info["missing_keys"]:
-            raise CheckpointError(f"{folder} lacks weights of the model: {sorted(info['missing_keys'])[:5]}")
+        saved = load_model(type(self.model), folder, fresh="nothing", dtype=torch.float32)
         self.model.load_state_dict(saved.state_dict())

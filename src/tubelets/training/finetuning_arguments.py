@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentError
 from transformers import AutoConfig, HfArgumentParser, PreTrainedConfig, TrainingArguments
 
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_config
 from tubelets.tasks.registry import task_for, task_named
 from tubelets.tasks.task import Task
 from tubelets.training.parsing import RecipeError, explain, read_mapping, recipe_parser
@@ -70,7 +70,7 @@ class ModelArguments:
         """
         if self.model_name_or_path is None:
             return AutoConfig.for_model(str(self.model_type))
-        return load_auto(AutoConfig, self.model_name_or_path, **self.access)
+        return load_config(self.model_name_or_path, **self.access)
 
     def find_task(self) -> Task:
         """The task that is named, or otherwise the first one that loads the model.

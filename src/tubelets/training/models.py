@@ -8,10 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.common.safe_loading import load_model, load_processor
 from tubelets.tasks.task import Task
 from tubelets.training.finetuning_arguments import ModelArguments
-from tubelets.training.optimization import freeze_backbone, freeze_layers, is_head
+from tubelets.training.optimization import freeze_backbone, freeze_layers
 from tubelets.training.parsing import RecipeError, check_known_field
 
 
@@ -99,7 +100,7 @@ def build_processor(arguments: ModelArguments, task: Task, config: PreTrainedCon
         if arguments.model_name_or_path is None:
             return None
         try:
-            return load_auto(auto_class, arguments.model_name_or_path, **arguments.access)
+            return load_processor(arguments.model_name_or_path, auto_class, **arguments.access)
         except OSError:
             return None
 
@@ -114,34 +115,11 @@ def _load_weights(arguments: ModelArguments, where: str, config: Any, auto_class
         if stored.max_length != config.max_length:
             wanted, config = config.max_length, copy.deepcopy(config)
             config.max_length = stored.max_length
-    model, info = load_auto(
-        auto_class,
-        where,
-        config=config,
-        **arguments.access,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
-    _check_loaded(where, config.model_type, info)
+    options = {"config": config, "dtype": torch.float32, "use_safetensors": True, **arguments.access}
+    try:
+        model = load_model(auto_class, where, fresh="head", **options)
+    except CheckpointLayoutError as error:
+        raise WrongCheckpointError(f"{error} (config_overrides changes the sizes of the model)") from error
     if wanted is not None:
         model.resize_spectrograms(wanted)
     return model
-
-
-def _check_loaded(where: str, model_type: str, info: Mapping[str, Any]) -> None:
-    """Refuse weights that leave a part of the encoder random."""
-    missing = sorted(name for name in info["missing_keys"] if not is_head(name))
-    wrong = sorted(entry for entry in info["mismatched_keys"] if not is_head(entry[0]))
-    if wrong:
-        name, found, expected = wrong[0]
-        raise WrongCheckpointError(
-            f"{where}: {name} has shape {tuple(found)} and the model needs {tuple(expected)} ({len(wrong)} weights "
-            "differ); is this another method's or another size's checkpoint? See config_overrides"
-        )
-    if missing:
-        raise WrongCheckpointError(
-            f"{where} lacks {len(missing)} weights of a {model_type!r} encoder, for example {missing[0]}; is "
-            "this another method's checkpoint?"
-        )

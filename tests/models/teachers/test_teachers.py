@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForVideoClassification
+from transformers import AutoModelForVideoClassification, VideoMAEConfig, VideoMAEModel
 
 from tubelets import (
     ResNet3DConfig,
@@ -168,3 +168,12 @@ def test_features_are_cached_by_content_or_by_id(tmp_path: Path) -> None:
         cached(clips(), ids=["a"])
     with pytest.raises(ValueError, match="needs a tensor among its arguments"):
         cached(scale=2.0)
+
+
+def test_a_stock_encoder_teaches_with_its_own_pooling(tmp_path: Path) -> None:
+    sizes = {"image_size": 16, "patch_size": 8, "num_frames": 4, "hidden_size": 24, "num_hidden_layers": 1}
+    model = VideoMAEModel(VideoMAEConfig(**sizes, num_attention_heads=2, intermediate_size=32)).eval()
+    model.save_pretrained(tmp_path)
+    teacher = load_teacher(TeacherSpec(str(tmp_path), 24))
+    clips = torch.randn(2, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(teacher(clips), model(clips).last_hidden_state.mean(dim=1))

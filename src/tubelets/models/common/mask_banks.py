@@ -6,13 +6,13 @@ it is executed.
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from tubelets.data.atomic import write_atomically
 from tubelets.masking import NoiseMaskGenerator
 from tubelets.models.common.errors import CheckpointLayoutError
 
@@ -47,9 +47,8 @@ def save_mask_bank(generator: NoiseMaskGenerator, folder: str | Path) -> Path:
     if generator.kind == "regularized_blue":
         # Its masks are whole grids with their count of visible tokens.
         made_from |= {name: fields[name] for name in ("grid", "mask_ratio", "count_rule")}
-    temporary = folder / f".{FILE}.{os.getpid()}"
-    save_file({"bank": generator.bank.contiguous()}, temporary, {"format": "pt", "made_from": json.dumps(made_from)})
-    temporary.replace(folder / FILE)
+    content, metadata = {"bank": generator.bank.contiguous()}, {"format": "pt", "made_from": json.dumps(made_from)}
+    write_atomically(folder / FILE, lambda temporary: save_file(content, temporary, metadata))
     return folder / FILE
 
 

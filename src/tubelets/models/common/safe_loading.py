@@ -179,35 +179,6 @@ def processor_class(config: PreTrainedConfig) -> Any:
     return transformers.AutoFeatureExtractor if hears else transformers.AutoVideoProcessor
 
 
-def load_auto(auto_class: Any, where: Any, **kwargs: Any) -> Any:
-    """`load_config`, `load_model` or `load_processor`, by the Auto class.
-
-    Args:
-        auto_class: an Auto class or a class of transformers.
-        where: a folder or a Hub id.
-        **kwargs: passed on; with `output_loading_info=True` the caller judges missing weights.
-
-    Returns:
-        What `from_pretrained` returns.
-    """
-    if auto_class is AutoConfig:
-        return load_config(where, **kwargs)
-    if not _makes_models(auto_class):
-        return load_processor(where, auto_class, **kwargs)
-    reports, resizes = (bool(kwargs.pop(name, False)) for name in ("output_loading_info", "ignore_mismatched_sizes"))
-    model, report = _load_with_report(auto_class, where, kwargs)
-    if reports:
-        return model, report
-    check_weights(where, model, report, fresh="parts", resizes=resizes)
-    return model
-
-
-def _makes_models(auto_class: Any) -> bool:
-    from transformers.models.auto.auto_factory import _BaseAutoModelClass
-
-    return isinstance(auto_class, type) and issubclass(auto_class, (_BaseAutoModelClass, PreTrainedModel))
-
-
 def _load_with_report(model_class: Any, where: Any, kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     check_arguments(model_class, kwargs)
     check_files(where, kwargs, pickled_tensors=True)

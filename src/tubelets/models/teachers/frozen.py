@@ -1,7 +1,6 @@
 """Base class of teachers, which are never trained, and a cache of their outputs."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from tubelets.data.atomic import write_atomically
 
 Output = Literal["pooler_output", "last_hidden_state", "logits"]
 
@@ -179,6 +180,4 @@ class CachedTeacher(Teacher):
     def _write(self, path: Path, features: Tensor) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Several processes may write the same file; each replaces a whole file by a whole file.
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"features": features.contiguous()}, temporary)
-        temporary.replace(path)
+        write_atomically(path, lambda temporary: save_file({"features": features.contiguous()}, temporary))

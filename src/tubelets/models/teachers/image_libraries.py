@@ -10,7 +10,7 @@ import pickle
 from typing import Any
 
 from tubelets.models.common.errors import UnsafeCheckpointError
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.common.safe_loading import load_config, load_model
 from tubelets.models.teachers.image_encoders import (
     FrozenImageEncoder,
     OpenClipImageEncoder,
@@ -21,11 +21,11 @@ from tubelets.models.teachers.stand_in_encoder import load_stand_in
 
 
 def _load_transformers(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:
-    from transformers import AutoConfig, AutoModel, CLIPVisionModel, SiglipVisionModel
+    from transformers import AutoModel, CLIPVisionModel, SiglipVisionModel
 
-    model_type = load_auto(AutoConfig, name).model_type
+    model_type = load_config(name).model_type
     towers: dict[str, Any] = {"clip": CLIPVisionModel, "siglip": SiglipVisionModel}
-    return TransformersImageEncoder(load_auto(towers.get(model_type, AutoModel), name))
+    return TransformersImageEncoder(load_model(towers.get(model_type, AutoModel), name))
 
 
 def _load_timm(name: str, image_size: tuple[int, int]) -> FrozenImageEncoder:

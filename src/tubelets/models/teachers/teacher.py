@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 from transformers import AutoModel
 
-from tubelets.models.common.safe_loading import load_auto
+from tubelets.models.backbones.adapters import as_backbone
+from tubelets.models.common.safe_loading import load_model
 from tubelets.models.teachers.frozen import CachedTeacher, FrozenModel, Output, Teacher
 from tubelets.models.teachers.image_libraries import load_image_encoder
 
@@ -65,7 +66,9 @@ def load_teacher(spec: TeacherSpec) -> Teacher:
         )
     if ":" in spec.reference and not Path(spec.reference).exists():
         return load_image_encoder(spec.reference, spec.image_size)
-    return FrozenModel(load_auto(spec.auto_class, spec.reference), spec.feature_size, spec.output)
+    model = load_model(spec.auto_class, spec.reference)
+    # An encoder goes through the backbone contract, so that its features are its own pooling.
+    return FrozenModel(model if spec.output == "logits" else as_backbone(model), spec.feature_size, spec.output)
 
 
 class Student:

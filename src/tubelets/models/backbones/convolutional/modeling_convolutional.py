@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.utils import can_return_tuple
@@ -14,10 +13,10 @@ from tubelets.models.backbones.convolutional.configuration_convolutional import 
 from tubelets.models.backbones.video_vit.pixels import normalize_pixels
 from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.common.classification_head import ClassificationHead
-from tubelets.models.common.safe_loading import load_pretrained
+from tubelets.models.common.pretrained_model import SafePreTrainedModel
 
 
-class ConvolutionalPreTrainedModel(PreTrainedModel):
+class ConvolutionalPreTrainedModel(SafePreTrainedModel):
     """Base class of the convolutional models: loading, saving and initialisation."""
 
     config: Any
@@ -40,30 +39,6 @@ class ConvolutionalPreTrainedModel(PreTrainedModel):
             init.zeros_(module.running_mean)
             init.ones_(module.running_var)
             init.zeros_(module.num_batches_tracked)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """Load as `transformers.PreTrainedModel.from_pretrained` does, from safetensors and never with random weights.
-
-        Args:
-            pretrained_model_name_or_path: a folder or a Hub id.
-            *model_args: passed on.
-            **kwargs: passed on.
-
-        Returns:
-            The model, and a report with `output_loading_info=True`.
-
-        Raises:
-            tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
-            tubelets.models.common.errors.CheckpointLayoutError: if a file is corrupt, shapes do not fit, or the
-                checkpoint belongs to another method.
-            OSError: if no checkpoint is found.
-        """
-        return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
-        """Do nothing: the code is an installed package and is not copied next to a checkpoint."""
 
 
 class ConvolutionalModel(VideoBackbone, ConvolutionalPreTrainedModel):
@@ -125,7 +100,7 @@ class ConvolutionalForVideoClassification(ClassificationHead, ConvolutionalPreTr
         config: the configuration.
     """
 
-    backbone_class: type[PreTrainedModel]
+    backbone_class: type[SafePreTrainedModel]
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.models.videomae.modeling_videomae import VideoMAELayer, VideoMAEPatchEmbeddings
@@ -33,7 +32,7 @@ from tubelets.models.backbones.video_vit.tubes import (
     split_tokens,
 )
 from tubelets.models.common.backbone import VideoBackbone
-from tubelets.models.common.safe_loading import load_pretrained
+from tubelets.models.common.pretrained_model import SafePreTrainedModel
 from tubelets.objectives.classification import classification_loss
 
 # Weights of a pretraining checkpoint that do not belong to the encoder.
@@ -95,7 +94,7 @@ class TubeletsVideoMAEEncoder(nn.Module):
         return hidden_states
 
 
-class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
+class TubeletsVideoMAEPreTrainedModel(SafePreTrainedModel):
     """Loading, saving and initialisation shared by the masked-video models."""
 
     config: TubeletsVideoMAEConfig
@@ -130,26 +129,6 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
             _, tokens, width = module.position_embeddings.shape
             init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
-        """Load as `transformers.PreTrainedModel.from_pretrained`, from safetensors only, never with a random encoder.
-
-        Args:
-            pretrained_model_name_or_path: a folder or a Hub id.
-            *model_args: passed on.
-            **kwargs: passed on.
-
-        Returns:
-            The model, and a report with `output_loading_info=True`.
-
-        Raises:
-            tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
-            tubelets.models.common.errors.CheckpointLayoutError: if files are corrupt, shapes do not fit (another
-                number of labels needs `ignore_mismatched_sizes=True`), or the checkpoint is another method's.
-            OSError: if no checkpoint is found.
-        """
-        return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)
-
     def save_pretrained(
         self,
         save_directory: Any,
@@ -175,10 +154,6 @@ class TubeletsVideoMAEPreTrainedModel(PreTrainedModel):
             save_as_videomae(self, save_directory, *args, **kwargs)
             return
         super().save_pretrained(save_directory, *args, save_original_format=save_original_format, **kwargs)
-
-    @classmethod
-    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
-        """Do nothing: the code is an installed package and is not copied into checkpoints."""
 
 
 class TubeletsVideoMAEModel(VideoBackbone, TubeletsVideoMAEPreTrainedModel):

@@ -1,0 +1,43 @@
+"""Base class of the package's models: `from_pretrained` goes through the one loader."""
+
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from tubelets.models.common.safe_loading import load_pretrained
+
+
+class SafePreTrainedModel(PreTrainedModel):
+    """A `transformers.PreTrainedModel` that reads safetensors only and never starts with an encoder of random weights.
+
+    Example:
+        >>> import tubelets
+        >>> issubclass(tubelets.SigmaModel, SafePreTrainedModel)
+        True
+    """
+
+    config: Any
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
+        """Load a saved model as `transformers.PreTrainedModel.from_pretrained` does.
+
+        Args:
+            pretrained_model_name_or_path: a folder or a Hub id.
+            *model_args: passed on.
+            **kwargs: passed on.
+
+        Returns:
+            The model, and a report with `output_loading_info=True`.
+
+        Raises:
+            tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
+            tubelets.models.common.errors.CheckpointLayoutError: if files are corrupt, shapes do not fit (another
+                number of labels needs `ignore_mismatched_sizes=True`), or the checkpoint is another method's.
+            OSError: if there is no checkpoint.
+        """
+        return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
+        """Do nothing: the code is an installed package and is never copied next to a checkpoint."""
