@@ -98,7 +98,7 @@ def test_shots_are_balanced_random_and_reproducible():
     assert all(draw.unique().numel() == 4 for draw in draws)
     assert {index for draw in draws for index in draw.tolist()} == set(range(8))
     assert torch.equal(draws[3], draw_shots(labels, 2, torch.Generator().manual_seed(3)))
-    with pytest.raises(ValueError, match="class 0 has 4 videos and 5 are asked for"):
+    with pytest.raises(ValueError, match="class 0 has 4 videos, fewer than the 5 requested"):
         draw_shots(labels, 5, torch.Generator())
 
 

@@ -167,7 +167,7 @@ def test_clips_and_processors(config: Any, expected: tuple[str, int, int]) -> No
 
 
 def test_models_without_square_clips_are_refused() -> None:
-    with pytest.raises(ValueError, match="'bert' does not state its number of frames"):
+    with pytest.raises(ValueError, match="'bert' does not declare its number of frames"):
         video_input(transformers.BertConfig())
     with pytest.raises(ValueError, match="expects 16 x 32 pixels"):
         video_input(SigmaConfig(**{**SIZES, "image_size": (16, 32)}))
