@@ -97,7 +97,7 @@ def _files_of_split(files: list[str], split: str, where: str, *, complete: bool)
         raise ValueError(f"{where} mixes .parquet and .tar shards; select one kind with a pattern such as *.parquet")
     if complete and (absent := missing_shards([Path(file).name for file in chosen])):
         raise ValueError(
-            f"{where} lacks {len(absent)} shards of split {split!r}, the first is {absent[0]}; finish building them"
+            f"{where} lacks {len(absent)} shards of split {split!r}, first {absent[0]}; finish building them"
         )
     return chosen
 
