@@ -330,7 +330,7 @@ def test_base_sizes() -> None:
         ({"contrastive_weight": -1.0}, "contrastive_weight"),
         ({"image_std": (1.0, 1.0)}, "image_std needs 3"),
         ({"video_mask_ratio": 1.0}, "video_mask_ratio"),
-        ({"video_mask_options": {"sigma": 1}}, "no such options"),
+        ({"video_mask_options": {"sigma": 1}}, "do not accept the options"),
         ({"modality": "smell"}, "modality"),
     ],
 )

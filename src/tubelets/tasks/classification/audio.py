@@ -19,7 +19,7 @@ from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.inputs import model_inputs
 from tubelets.tasks.classification.arguments import AudioDataArguments
 from tubelets.tasks.classification.audio_batches import Inputs, SoundBatch, SoundCollator
-from tubelets.tasks.classification.data import METRICS, ClassificationData, soft_target_loss
+from tubelets.tasks.classification.data import METRICS, ClassificationData, soft_target_loss, test_views
 from tubelets.tasks.classification.video_batches import ViewCrops
 from tubelets.tasks.task import Task
 
@@ -117,11 +117,6 @@ class SoundData(ClassificationData):
         return self.batch.arguments(batch)
 
 
-def protocol(data: Mapping[str, Any]) -> str:
-    """The views of the final test, e.g. `3 clips`."""
-    return "one clip from the middle" if data["test_clips"] == 1 else f"{data['test_clips']} clips"
-
-
 AUDIO_CLASSIFICATION = Task(
     name="audio-classification",
     auto_class="AutoModelForAudioClassification",
@@ -130,6 +125,6 @@ AUDIO_CLASSIFICATION = Task(
     data=SoundData,
     processor=audio_processor,
     loss=soft_target_loss,
-    protocol=protocol,
+    protocol=test_views,
     metrics=METRICS,
 )

@@ -235,3 +235,22 @@ class ClassificationData(TaskData):
         batch_size = max(1, self.args.per_device_eval_batch_size // views) * per_clip
         stream = self._stream(source, clips, transform)(audio=audio, shuffle_window=0, batch_size=batch_size)
         return ClipLoader(stream, self.args.dataloader_num_workers, collate, pin_memory=self.args.device.type == "cuda")
+
+
+def test_views(data: Mapping[str, Any]) -> str:
+    """The views of the final test, e.g. `5 clips x 3 crops`.
+
+    An audio-visual classifier is trained with the arguments of audio classification and published as a video
+    classifier, so both tasks describe the arguments of either.
+
+    Args:
+        data: data arguments of a run; those of audio classification have no `test_crops`.
+
+    Example:
+        >>> test_views({"test_clips": 5, "test_crops": 3}), test_views({"test_clips": 1})
+        ('5 clips x 3 crops', 'one clip from the middle')
+    """
+    clips, crops = data["test_clips"], data.get("test_crops")
+    if crops is not None:
+        return f"{clips} clips x {crops} crops"
+    return "one clip from the middle" if clips == 1 else f"{clips} clips"

@@ -21,7 +21,7 @@ from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalF
 from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.inputs import model_inputs
 from tubelets.tasks.classification.arguments import VideoDataArguments
-from tubelets.tasks.classification.data import METRICS, ClassificationData, soft_target_loss
+from tubelets.tasks.classification.data import METRICS, ClassificationData, soft_target_loss, test_views
 from tubelets.tasks.classification.video_batches import BatchAugmentation, ClassificationCollator, VideoBatch, ViewCrops
 from tubelets.tasks.task import Task
 
@@ -158,11 +158,6 @@ class VideoData(ClassificationData):
         return self.batch.arguments(batch)
 
 
-def protocol(data: Mapping[str, Any]) -> str:
-    """The views of the final test, e.g. `5 clips x 3 crops`."""
-    return f"{data['test_clips']} clips x {data['test_crops']} crops"
-
-
 VIDEO_CLASSIFICATION = Task(
     name="video-classification",
     auto_class="AutoModelForVideoClassification",
@@ -171,6 +166,6 @@ VIDEO_CLASSIFICATION = Task(
     data=VideoData,
     processor=video_processor,
     loss=soft_target_loss,
-    protocol=protocol,
+    protocol=test_views,
     metrics=METRICS,
 )

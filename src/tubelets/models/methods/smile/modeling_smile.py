@@ -15,6 +15,7 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import (
     TubeletsVideoMAEModel,
 )
 from tubelets.models.backbones.video_vit.pixels import pixel_targets
+from tubelets.models.backbones.video_vit.tubes import check_video
 from tubelets.models.methods.masked_video.feature_targets import first_frame_features, masked_features
 from tubelets.models.methods.masked_video.modeling_masked_video import MaskedVideoAutoencoder, MaskedVideoOutput
 from tubelets.models.methods.smile.configuration_smile import SmileConfig
@@ -118,6 +119,7 @@ class SmileForPreTraining(Student, MaskedVideoAutoencoder):
             ValueError: if the video or a mask does not fit the configuration, or features are needed and missing.
         """
         config = self.config
+        check_video(pixel_values, config)
         # K masks of a clip are K clips with one mask each: the first masks of all clips, then the second ones.
         num_clips, videos = len(pixel_values), pixel_values
         if bool_masked_pos.ndim == 3:
