@@ -10,8 +10,8 @@ SHORT_SEQUENCE = 256
 def prefers_blockwise_attention(key: Tensor) -> bool:
     """Whether attention block by block is faster than PyTorch's fused kernel for these keys.
 
-    Measured on AMD processors with bfloat16 instructions (Zen 4 and Zen 5), where the fused kernel takes
-    two to three times as long. On an AMD processor without them (Zen 3) the fused kernel is four times as fast.
+    Measured on an AMD processor with bfloat16 instructions, where the fused kernel takes two to three times as long. On
+    one without them the fused kernel was four times as fast.
 
     Args:
         key: `(B, heads, keys, width)`.
