@@ -18,7 +18,7 @@ from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import AudioSpec, ClipStream
 from tubelets.evaluation.checkpoints import checkpoint_features, evaluate_checkpoint, load_processor, save_random_twin
 from tubelets.evaluation.features import model_fingerprint
-from tubelets.evaluation.inputs import SoundInputs, processor_inputs
+from tubelets.evaluation.inputs import FrameInputs, SoundInputs, processor_inputs
 from tubelets.evaluation.online import OnlineEvaluation
 from tubelets.models.common.auto import inference_processor
 from tubelets.models.methods.structured_noise.modeling_structured_noise_audio import StructuredNoiseAudioForPreTraining
@@ -125,3 +125,14 @@ def test_an_audio_visual_model_of_one_modality_is_measured_on_it(shards, tmp_pat
     with torch.no_grad():
         expected = model.base_model.eval()(**inputs).pooler_output[0]
     torch.testing.assert_close(found.features[found.clip_ids.index(f"{item['clip_id']}#0")], expected)
+
+
+def test_the_inputs_of_an_audio_visual_model_of_video_only_are_frames():
+    config = StructuredNoiseAudioVideoConfig(**AUDIO_VISUAL, modality="video")
+    joint = inference_processor(config)
+    inputs = processor_inputs(joint, config)
+    assert isinstance(inputs, FrameInputs)
+    video = torch.randint(256, (config.num_frames, 3, 16, 16), dtype=torch.uint8)
+    batch = inputs.collate([{"pixel_values": inputs.transform(video, torch.Generator()), "clip_id": "a"}])
+    expected = joint(videos=[video], return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(inputs.tensor(batch, torch.device("cpu")), expected, atol=1e-5, rtol=0)

@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForVideoClassification, PreTrainedModel
 
 from tubelets.tasks.classification.arguments import VideoDataArguments
-from tubelets.tasks.classification.video import VideoData, protocol, video_processor
+from tubelets.tasks.classification.data import describe_views
+from tubelets.tasks.classification.video import VideoData, video_processor
 from tubelets.tasks.registry import register_task, unregister_task
 from tubelets.tasks.task import Metric, Part, Scores, Task
 
@@ -62,7 +63,7 @@ def task() -> Iterator[Task]:
             data=NumberData,
             processor=video_processor,
             loss=lambda config, output, batch: (output.logits[:, 0] - batch["numbers"]).square().mean(),
-            protocol=protocol,
+            protocol=describe_views,
             metrics={"mean_absolute_error": Metric("mean absolute error", "mae")},
             targets=("numbers",),
             greater_is_better=False,

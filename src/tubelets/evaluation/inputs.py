@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from transformers import BaseVideoProcessor, PreTrainedConfig
 from transformers.feature_extraction_utils import FeatureExtractionMixin
+from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.modalities.audio import AudioSpec
-from tubelets.data.modalities.specs import SpectrogramSpec, VideoSpec
+from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Sampling, Transform
 from tubelets.data.stream.loader import collate_clips
@@ -107,7 +108,8 @@ def processor_inputs(
     """Inputs that a model's configuration declares, preprocessed as its processor does.
 
     Args:
-        processor: the model's video processor, or the feature extractor of an audio model.
+        processor: the model's video processor, the feature extractor of an audio model, or a processor of several
+            inputs that holds either.
         config: the model's configuration, see `tubelets.models.common.inputs.model_inputs`.
         sampling: which frames, see `ClipSpec`.
         stride: distance between the frames of a dense clip.
@@ -125,6 +127,8 @@ def processor_inputs(
     """
     specs = list(model_inputs(config).items())
     (name, spec), kind = specs[0], type(processor).__name__
+    if len(specs) == 1:
+        processor = _part(processor, spec)
     if len(specs) == 1 and isinstance(spec, SpectrogramSpec) and isinstance(processor, FeatureExtractionMixin):
         return SoundInputs(processor, spec, name)
     if len(specs) > 1 or not isinstance(spec, VideoSpec) or not isinstance(processor, BaseVideoProcessor):
@@ -138,6 +142,13 @@ def processor_inputs(
     short_side = (processor.to_dict()["size"] or {}).get("shortest_edge", spec.size[0])
     crop = Compose((ShortSideResize(short_side), CenterCrop(spec.size[0])))
     return FrameInputs(ClipSpec(spec.num_frames, stride, sampling=sampling), crop, *_statistics(processor), name)
+
+
+def _part(processor: Any, spec: InputSpec) -> Any:
+    """The part of a processor of several inputs that prepares one of them."""
+    if not isinstance(processor, ProcessorMixin):
+        return processor
+    return getattr(processor, "video_processor" if isinstance(spec, VideoSpec) else "feature_extractor", processor)
 
 
 def _statistics(processor: Any) -> tuple[list[float], list[float]]:

@@ -19,7 +19,7 @@ from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.inputs import model_inputs
 from tubelets.tasks.classification.arguments import AudioDataArguments
 from tubelets.tasks.classification.audio_batches import Inputs, SoundBatch, SoundCollator
-from tubelets.tasks.classification.data import METRICS, ClassificationData, soft_target_loss, test_views
+from tubelets.tasks.classification.data import METRICS, ClassificationData, describe_views, soft_target_loss
 from tubelets.tasks.classification.video_batches import ViewCrops
 from tubelets.tasks.task import Task
 
@@ -125,6 +125,6 @@ AUDIO_CLASSIFICATION = Task(
     data=SoundData,
     processor=audio_processor,
     loss=soft_target_loss,
-    protocol=test_views,
+    protocol=describe_views,
     metrics=METRICS,
 )

@@ -237,7 +237,7 @@ class ClassificationData(TaskData):
         return ClipLoader(stream, self.args.dataloader_num_workers, collate, pin_memory=self.args.device.type == "cuda")
 
 
-def test_views(data: Mapping[str, Any]) -> str:
+def describe_views(data: Mapping[str, Any]) -> str:
     """The views of the final test, e.g. `5 clips x 3 crops`.
 
     An audio-visual classifier is trained with the arguments of audio classification and published as a video
@@ -247,7 +247,7 @@ def test_views(data: Mapping[str, Any]) -> str:
         data: data arguments of a run; those of audio classification have no `test_crops`.
 
     Example:
-        >>> test_views({"test_clips": 5, "test_crops": 3}), test_views({"test_clips": 1})
+        >>> describe_views({"test_clips": 5, "test_crops": 3}), describe_views({"test_clips": 1})
         ('5 clips x 3 crops', 'one clip from the middle')
     """
     clips, crops = data["test_clips"], data.get("test_crops")

@@ -21,7 +21,7 @@ from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalF
 from tubelets.models.common.auto import MODELS, inference_processor
 from tubelets.models.common.inputs import model_inputs
 from tubelets.tasks.classification.arguments import VideoDataArguments
-from tubelets.tasks.classification.data import METRICS, ClassificationData, soft_target_loss, test_views
+from tubelets.tasks.classification.data import METRICS, ClassificationData, describe_views, soft_target_loss
 from tubelets.tasks.classification.video_batches import BatchAugmentation, ClassificationCollator, VideoBatch, ViewCrops
 from tubelets.tasks.task import Task
 
@@ -166,6 +166,6 @@ VIDEO_CLASSIFICATION = Task(
     data=VideoData,
     processor=video_processor,
     loss=soft_target_loss,
-    protocol=test_views,
+    protocol=describe_views,
     metrics=METRICS,
 )
