@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+import preloaded  # noqa: F401  (what the server imports)
+
 
 def _process(rank: int, function: Callable[..., Any], world_size: int, folder: str, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
@@ -30,5 +32,7 @@ def _process(rank: int, function: Callable[..., Any], world_size: int, folder: s
 def run_processes(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:
     """Call `function(rank, world_size, *arguments)` in each of `world_size` processes; their results by rank."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_process, (function, world_size, folder, arguments), nprocs=world_size)
+        # Forks of a server that has imported torch already, see `preloaded`.
+        arguments = (function, world_size, folder, arguments)
+        mp.start_processes(_process, arguments, nprocs=world_size, start_method="forkserver")
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(world_size)]

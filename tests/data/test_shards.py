@@ -3,8 +3,6 @@ import functools
 import hashlib
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -12,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Video, load_dataset
 
+from preloaded import run_script
 from tubelets.data.build import shards
 from tubelets.data.build.plan import parse_size
 from tubelets.data.build.shards import ShardPlan, build_shards
@@ -283,8 +282,8 @@ def script(capsys):
 
 
 def test_script_runs_as_a_program(folder, tmp_path):
-    command = [sys.executable, SCRIPT, folder, tmp_path / "out", "--short-side", "8", "--clips-per-shard", "6"]
-    result = subprocess.run([*map(str, command), "--num-workers", "2"], capture_output=True, text=True, check=False)
+    words = [folder, tmp_path / "out", "--short-side", "8", "--clips-per-shard", "6", "--num-workers", "2"]
+    result = run_script(SCRIPT, *words)
     assert result.returncode == 0, result.stderr
     assert "10 clips in 2 shards" in result.stdout
     assert "run/broken.mp4" in result.stdout

@@ -1,7 +1,5 @@
 """Saved models and their random twins, measured through files as the scripts do."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import torch
 from clip_shards import clip_rows, write_parquet
 from transformers import AutoModel, AutoModelForPreTraining
 
+from preloaded import run_script
 from tubelets import TubeletsVideoMAEConfig, TubeletsVideoMAEForPreTraining
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
 from tubelets.models.common.auto import inference_processor
@@ -78,7 +77,7 @@ def test_a_checkpoint_is_measured_from_its_folder(checkpoint, tmp_path):
 def test_the_script_writes_numbers_and_a_picture(checkpoint, tmp_path):
     words = ["scripts/evaluate_frozen.py", checkpoint, shards(tmp_path), tmp_path / "out", "--sampling", "uniform"]
     words += ["--random-twin", "--shots", "1", "--draws", "1", "--num-workers", "0", "--k", "1"]
-    done = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_script(*words, folder=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "checkpoint: kNN 100.0%" in done.stdout
     assert "chance 33.3%" in done.stdout
@@ -86,6 +85,6 @@ def test_the_script_writes_numbers_and_a_picture(checkpoint, tmp_path):
         path.name for path in (tmp_path / "out").iterdir()
     }
     words[2] = tmp_path / "nowhere"
-    failed = subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, check=False)
+    failed = run_script(*words, folder=ROOT)
     assert failed.returncode == 2
     assert "evaluate_frozen:" in failed.stderr

@@ -41,6 +41,9 @@ def test_snippets_convert_without_losing_the_configuration_and_run(
 ) -> None:
     shutil.copytree(ROOT / "hub_configs" / name, tmp_path / name)
     before = json.loads((tmp_path / name / "config.json").read_text(encoding="utf-8"))
+    # Fewer blocks save time and change neither the snippets nor the shapes.
+    before |= {field: 2 for field in ("num_hidden_layers", "decoder_num_hidden_layers") if field in before}
+    (tmp_path / name / "config.json").write_text(json.dumps(before), encoding="utf-8")
     classifier = CHECKPOINTS[name].finetuning_data is not None
     config = AutoConfig.from_pretrained(tmp_path / name)
     model = getattr(tubelets, config.architectures[0])(config)

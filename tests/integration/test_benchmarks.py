@@ -1,9 +1,9 @@
 """The benchmark scripts run; their numbers are nobody's test."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
+
+from preloaded import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -11,16 +11,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_pretraining_benchmark_measures_every_model(tmp_path: Path) -> None:
     # float32: processors without bfloat16 instructions take minutes otherwise.
     output = tmp_path / "numbers.json"
-    command = [
-        sys.executable,
-        str(ROOT / "scripts/benchmark_pretraining.py"),
-        "--sizes",
-        "small",
-        "--precisions",
-        "fp32",
-    ]
-    command += ["--batch-size", "2", "--rounds", "1", "--no-memory", "--json", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["--sizes", "small", "--precisions", "fp32", "--batch-size", "2", "--rounds", "1", "--no-memory"]
+    result = run_script(ROOT / "scripts/benchmark_pretraining.py", *words, "--json", output)
+    assert result.returncode == 0, result.stderr
     measured = json.loads(output.read_text())["small/fp32"]
     assert set(measured) == {"transformers", "pixel", "sigma_mlp", "smile_clip"}
     assert all(values["seconds"] > 0 for values in measured.values())
@@ -28,9 +21,9 @@ def test_pretraining_benchmark_measures_every_model(tmp_path: Path) -> None:
 
 def test_mask_benchmark_measures_drawing_and_its_share_of_a_step(tmp_path: Path) -> None:
     output = tmp_path / "numbers.json"
-    command = [sys.executable, str(ROOT / "scripts/benchmark_masks.py"), "--batch-size", "4", "--rounds", "1"]
-    command += ["--step-clips", "1", "--steps", "1", "--json", str(output)]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["--batch-size", "4", "--rounds", "1", "--step-clips", "1", "--steps", "1", "--json", output]
+    result = run_script(ROOT / "scripts/benchmark_masks.py", *words)
+    assert result.returncode == 0, result.stderr
     measured = json.loads(output.read_text())
     assert all(values["ratio, batch"] > 0 for values in measured["drawing"].values())
     assert 0 < measured["step"]["share"] < 1

@@ -5,7 +5,6 @@ import importlib
 import pkgutil
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from transformers import VideoMAEForVideoClassification
 
 import tubelets
+from preloaded import run_script
 from tubelets import SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.models.common.auto import inference_processor
 from tubelets.models.methods.sigma.conversion_sigma import to_official
@@ -96,7 +96,8 @@ def test_readme_commands_name_files_and_options_that_exist() -> None:
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name)
 def test_every_script_explains_itself(script: Path) -> None:
-    result = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
+    result = run_script(script, "--help")
+    assert result.returncode == 0, result.stderr
     assert "usage" in result.stdout
 
 

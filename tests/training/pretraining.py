@@ -1,10 +1,9 @@
-"""Small pretraining runs as subprocesses, shared by the tests of the training script."""
+"""Small pretraining runs in processes of their own, shared by the tests of the training script."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from preloaded import run_script
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.annotations import VideoRecord
 from tubelets.training.run_log import read_log
@@ -54,11 +53,9 @@ def command(shards: Path, output: Path, recipe: Path = DEMO, **changes: Any) -> 
     return [str(SCRIPT), str(recipe), *(f"--{name}={value}" for name, value in options.items() if value is not None)]
 
 
-def train(*words: str, launcher: tuple[str, ...] = ()) -> str:
-    """Run a command to its end; its standard error."""
-    result = subprocess.run(
-        [sys.executable, *launcher, *words], capture_output=True, text=True, check=False, timeout=300
-    )
+def train(*words: str, world_size: int = 1) -> str:
+    """Run a command to its end, in one or several processes; its standard error."""
+    result = run_script(*words, world_size=world_size)
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stderr
 

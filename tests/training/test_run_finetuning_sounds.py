@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from scipy.io import wavfile
 from sound_runs import DEMO, PITCHES, RATE, make_sound_folders, make_video_folders, run, same_weights
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, AutoProcessor
 
+from preloaded import run_script
 from tubelets import StructuredNoiseAudioConfig, StructuredNoiseAudioForPreTraining
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.annotations import read_records
@@ -212,9 +211,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest
     overrides = {"model_type": "structured_noise_audio_video", "config_overrides": json.dumps(sizes), "mixup": 0}
     changes = {**SHORT, **overrides, "max_steps": 4, "global_batch_size": 2, "per_device_train_batch_size": 1}
     run(monkeypatch, tmp_path / "one", tmp_path, **changes)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29757"]
-    command = [*launcher, str(SCRIPT), *words(tmp_path / "two", tmp_path, DEMO, **changes)]
-    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    result = run_script(SCRIPT, *words(tmp_path / "two", tmp_path, DEMO, **changes), world_size=2)
+    assert result.returncode == 0, result.stderr[-4000:]
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
     assert final_metrics(tmp_path / "two")["test_num_videos"] == 6
 

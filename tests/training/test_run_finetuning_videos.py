@@ -1,11 +1,11 @@
 """The fine-tuning script as a user runs it: all kinds of models, interrupted and resumed, with bad input."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from finetuning import CLASSES, DEMO, SCRIPT, final_metrics, log_of, losses, mak
 from huggingface_hub import ModelCard
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, TrainingArguments
 
+from preloaded import run_script, start_script
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.annotations import read_records
 from tubelets.training.checkpointing import CheckpointError, list_checkpoints
@@ -362,10 +363,10 @@ def test_help_lists_the_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "--push_to_hub" in shown
 
 
-def wait_for_checkpoints(output: Path, count: int, process: subprocess.Popen[str]) -> None:
+def wait_for_checkpoints(output: Path, count: int, process: ForkServerProcess) -> None:
     deadline = time.monotonic() + 120
     while len(list(output.glob("checkpoint-*/loader_0.json"))) < count:
-        assert process.poll() is None
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -374,17 +375,23 @@ def wait_for_checkpoints(output: Path, count: int, process: subprocess.Popen[str
 def test_real_interruptions(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked to stop, then killed, then resumed: the losses are those of an unbroken run."""
     changes = {"max_steps": 40, "save_steps": 5, "save_total_limit": 10}
-    command = [sys.executable, str(SCRIPT), *words(tmp_path / "broken", videos, **changes)]
+    command = [SCRIPT, *words(tmp_path / "broken", videos, **changes)]
     for number, name in enumerate((signal.SIGTERM, signal.SIGKILL)):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = start_script(command, tmp_path / name.name)
         wait_for_checkpoints(tmp_path / "broken", 1 + 2 * number, process)
-        process.send_signal(name)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == (0 if name is signal.SIGTERM else -signal.SIGKILL), errors[-2000:]
+        os.kill(process.pid, name)
+        process.join(60)
+        errors = (tmp_path / f"{name.name}.stderr").read_text()
+        assert process.exitcode == (0 if name is signal.SIGTERM else -signal.SIGKILL), errors[-2000:]
     assert "resumed from" in errors
     run(monkeypatch, words(tmp_path / "broken", videos, **changes))
     run(monkeypatch, words(tmp_path / "whole", videos, **changes))
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+
+
+def run_on_two(output: Path, videos: Path, **changes: Any) -> None:
+    result = run_script(SCRIPT, *words(output, videos, **changes), world_size=2)
+    assert result.returncode == 0, result.stderr[-4000:]
 
 
 @pytest.mark.slow
@@ -392,13 +399,10 @@ def test_two_processes_learn_what_one_learns(videos: Path, tmp_path: Path, monke
     # Clips are mixed with those of their own process, so that mixing is off here, and so is stochastic depth.
     changes = {"mixup": 0, "cutmix": 0, "config_overrides": json.dumps({**VIT, "drop_path_rate": 0.0}), "save_steps": 4}
     run(monkeypatch, words(tmp_path / "one", videos, **changes))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29751"]
-    command = [*launcher, str(SCRIPT), *words(tmp_path / "two", videos, **changes)]
-    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    run_on_two(tmp_path / "two", videos, **changes)
     # What is left after an interruption behind step 4: each process goes on with its own videos.
     break_off(tmp_path / "two", tmp_path / "resumed")
-    command = [*launcher, str(SCRIPT), *words(tmp_path / "resumed", videos, **changes)]
-    subprocess.run(command, capture_output=True, check=True, timeout=300)
+    run_on_two(tmp_path / "resumed", videos, **changes)
     assert losses(tmp_path / "resumed") == losses(tmp_path / "two")
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
     first, second = final_metrics(tmp_path / "one"), final_metrics(tmp_path / "two")

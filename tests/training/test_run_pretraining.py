@@ -1,6 +1,7 @@
 """The pretraining script as a user runs it: interrupted, resumed, on one process and on two."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from clip_shards import clip_rows, write_parquet
 from pretraining import ROOT, command, losses, make_clip_shards, train
 from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor
 
+from preloaded import run_script, start_script
 from tubelets.training.checkpointing import list_checkpoints
 from tubelets.training.run_log import read_log
 
@@ -75,48 +77,43 @@ def test_an_interrupted_run_resumes_to_the_same_losses(
     kill: signal.Signals, shards: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     words = command(shards, tmp_path)
-    process = subprocess.Popen([sys.executable, *words], stderr=subprocess.PIPE, text=True)
+    process = start_script(words, tmp_path / "output")
     log = tmp_path / "training_log.jsonl"
     deadline = time.monotonic() + 120
     while not (list_checkpoints(tmp_path) and log.exists() and len(log.read_text().splitlines()) >= 3):
-        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert process.is_alive(), (tmp_path / "output.stderr").read_text()[-2000:]
         assert time.monotonic() < deadline
-    process.send_signal(kill)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == (0 if kill is signal.SIGTERM else -signal.SIGKILL)
+        time.sleep(0.01)
+    os.kill(process.pid, kill)
+    process.join(60)
+    assert process.exitcode == (0 if kill is signal.SIGTERM else -signal.SIGKILL)
     if kill is signal.SIGTERM:
+        errors = (tmp_path / "output.stderr").read_text()
         assert "asked to stop" in errors or len(log.read_text().splitlines()) == 6
     errors = train(*words)
     assert "resumed from" in errors
     assert_same_run(unbroken, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29741"),
-        ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29742"),
-    ],
-    ids=["torchrun", "accelerate launch"],
-)
-def test_two_processes_learn_what_one_learns(launcher: tuple[str, ...], shards: Path, tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns(shards: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(*command(shards, one, data__split_by="samples"))
-    train(*command(shards, two, data__split_by="samples", run__batch_size=2), launcher=launcher)
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29742"]
+    words = command(shards, two, data__split_by="samples", run__batch_size=2)
+    subprocess.run([sys.executable, "-m", *launcher, *words], capture_output=True, check=True, timeout=300)
     torch.testing.assert_close(losses(two), losses(one), rtol=1e-4, atol=1e-4)
 
 
 def test_two_processes_resume_exactly(shards: Path, tmp_path: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29743")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     words = command(shards, whole, run__batch_size=2)
-    train(*words, launcher=launcher)
+    train(*words, world_size=2)
     words = command(shards, broken, run__batch_size=2)
-    train(*words, launcher=launcher)
+    train(*words, world_size=2)
     # What is left after an interruption behind step 4.
     for path in (broken / "checkpoint-6", broken / "final"):
         path.rename(path.with_name(f"removed-{path.name}"))
-    train(*words, launcher=launcher)
+    train(*words, world_size=2)
     assert_same_run(whole, broken)
 
 
@@ -148,17 +145,13 @@ def test_bad_videos_are_reported_in_the_log(tmp_path: Path) -> None:
 
 def test_a_changed_recipe_is_not_resumed(unbroken: Path, shards: Path) -> None:
     words = command(shards, unbroken, model__config__mask_ratio=0.5)
-    result = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    result = run_script(*words)
     assert result.returncode != 0
     assert "model.config" in result.stderr
     assert "another run" in result.stderr
 
 
 def test_help_names_the_recipe() -> None:
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "training/run_pretraining.py"), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    result = run_script(ROOT / "training/run_pretraining.py", "--help")
+    assert result.returncode == 0
     assert "recipe" in result.stdout

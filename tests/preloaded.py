@@ -1,0 +1,101 @@
+"""Running a script in a process of its own that need not import torch and transformers again.
+
+Those imports take longer than most small runs. A server process imports them once, and every run is a fork of it: as
+clean as a new interpreter, apart from what an import leaves behind. Tests of imports, of launchers, and of environment
+variables that are read by an import start a real interpreter instead.
+"""
+
+import multiprocessing
+import os
+import runpy
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    [
+        "torch",
+        "torch._dynamo",
+        "accelerate",
+        "datasets",
+        "sklearn.linear_model",
+        "transformers.trainer",
+        "tubelets.models.common.auto",
+        "tubelets.models.common.safe_loading",
+        "tubelets.evaluation.online",
+        "tubelets.hub.cards",
+        "tubelets.training.pretraining",
+    ]
+)
+
+
+def _run(words: list[str], folder: str, environment: dict[str, str], output: str) -> None:
+    for stream in ("stdout", "stderr"):
+        file = os.open(f"{output}.{stream}", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, getattr(sys, stream).fileno())
+    os.environ.update(environment)
+    os.chdir(folder)
+    # As an interpreter does: the folder of the script comes first.
+    sys.path.insert(0, str(Path(words[0]).resolve().parent))
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
+def start_script(
+    words: Sequence[object], output: Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> ForkServerProcess:
+    """Start a Python script with its arguments; it writes to `output` with `.stdout` and `.stderr` appended."""
+    arguments = ([str(word) for word in words], str(folder or Path.cwd()), {**os.environ, **(environment or {})})
+    process = _SERVER.Process(target=_run, args=(*arguments, str(output)))
+    process.start()
+    return process
+
+
+def run_script(
+    *words: object,
+    timeout: float = 300,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    world_size: int = 1,
+) -> subprocess.CompletedProcess[str]:
+    """Run a Python script with its arguments to the end, as `subprocess.run` or a launcher would.
+
+    Args:
+        words: path of the script, and its arguments.
+        timeout: seconds after which the run is ended.
+        folder: where it runs; by default here.
+        environment: variables to add.
+        world_size: processes that run it together.
+
+    Returns:
+        Highest exit code, and standard output and standard error of the first process.
+    """
+    variables = [dict(environment or {}) for _ in range(world_size)]
+    if world_size > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "MASTER_PORT": port}
+        for rank, each in enumerate(variables):
+            each |= {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+            each["MASTER_ADDR"] = "127.0.0.1"
+    with tempfile.TemporaryDirectory() as output:
+        processes = [start_script(words, Path(output, str(i)), folder, each) for i, each in enumerate(variables)]
+        deadline = time.monotonic() + timeout
+        for process in processes:
+            process.join(max(deadline - time.monotonic(), 0))
+        stuck = [process for process in processes if process.exitcode is None]
+        for process in stuck:
+            process.kill()
+            process.join()
+        texts = [Path(output, f"0.{stream}").read_text(encoding="utf-8") for stream in ("stdout", "stderr")]
+        if stuck:
+            raise subprocess.TimeoutExpired([str(word) for word in words], timeout, *texts)
+    code = max((process.exitcode or 0 for process in processes), key=abs)
+    return subprocess.CompletedProcess([str(word) for word in words], code, *texts)
