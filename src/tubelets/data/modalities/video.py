@@ -18,15 +18,9 @@ import torch
 from torch import Tensor
 
 from tubelets.data.modalities.frame_sampling import dense_clip
-from tubelets.data.modalities.video_readers import (
-    BadVideoError,
-    IndexedPyAVReader,
-    NoIndexError,
-    SequentialPyAVReader,
-    TorchcodecReader,
-    VideoReader,
-    first_line,
-)
+from tubelets.data.modalities.pyav_readers import IndexedPyAVReader, NoIndexError, SequentialPyAVReader
+from tubelets.data.modalities.torchcodec_reader import TorchcodecReader
+from tubelets.data.modalities.video_readers import BadVideoError, VideoReader, first_line, take_frames
 
 __all__ = [
     "Backend",
@@ -217,7 +211,7 @@ def open_video(
     indexed = check_container(source, name)
     if backend == "torchcodec" and not indexed:
         raise BadVideoError(f"{name}: not an MP4, MOV, Matroska or WebM file; read it with backend='pyav'")
-    if backend == "torchcodec" or (backend == "auto" and indexed and _problem("torchcodec") is None):
+    if backend == "torchcodec":
         return TorchcodecReader(source, name, num_threads)
     if indexed:
         with contextlib.suppress(NoIndexError):
@@ -233,7 +227,7 @@ def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tens
         clips: for each clip its frame indices, in any order.
 
     Returns:
-        One uint8 tensor `(len(clip), 3, height, width)` per clip.
+        One uint8 tensor `(len(clip), 3, height, width)` per clip, channels-last in memory.
 
     Raises:
         IndexError: if an index lies outside the video.
@@ -247,7 +241,7 @@ def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tens
     wanted = sorted({index for clip in clips for index in clip})
     frames = reader.get_frames(wanted)
     slot = {index: position for position, index in enumerate(wanted)}
-    return [frames[[slot[index] for index in clip]] for clip in clips]
+    return [take_frames(frames, [slot[index] for index in clip]) for clip in clips]
 
 
 def read_clip(
