@@ -14,7 +14,7 @@ _ROUNDING = 1e-3
 _USUAL_RATE = 25.0
 
 
-def edges_of(stamps: Sequence[int | None], stays: int, tick: float, origin: float | None, rate: float) -> np.ndarray:
+def edges_of(stamps: Sequence[int | None], stays: int, tick: float, origin: float, rate: float) -> np.ndarray:
     """Turn time stamps into the times at which each frame appears and disappears.
 
     Args:
@@ -22,7 +22,7 @@ def edges_of(stamps: Sequence[int | None], stays: int, tick: float, origin: floa
             out at `rate`; if they do not rise, the frames have them in rising order.
         stays: ticks that the last frame is shown; 0 if unknown, which is then the usual distance.
         tick: seconds of a tick.
-        origin: time of the start of the file; None if unknown, which is then the first frame.
+        origin: time stamp of the start of the file in seconds.
         rate: stated frames per second, 0 if unknown.
 
     Returns:
@@ -35,12 +35,12 @@ def edges_of(stamps: Sequence[int | None], stays: int, tick: float, origin: floa
     """
     known = np.unique([stamp for stamp in stamps if stamp is not None]) * tick
     if len(known) < len(stamps) or tick <= 0:
-        start = known[0] if len(known) and stamps[0] is not None and origin is not None else origin or 0.0
-        return np.arange(len(stamps) + 1) / (rate or _USUAL_RATE) + max(start - (origin or 0.0), 0.0)
+        start = 0.0 if stamps[0] is None else max(stamps[0] * tick - origin, 0.0)
+        return np.arange(len(stamps) + 1) / (rate or _USUAL_RATE) + start
     last = stays * tick
     if last <= 0:
         last = float(np.median(np.diff(known))) if len(known) > 1 else 1 / (rate or _USUAL_RATE)
-    return np.append(known, known[-1] + last) - (known[0] if origin is None else origin)
+    return np.append(known, known[-1] + last) - origin
 
 
 def rate_of(edges: np.ndarray, stated: float = 0.0) -> float:

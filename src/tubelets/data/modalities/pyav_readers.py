@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class PyAVReader(VideoReader):
 
     Attributes:
         frames_decoded: frames that the decoder returned so far, a measure of work.
+        rate: `fps` as a fraction.
+        origin: time stamp in seconds of the start of the file, from which `edges` count.
     """
 
     def __init__(self, source: bytes | str, name: str, num_threads: int) -> None:
@@ -55,10 +58,14 @@ class PyAVReader(VideoReader):
             self.close()
             raise
         self.num_frames = len(stamps)
-        stated = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        stated = self._stream.average_rate or self._stream.guessed_rate or Fraction(0)
         tick = float(self._stream.time_base or 0)
-        self.edges = edges_of(stamps, last, tick, self._origin, stated)
-        self.fps = rate_of(self.edges, stated)
+        if self._start is None:
+            self._start = (stamps[0] or 0) * tick
+        self.origin = self._start
+        self.edges = edges_of(stamps, last, tick, self.origin, float(stated))
+        self.fps = rate_of(self.edges, float(stated))
+        self.rate = stated if self.fps == float(stated) else Fraction(self.fps).limit_denominator(1001)
 
     def _open(self) -> None:
         import av
@@ -78,7 +85,7 @@ class PyAVReader(VideoReader):
         stream.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
         # Sound and picture count from the start of the file, which is the earlier of the two.
         start = self._container.start_time
-        self._origin = None if start is None else start / av.time_base
+        self._start = None if start is None else start / av.time_base
         self._reformatter: Any = VideoReformatter()
         self._running: Iterator[av.VideoFrame] = iter(())
 

@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal
 import torch
 from torch import Tensor
 
+from tubelets.data.modalities.encoding import encode_video
 from tubelets.data.modalities.frame_sampling import dense_clip
 from tubelets.data.modalities.pyav_readers import IndexedPyAVReader, NoIndexError, SequentialPyAVReader
 from tubelets.data.modalities.torchcodec_reader import TorchcodecReader
@@ -41,44 +42,6 @@ _INSTALL = {
     "torchcodec": "pip install 'tubelets[torchcodec]', and FFmpeg 4 to 9 shared libraries",
 }
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-
-
-def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int | None = None) -> bytes:
-    """Encode a clip as an MP4 in memory; for examples, tests and synthetic data.
-
-    Args:
-        clip: uint8 RGB `(T, 3, H, W)` with even height and width. Encoding is lossy.
-        fps: frames per second.
-        codec: an encoder available in PyAV.
-        crf: quality, if the encoder supports it, 0 (best) to 51 (libx264); None uses the encoder's default.
-
-    Returns:
-        The bytes of an MP4 file.
-
-    Raises:
-        ValueError: if the clip has another type or shape, or an odd side, or the codec is not a video encoder.
-
-    Example:
-        >>> data = encode_video(torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
-        >>> open_video(data).num_frames
-        4
-    """
-    import av
-
-    if clip.dtype != torch.uint8 or clip.dim() != 4 or clip.shape[1] != 3 or clip.shape[2] % 2 or clip.shape[3] % 2:
-        raise ValueError(f"clip must be uint8 (T, 3, even H, even W), got {clip.dtype} {tuple(clip.shape)}")
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=fps)
-        if not isinstance(stream, av.VideoStream):
-            raise ValueError(f"codec must be a video encoder, got {codec!r}")
-        stream.height, stream.width, stream.pix_fmt = clip.shape[2], clip.shape[3], "yuv420p"
-        if crf is not None:
-            stream.options = {"crf": str(crf)}
-        for image in clip.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
 
 
 @functools.cache
