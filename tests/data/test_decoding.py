@@ -288,7 +288,8 @@ def test_both_backends_return_identical_frames(tmp_path):
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths)),
         "PYTHONPATH": os.pathsep.join(filter(None, modules)),
     }
-    code = "import test_decoding; test_decoding.compare_backends()"
+    code = "import test_decoding, test_presentation as unusual; unusual.compare_unusual_files(); "
+    code += "test_decoding.compare_backends()"
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False
     )

@@ -217,10 +217,8 @@ class IndexedPyAVReader(PyAVReader):
         # Frames before the first key frame cannot be decoded. Time stamps in file order are wrong if the decoder
         # reorders frames: some writers store decoding times as presentation times.
         in_file_order = len(shown) > 1 and packets.shown == shown and self._stream.codec_context.has_b_frames
-        if in_file_order or not packets.key_first:
-            self._reopen()
-            if not self._is_exact(shown):
-                raise NoIndexError
+        if (in_file_order or not packets.key_first) and not self._is_exact(shown):
+            raise NoIndexError
         self._shown, self._keys = shown, packets.keys
         self._last: int | None = None
         self._needed: frozenset[int] | None = None
@@ -247,9 +245,13 @@ class IndexedPyAVReader(PyAVReader):
 
     def _is_exact(self, shown: list[int]) -> bool:
         """Whether the decoder returns exactly these time stamps, in this order; decodes everything."""
-        found = [frame.pts for frame in self._container.decode(self._stream)]
+        return self._decoded_stamps() == shown
+
+    def _decoded_stamps(self) -> list[int]:
         self._reopen()
-        return found == shown
+        found = [-1 if frame.pts is None else frame.pts for frame in self._container.decode(self._stream)]
+        self._reopen()
+        return found
 
     def _decode(self, wanted: list[int]) -> Tensor:
         if self._sequential is None:
@@ -306,6 +308,9 @@ class IndexedPyAVReader(PyAVReader):
             self._needed = None
             frame = self._seek_to(target, self._keys[0])
         if frame is None:
+            found = self._decoded_stamps()
+            if found != sorted(found):
+                raise NotRisingError
             raise BadVideoError(
                 f"{self.name}: frame {index} of {self.num_frames} is in the index but cannot be decoded"
             )
