@@ -56,6 +56,7 @@ def make_video(
     container: str = "mp4",
     options: dict[str, str] | None = None,
     movflags: str = "",
+    pixel_format: str = "yuv420p",
 ) -> bytes:
     """Encode up to 1024 numbered frames; `frame_numbers` reads the numbers back."""
     with tempfile.TemporaryDirectory() as folder:
@@ -63,7 +64,7 @@ def make_video(
         with av.open(str(path), "w", format=container, options={"movflags": movflags} if movflags else {}) as output:
             stream = output.add_stream(codec, rate=fps, options=options or {})
             assert isinstance(stream, av.VideoStream)
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
             stream.codec_context.gop_size = gop
             for number in range(num_frames):
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(_image(number, height, width, seed), "rgb24")))

@@ -21,7 +21,11 @@ class VideoModality(Modality):
 
     name = "video"
     media = ("video", "flow", "depth")
-    suffixes = ("mp4", "webm", "avi", "mkv", "mov")
+    # Formats that PyAV's wheels read without a system FFmpeg.
+    suffixes = (
+        *("mp4", "webm", "avi", "mkv", "mov", "3gp", "asf", "flv", "gif", "m2ts", "m4v", "mpeg", "mpg"),
+        *("mts", "mxf", "ogv", "ts", "vob", "wmv"),
+    )
     feature = "Video"
     leads = True
     is_spatial = True
@@ -58,7 +62,7 @@ class AudioModality(Modality):
 
     name = "audio"
     media = ("audio",)
-    suffixes = ("flac", "m4a", "mp3", "ogg", "opus", "wav")
+    suffixes = ("aac", "aif", "aiff", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav")
     feature = "Audio"
 
     def sources(self, spec: Any) -> tuple[str, ...]:
