@@ -3,7 +3,7 @@
 The baseline is the usual hand-written code: a map-style Dataset that opens a file, seeks to the key frame before
 the clip and decodes forward to its last frame, in a shuffled DataLoader. Both sides decode the same frames of the same
 encoded bytes and apply the same crop. Rounds alternate, so that load on the machine affects both equally. The time of
-all cores is given beside the clock's, because FFmpeg's own threads, which the baseline leaves on, take more than a core.
+all cores is given beside the clock's, because the baseline leaves FFmpeg's own threads on, which take more than a core.
 
 With --clips-per-video N, our side reads N clips each time it opens a video, and the baseline opens it N times.
 

@@ -97,7 +97,10 @@ def start_later(video: bytes, first: int) -> bytes:
 
 
 def restamped(
-    video: bytes, stamp: Callable[[int, int], tuple[int, int] | None], container: str = "mp4", time_base: Fraction | None = None
+    video: bytes,
+    stamp: Callable[[int, int], tuple[int, int] | None],
+    container: str = "mp4",
+    time_base: Fraction | None = None,
 ) -> bytes:
     """Copy the packets of a video with other time stamps.
 

@@ -13,6 +13,7 @@ import torch
 
 from tubelets.data.modalities import video as decoding
 from tubelets.data.modalities.frame_sampling import dense_clip
+from tubelets.data.modalities.pyav_readers import IndexedPyAVReader, SequentialPyAVReader
 from tubelets.data.modalities.video import (
     BadVideoError,
     available_backends,
@@ -21,7 +22,6 @@ from tubelets.data.modalities.video import (
     read_clip,
     read_clips,
 )
-from tubelets.data.modalities.pyav_readers import IndexedPyAVReader, SequentialPyAVReader
 from videos import bad_videos, frame_numbers, make_video, rotate, start_later
 
 BAD = bad_videos()

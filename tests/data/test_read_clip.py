@@ -72,7 +72,7 @@ def test_addresses_are_fetched(tmp_path: Path):
         with pytest.raises(BadVideoError, match=r"missing\.mp4: cannot be fetched"):
             read_clip(f"{address}/missing.mp4", 4)
         server.shutdown()
-    with pytest.raises(BadVideoError, match="nowhere://clip.mp4: cannot be fetched"):
+    with pytest.raises(BadVideoError, match=r"nowhere://clip\.mp4: cannot be fetched"):
         read_clip("nowhere://clip.mp4", 4)
 
 

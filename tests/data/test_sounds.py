@@ -7,7 +7,7 @@ import torch
 
 from tubelets.benchmarks.game_sounds import SoundSource, build_game_sounds, mix_sound
 from tubelets.data.assets.table import SOUNDS
-from tubelets.data.modalities.audio import encode_audio
+from tubelets.data.modalities.audio import BadAudioError, encode_audio
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import AudioSpec, ClipStream
 

@@ -327,7 +327,9 @@ class _Done:
     reason: str | None = None
 
 
-def _run(clips: _Clips, tasks: Sequence[tuple[SourceVideo, list[tuple[int, str]]]], num_workers: int) -> Iterator[_Done]:
+def _run(
+    clips: _Clips, tasks: Sequence[tuple[SourceVideo, list[tuple[int, str]]]], num_workers: int
+) -> Iterator[_Done]:
     """Render the clips of each video, in processes if there are several."""
     if num_workers == 1:
         yield from (_render_video(clips, video, wanted) for video, wanted in tasks)

@@ -46,8 +46,8 @@ def add_video_stream(
 ) -> "av.VideoStream":
     """Add a yuv420p video stream whose encoder is reproducible.
 
-    x264's macroblock trees are switched off: with AVX-512 their sums differ from run to run. One thread encodes, because
-    the result would otherwise depend on the number of cores.
+    x264's macroblock trees are switched off: with AVX-512 their sums differ from run to run. One thread encodes,
+    because the result would otherwise depend on the number of cores.
 
     Args:
         container: an open output container.
@@ -71,7 +71,7 @@ def add_video_stream(
     assert isinstance(stream, av.VideoStream)
     stream.height, stream.width = size
     stream.pix_fmt = "yuv420p"
-    options = {} if crf is None else {"crf": str(crf)}
+    options: dict[str, object] = {} if crf is None else {"crf": str(crf)}
     if codec == "libx264":
         parameters = ["mbtree=0"]
         if keyframe_interval is not None:

@@ -21,8 +21,8 @@ def _draw(low: int, high: int, generator: torch.Generator) -> int:
 def dense_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, start: int = 0) -> list[int]:
     """Every `stride`-th frame from `start`; the last reachable frame repeats if the video is too short.
 
-    In a video that ends before `start + num_frames * stride`, a step is taken only if more than one frame follows it, as
-    in the official code: its last frame is never reached.
+    In a video that ends before `start + num_frames * stride`, the last frame is never reached, as in the official code:
+    a step is taken only if another frame follows the one that it leads to.
 
     Args:
         num_video_frames: frames of the video.

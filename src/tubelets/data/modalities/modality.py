@@ -66,9 +66,7 @@ class Clip:
         middle = (self.frames[0] + self.frames[-1] + 1) / 2
         return middle / self.fps if self.fps else middle / self.num_frames * duration
 
-    def frames_of(
-        self, count: int, num_frames: int, fps: float = 0.0, edges: np.ndarray | None = None
-    ) -> list[int]:
+    def frames_of(self, count: int, num_frames: int, fps: float = 0.0, edges: np.ndarray | None = None) -> list[int]:
         """The frames of another medium that show the same time span.
 
         Both media start with their first frame. Frames are matched by their times if these are known, or follow from a

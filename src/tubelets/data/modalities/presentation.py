@@ -1,7 +1,7 @@
 """When and which way round the frames of a video are shown: presentation times, frame rates, display matrices."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -87,7 +87,8 @@ def orientation_of(frame: "av.VideoFrame") -> tuple[bool, bool, bool]:
 def _display_matrix(frame: "av.VideoFrame") -> tuple[tuple[int, int], tuple[int, int]] | None:
     from av.sidedata.sidedata import Type
 
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    # PyAV's stub lacks the type of the keys.
+    data = cast(Any, frame.side_data).get(Type.DISPLAYMATRIX)
     if data is None:
         return None
     values = np.frombuffer(bytes(data), np.int32)

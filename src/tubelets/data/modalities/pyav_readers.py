@@ -46,6 +46,7 @@ class PyAVReader(VideoReader):
         self.frames_decoded = 0
         self._source, self._num_threads = source, num_threads
         self._size: tuple[int, int] | None = None
+        self._start: float | None = None
         self._mirrored = False
         with self._bad_video():
             self._open()
@@ -96,7 +97,7 @@ class PyAVReader(VideoReader):
 
     @abstractmethod
     def _index(self) -> tuple[Sequence[int | None], int]:
-        """Time stamps in ticks of all frames, None where unknown, and the ticks that the last one stays, 0 if unknown."""
+        """Time stamps of all frames in ticks, None where unknown, and the ticks that the last one stays, or 0."""
 
     @contextmanager
     def _bad_video(self) -> Iterator[None]:
@@ -157,10 +158,12 @@ class PyAVReader(VideoReader):
 
     @property
     def height(self) -> int:
+        """Rows of an upright frame in pixels."""
         return self._upright_size()[0]
 
     @property
     def width(self) -> int:
+        """Columns of an upright frame in pixels."""
         return self._upright_size()[1]
 
     @property
@@ -177,6 +180,7 @@ class PyAVReader(VideoReader):
         return self._size
 
     def close(self) -> None:
+        """Release the decoder."""
         super().close()
         # Break the reference cycle with the generator. Otherwise garbage collection would wait for FFmpeg's threads,
         # and a forked worker would wait forever for threads it did not inherit.
@@ -209,6 +213,8 @@ class IndexedPyAVReader(PyAVReader):
         NoIndexError: the packets lack time stamps, or the decoder returns other frames than they list.
     """
 
+    _sequential: "SequentialPyAVReader | None" = None
+
     def _index(self) -> tuple[Sequence[int | None], int]:
         packets = self._scan()
         shown = sorted(packets.shown)
@@ -223,7 +229,6 @@ class IndexedPyAVReader(PyAVReader):
         self._last: int | None = None
         self._needed: frozenset[int] | None = None
         self._skipped: set[int] = set()
-        self._sequential: SequentialPyAVReader | None = None
         return shown, packets.stays
 
     def _scan(self) -> _Packets:
@@ -335,8 +340,9 @@ class IndexedPyAVReader(PyAVReader):
         return None
 
     def close(self) -> None:
+        """Release the decoder, and the one that counts instead."""
         super().close()
-        if getattr(self, "_sequential", None) is not None:
+        if self._sequential is not None:
             self._sequential.close()
 
 

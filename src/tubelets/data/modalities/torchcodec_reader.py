@@ -1,7 +1,7 @@
 """Video reader on torchcodec, for files that it reads exactly as PyAV does."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from tubelets.data.modalities.video_readers import BadVideoError, VideoReader, f
 class TorchcodecReader(VideoReader):
     """Reader with torchcodec and an exact scan of the file; returns the same pixels as `IndexedPyAVReader`.
 
-    torchcodec trusts the packets: it returns other frames than asked for if their time stamps are wrong or the file does
-    not start with a key frame, and does not mirror. Such files are rejected.
+    torchcodec trusts the packets: it returns other frames than asked for if their time stamps are wrong or the file
+    does not start with a key frame, and does not mirror. Such files are rejected.
 
     Raises:
         BadVideoError: torchcodec cannot read the file, or not exactly.
@@ -26,7 +26,7 @@ class TorchcodecReader(VideoReader):
 
         self.name = name
         try:
-            with IndexedPyAVReader(source, name, num_threads) as exact:
+            with closing(IndexedPyAVReader(source, name, num_threads)) as exact:
                 self._height, self._width = exact.height, exact.width
                 self.num_frames, self.fps, self.edges = exact.num_frames, exact.fps, exact.edges
                 doubtful = exact.is_mirrored

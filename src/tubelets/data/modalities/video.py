@@ -288,7 +288,7 @@ def _part(reader: VideoReader, start: int | None, start_seconds: float | None, e
         last = int(np.searchsorted(reader.edges[:-1], end, "left"))
         if not first < last:
             raise ValueError(
-                f"{reader.name}: end_seconds={end} must be above {reader.edges[first]:.3f}, when the first frame appears"
+                f"{reader.name}: end_seconds={end} must be above {reader.edges[first]:.3f}, the time of the first frame"
             )
     return first, last
 
