@@ -86,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     for split, done in reports.items():
         state = "written" if done.written else "complete before"
+        if done.bad_files:
+            state += f", {len(done.bad_files)} clips left out because their source cannot be read"
         print(f"{split}: {done.num_clips} clips, {done.num_bytes / 1e6:.1f} MB in {options.output} ({state})")
     num_classes = NUM_CLASSES[options.benchmark]
     print(f"{num_classes} classes, chance {1 / num_classes:.1%}")

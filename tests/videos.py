@@ -1,8 +1,10 @@
 """Tiny videos made in memory, whose frames can be told apart, and files that no reader should accept."""
 
 import io
+import itertools
 import struct
 import tempfile
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +14,12 @@ import torch
 from torch import Tensor
 
 _BITS_ROWS, _BITS_COLUMNS = 2, 5
-_MATRICES = {
+# Display matrices by the clockwise angle of a player, and mirrored ones by name.
+_MATRICES: dict[int | str, tuple[int, ...]] = {
+    "left and right": (-0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000),
+    "up and down": (0x10000, 0, 0, 0, -0x10000, 0, 0, 0, 0x40000000),
+    "rows and columns": (0, 0x10000, 0, 0x10000, 0, 0, 0, 0, 0x40000000),
+    "both diagonals": (0, -0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000),
     0: (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000),
     90: (0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000),
     180: (-0x10000, 0, 0, 0, -0x10000, 0, 0, 0, 0x40000000),
@@ -49,6 +56,7 @@ def make_video(
     container: str = "mp4",
     options: dict[str, str] | None = None,
     movflags: str = "",
+    pixel_format: str = "yuv420p",
 ) -> bytes:
     """Encode up to 1024 numbered frames; `frame_numbers` reads the numbers back."""
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +64,7 @@ def make_video(
         with av.open(str(path), "w", format=container, options={"movflags": movflags} if movflags else {}) as output:
             stream = output.add_stream(codec, rate=fps, options=options or {})
             assert isinstance(stream, av.VideoStream)
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
             stream.codec_context.gop_size = gop
             for number in range(num_frames):
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(_image(number, height, width, seed), "rgb24")))
@@ -64,8 +72,8 @@ def make_video(
         return path.read_bytes()
 
 
-def rotate(video: bytes, degrees: int) -> bytes:
-    """Change the display matrix of an MP4 so that players turn it clockwise by 0, 90, 180 or 270 degrees."""
+def rotate(video: bytes, degrees: int | str) -> bytes:
+    """Change the display matrix of an MP4: clockwise by 0, 90, 180 or 270 degrees, or mirrored, see `_MATRICES`."""
     upright = struct.pack(">9i", *_MATRICES[0])
     place = video.index(upright, video.index(b"tkhd"))
     return video[:place] + struct.pack(">9i", *_MATRICES[degrees]) + video[place + len(upright) :]
@@ -86,6 +94,49 @@ def start_later(video: bytes, first: int) -> bytes:
             packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
             output.mux(packet)
     return file.getvalue()
+
+
+def restamped(
+    video: bytes,
+    stamp: Callable[[int, int], tuple[int, int] | None],
+    container: str = "mp4",
+    time_base: Fraction | None = None,
+) -> bytes:
+    """Copy the packets of a video with other time stamps.
+
+    Args:
+        video: the file.
+        stamp: from pts and dts in ticks to those of the copy; None leaves a packet out.
+        container: format of the copy.
+        time_base: seconds of a tick of the new stamps; that of the file by default.
+    """
+    source, file = av.open(io.BytesIO(video), "r"), io.BytesIO()
+    options = {"avoid_negative_ts": "disabled"} if container == "mp4" else {}
+    with av.open(file, "w", format=container, options=options) as output:
+        copy = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.pts is None or packet.dts is None:
+                continue
+            found = stamp(packet.pts, packet.dts)
+            if found is not None:
+                packet.time_base = time_base or packet.time_base
+                packet.pts, packet.dts, packet.stream = *found, copy
+                output.mux(packet)
+    return file.getvalue()
+
+
+def stamped_by_decoding(video: bytes, container: str = "mp4") -> bytes:
+    """A copy whose presentation times are the decoding times, as some widely used writers store them."""
+    with av.open(io.BytesIO(video)) as source:
+        first = next(source.demux(video=0)).dts
+    assert first is not None
+    return restamped(video, lambda pts, dts: (dts - first, dts - first), container)
+
+
+def without_first_packets(video: bytes, count: int, container: str = "mp4") -> bytes:
+    """A copy that lacks the first packets, among them the key frame, as recordings that start in mid-stream do."""
+    numbers = itertools.count()
+    return restamped(video, lambda pts, dts: (pts, dts) if next(numbers) >= count else None, container)
 
 
 def _audio_only() -> bytes:

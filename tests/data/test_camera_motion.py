@@ -8,7 +8,7 @@ from tubelets.benchmarks.camera_motion import (
     render_path,
     sample_camera_path,
 )
-from tubelets.data.modalities.video import encode_video, open_video
+from tubelets.data.modalities.video import BadVideoError, encode_video, open_video
 from tubelets.data.sources.opening import open_source
 
 HEIGHT, WIDTH = 160, 240
@@ -174,3 +174,21 @@ def test_bad_input_is_refused(tmp_path, sources):
         sample_camera_path("fly", 8, HEIGHT, WIDTH, torch.Generator())
     with pytest.raises(ValueError, match="at least 160"):
         sample_camera_path("still", 8, 100, WIDTH, torch.Generator())
+
+
+def with_an_unreadable_one(sources, folder):
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return {**sources, "train": [*sources["train"], SourceVideo("broken", folder / "broken.mp4")]}
+
+
+def test_a_source_that_cannot_be_read_is_skipped_counted_and_named(tmp_path, sources):
+    sources = with_an_unreadable_one(sources, tmp_path)
+    with pytest.warns(UserWarning, match=r"1 of 3 source videos of 'train' cannot be read and are skipped: broken"):
+        report = build(tmp_path / "out", sources, num_clips={"train": 48, "test": 8})["train"]
+    assert report.num_clips == 32
+    assert len(report.bad_files) == 16
+    assert all(bad.clip_id.startswith("broken-") and "broken.mp4" in bad.reason for bad in report.bad_files)
+    again = build(tmp_path / "out", sources, num_clips={"train": 48, "test": 8})["train"]
+    assert (again.num_clips, len(again.bad_files), again.written) == (32, 16, [])
+    with pytest.raises(BadVideoError, match="none of the 1 source videos"):
+        build(tmp_path / "none", {"test": sources["train"][2:]}, num_clips={"test": 8})

@@ -155,3 +155,17 @@ def test_bad_input_is_refused(tmp_path, sources):
         build(tmp_path, sources, num_frames=16)
     with pytest.raises(ValueError, match="swim"):
         sample_object_motion("swim", 8, 64, generator())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_source_that_cannot_be_read_is_skipped_counted_and_named(tmp_path, sources, workers):
+    broken = SourceVideo("broken", tmp_path / "broken.mp4")
+    broken.path.write_bytes(b"no video")
+    with pytest.warns(UserWarning, match=r"1 of 2 source videos of 'train' cannot be read and are skipped: broken"):
+        reports = build(
+            tmp_path / "out", {**sources, "train": [*sources["train"], broken]}, num_clips={"train": 18},
+            num_workers=workers,
+        )  # fmt: skip
+    assert (reports["train"].num_clips, len(reports["train"].bad_files)) == (9, 9)
+    assert "broken.mp4" in reports["train"].bad_files[0].reason
+    assert len(read_motions(tmp_path / "out", "train")) == 9

@@ -47,13 +47,23 @@ def test_every_clip_has_16_frames_of_the_video_in_order(frames):
 
 
 def dense_by_walking(frames, num_frames, stride, start):
-    """The rule as the specification words it: advance while the next step stays inside."""
-    clip, index = [], start
+    """The official code's loop, which counts frames from 1; whole clips at stride 1 are ours."""
+    if start + num_frames * stride <= frames:
+        return [start + step * stride for step in range(num_frames)]
+    clip, offset = [], start + 1
     for _ in range(num_frames):
-        clip.append(index)
-        if index + stride < frames:
-            index += stride
+        clip.append(offset - 1)
+        if offset + stride < frames:
+            offset += stride
     return clip
+
+
+def test_videos_shorter_than_a_clip_follow_the_official_boundary():
+    assert dense_clip(5) == [0] * 16
+    assert dense_clip(6) == [0] + [4] * 15
+    assert dense_clip(61) == [*range(0, 57, 4), 56]
+    assert dense_clip(64) == list(range(0, 64, 4))
+    assert dense_clip(16, stride=1) == list(range(16))
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 33, 64, 65])

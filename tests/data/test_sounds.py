@@ -7,7 +7,7 @@ import torch
 
 from tubelets.benchmarks.game_sounds import SoundSource, build_game_sounds, mix_sound
 from tubelets.data.assets.table import SOUNDS
-from tubelets.data.modalities.audio import encode_audio
+from tubelets.data.modalities.audio import BadAudioError, encode_audio
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import AudioSpec, ClipStream
 
@@ -93,3 +93,18 @@ def test_the_table_has_four_or_five_recordings_of_ten_families():
     counts = [sum(sound.family == family for sound in SOUNDS) for family in {sound.family for sound in SOUNDS}]
     assert len(counts) == 10
     assert set(counts) == {4, 5}
+
+
+def test_a_recording_that_cannot_be_read_is_skipped_and_named(sources, tmp_path):
+    broken = SoundSource(tmp_path / "broken.wav", next(iter(PITCHES)))
+    broken.path.write_bytes(b"no sound")
+    more = {**sources, "train": [*sources["train"], broken]}
+    with pytest.warns(UserWarning, match=r"recordings cannot be read and are skipped: broken\.wav"):
+        report = build(tmp_path / "out", more)["train"]
+    assert (report.num_clips, report.bad_files) == (6, [])
+    others = [source for source in sources["train"] if source.family != broken.family]
+    with (
+        pytest.warns(UserWarning, match="skipped"),
+        pytest.raises(BadAudioError, match=f"no recording of '{broken.family}' can be read"),
+    ):
+        build(tmp_path / "none", {**sources, "train": [*others, broken]})

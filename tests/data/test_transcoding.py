@@ -1,11 +1,19 @@
+import hashlib
 import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import torch
 
+from tubelets.data.build.shards import build_shards
 from tubelets.data.build.transcoding import TranscodeOptions, on_time_grid, prepare_video
-from tubelets.data.modalities.video import BadVideoError, open_video
+from tubelets.data.modalities.video import BadVideoError, encode_video, open_video
+from tubelets.data.sources.annotations import VideoRecord
 from videos import bad_videos, frame_numbers, make_video, rotate
 
 
@@ -114,3 +122,55 @@ def test_every_kind_of_bad_video_is_refused():
         for options in (TranscodeOptions(), TranscodeOptions(short_side=8)):
             with pytest.raises(BadVideoError):
                 prepare_video(data, options, name)
+
+
+def drifting_clip() -> torch.Tensor:
+    """Texture that drifts, whose encoding uses everything that the encoder has."""
+    picture = torch.randint(0, 256, (1, 3, 20, 28), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    large = torch.nn.functional.interpolate(picture.float(), scale_factor=8, mode="bilinear").to(torch.uint8)[0]
+    return torch.stack([large.roll((step, 2 * step), (1, 2)) for step in range(16)])
+
+
+def encodings() -> list[bytes]:
+    """The same clip, encoded, scaled and re-encoded."""
+    made = encode_video(drifting_clip(), crf=12)
+    options = TranscodeOptions(short_side=112, keyframe_interval=5)
+    return [made, *(prepare_video(made, options).data for _ in range(3))]
+
+
+def print_hashes() -> None:
+    """Runs in a process of its own that sees one core, so that the encoder would choose other numbers of threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+    print(*(hashlib.sha256(data).hexdigest() for data in encodings()))
+
+
+def test_the_same_frames_give_the_same_bytes_in_any_process():
+    first = encodings()
+    assert first[1] == first[2] == first[3]
+    here = Path(__file__).parent
+    modules = [str(here), str(here.parent), str(here.parents[1] / "src"), os.environ.get("PYTHONPATH", "")]
+    other = subprocess.run(
+        [sys.executable, "-c", "import test_transcoding; test_transcoding.print_hashes()"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, modules))},
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert other.stdout.split() == [hashlib.sha256(data).hexdigest() for data in first]
+    # What differs from run to run on processors with AVX-512, which a machine without it would not show.
+    assert all(b"mbtree=0" in data for data in first)
+    assert all(b" threads=1 " in data for data in first)
+
+
+def test_shards_do_not_depend_on_the_number_of_workers(tmp_path):
+    records = []
+    for number in range(3):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(encode_video(drifting_clip().roll(number, 0)))
+        records.append(VideoRecord(path, None, None, str(number)))
+    contents = []
+    for workers in (1, 2):
+        folder = tmp_path / f"shards{workers}"
+        options = {"transcode": TranscodeOptions(short_side=64), "num_workers": workers, "progress": False}
+        assert not build_shards(records, folder, **options).bad_files
+        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert contents[0] == contents[1]

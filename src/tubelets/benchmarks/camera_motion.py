@@ -16,11 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from tubelets.benchmarks.skipped import warn_of_skipped, with_reasons
 from tubelets.data.assets.fetching import fetch
 from tubelets.data.assets.table import FOOTAGE
 from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
-from tubelets.data.modalities.video import encode_video, open_video
+from tubelets.data.modalities.video import BadVideoError, encode_video, open_video
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.transforms.spatial import ShortSideResize
@@ -204,7 +205,7 @@ def build_camera_motion(
     """Write CameraMotion-8 as Parquet shards with labels and captions.
 
     Classes and source videos are equally frequent. Clip i of a split depends only on (seed, split, i). Complete
-    splits are kept.
+    splits are kept. A source that cannot be read is skipped with a warning; its clips are `bad_files` of the report.
 
     Args:
         output_dir: folder of the shards, created if needed.
@@ -221,7 +222,7 @@ def build_camera_motion(
 
     Raises:
         ValueError: if splits share a video, a split is missing or empty, or a video is shorter than a clip.
-        BadVideoError: if a source cannot be read.
+        BadVideoError: if no source of a split can be read.
     """
     num_clips = {"train": 4096, "test": 1024} if num_clips is None else num_clips
     if sources is None:
@@ -285,16 +286,21 @@ def _build_split(
         plan = ShardPlan.make(
             records, split=split, class_names=motions, clips_per_shard=_CLIPS_PER_SHARD, seed=draw.seed
         )
+        unreadable: dict[str, str] = {}
         if not is_complete(folder, plan):
             with tqdm(total=count, desc=f"CameraMotion-8 {split}", unit="clip", disable=not progress) as bar:
                 for number, video in enumerate(videos):
                     mine = [index for index in range(count) if owners[index] == number]
-                    frames, starts = read_footage(video, draw.span, _SHORT_SIDE) if mine else (torch.empty(0), [])
+                    try:
+                        frames, starts = read_footage(video, draw.span, _SHORT_SIDE) if mine else (torch.empty(0), [])
+                    except BadVideoError as error:
+                        unreadable[video.name], mine = str(error), []
                     for index in mine:
                         clip = draw.render(frames, starts, labels[index], split, index)
                         records[index].path.write_bytes(encode_video(clip, crf=_CRF))
                         bar.update()
-        return build_shards(
+            warn_of_skipped(unreadable, min(len(videos), max(owners) + 1), f"source videos of {split!r}")
+        report = build_shards(
             records,
             folder,
             split=split,
@@ -303,6 +309,8 @@ def _build_split(
             seed=draw.seed,
             progress=False,
         )
+        reasons = {name: unreadable.get(videos[owner].name, "") for name, owner in zip(names, owners, strict=True)}
+        return with_reasons(report, {name: reason for name, reason in reasons.items() if reason})
 
 
 def read_footage(video: SourceVideo, span: int, short_side: int) -> tuple[Tensor, list[int]]:

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from tubelets.benchmarks.skipped import warn_of_skipped
 from tubelets.data.assets.fetching import fetch
 from tubelets.data.assets.table import SOUND_ASSETS, SOUNDS
 from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
-from tubelets.data.modalities.audio import decode_audio, encode_audio
+from tubelets.data.modalities.audio import BadAudioError, decode_audio, encode_audio
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import VideoRecord
 
@@ -133,7 +134,8 @@ def build_game_sounds(
 
     Raises:
         ValueError: if splits share a recording, a split has none, or a number is not positive.
-        tubelets.data.modalities.audio.BadAudioError: if a recording cannot be read.
+        tubelets.data.modalities.audio.BadAudioError: if no recording of a family can be read in a split; others that
+            cannot are skipped with a warning.
         tubelets.data.assets.fetching.AssetError: if the recordings cannot be fetched.
     """
     num_clips = {"train": 2048, "test": 512} if num_clips is None else num_clips
@@ -179,6 +181,27 @@ def _check(
         raise ValueError(f"a recording must be in one split only; these are not: {', '.join(shared)}")
 
 
+def _read_recordings(
+    sources: Sequence[SoundSource], sampling_rate: int
+) -> tuple[list[tuple[str, Tensor]], dict[str, list[Tensor]]]:
+    """The recordings that can be read, with their families, and by family."""
+    waves: list[tuple[str, Tensor]] = []
+    families: dict[str, list[Tensor]] = {source.family: [] for source in sources}
+    reasons: dict[str, str] = {}
+    for source in sources:
+        try:
+            wave = decode_audio(source.path, sampling_rate)
+        except BadAudioError as error:
+            reasons[source.path.name] = str(error)
+            continue
+        waves.append((source.family, wave))
+        families[source.family].append(wave)
+    warn_of_skipped(reasons, len(sources), "recordings")
+    if silent := [family for family, recordings in families.items() if not recordings]:
+        raise BadAudioError(f"no recording of {silent[0]!r} can be read; every family needs one in each split")
+    return waves, families
+
+
 def _write_clips(
     records: Sequence[VideoRecord],
     sources: Sequence[SoundSource],
@@ -188,10 +211,7 @@ def _write_clips(
     progress: bool,
 ) -> None:
     """Mix and write every clip of a split, cycling through the recordings of a family."""
-    waves = [(source.family, decode_audio(source.path, sampling_rate)) for source in sources]
-    families: dict[str, list[Tensor]] = {}
-    for family, wave in waves:
-        families.setdefault(family, []).append(wave)
+    waves, families = _read_recordings(sources, sampling_rate)
     for index, record in enumerate(tqdm(records, desc="GameSounds", unit="clip", disable=not progress)):
         generator = torch.Generator().manual_seed(stable_seed(seed, record.clip_id))
         recordings = families[str(record.label)]

@@ -23,11 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tubelets.benchmarks.camera_motion import SourceVideo, footage_sources, read_footage
+from tubelets.benchmarks.skipped import warn_of_skipped, with_reasons
 from tubelets.data.assets.objects import TEST_SHARE, ObjectSet, emoji_objects
 from tubelets.data.atomic import write_atomically
 from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
-from tubelets.data.modalities.video import encode_video
+from tubelets.data.modalities.video import BadVideoError, encode_video
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.annotations import VideoRecord
 from tubelets.motion import Motion, MotionRecord, object_patches, render
@@ -214,7 +215,8 @@ def build_moving_objects(
     """Write MovingObjects as Parquet shards with labels and captions, and a file of motion records for each split.
 
     Classes and source videos are equally frequent. Clip i of a split depends only on (seed, split, i), not on the
-    number of processes. Complete splits are kept.
+    number of processes. Complete splits are kept. A source that cannot be read is skipped with a warning; its clips are
+    `bad_files` of the report.
 
     Args:
         output_dir: folder of the shards, created if needed.
@@ -234,7 +236,7 @@ def build_moving_objects(
 
     Raises:
         ValueError: if splits share a video or an object, one is missing or empty, or a video is shorter than a clip.
-        BadVideoError: if a source cannot be read.
+        BadVideoError: if no source of a split can be read.
     """
     num_clips = {"train": 4096, "test": 1024} if num_clips is None else num_clips
     if sources is None:
@@ -295,43 +297,60 @@ def _build_split(
         "clips_per_shard": _CLIPS_PER_SHARD,
         "seed": clips.seed,
     }
+    unreadable: dict[str, str] = {}
     if not is_complete(folder, ShardPlan.make(records, **options)):
         tasks = [
             (video, [(index, names[index]) for index in range(count) if owners[index] == number])
             for number, video in enumerate(videos)
         ]
+        tasks = [task for task in tasks if task[1]]
         with tqdm(total=count, desc=f"MovingObjects {clips.split}", unit="clip", disable=not progress) as bar:
-            for done in _run(clips, [task for task in tasks if task[1]], num_workers):
-                bar.update(done)
-    report = build_shards(records, folder, progress=False, **options)
-    _write_records(folder / motion_file(clips.split), dict(zip(names, motions, strict=True)))
+            for done in _run(clips, tasks, num_workers):
+                bar.update(done.count)
+                if done.reason is not None:
+                    unreadable |= dict.fromkeys([name for _, name in done.wanted], done.reason)
+        reasons = {video.name: unreadable[wanted[0][1]] for video, wanted in tasks if wanted[0][1] in unreadable}
+        warn_of_skipped(reasons, len(tasks), f"source videos of {clips.split!r}")
+    report = with_reasons(build_shards(records, folder, progress=False, **options), unreadable)
+    missing = {bad.clip_id for bad in report.bad_files}
+    kept = {name: motion for name, motion in zip(names, motions, strict=True) if name not in missing}
+    _write_records(folder / motion_file(clips.split), kept)
     return report
 
 
-def _run(clips: _Clips, tasks: Sequence[tuple[SourceVideo, list[tuple[int, str]]]], num_workers: int) -> Iterator[int]:
-    """Render the clips of each video, in processes if there are several; yields numbers of finished clips."""
+@dataclass(frozen=True)
+class _Done:
+    """Clips rendered from one video: their number, and why it cannot be read."""
+
+    wanted: Sequence[tuple[int, str]]
+    count: int
+    reason: str | None = None
+
+
+def _run(
+    clips: _Clips, tasks: Sequence[tuple[SourceVideo, list[tuple[int, str]]]], num_workers: int
+) -> Iterator[_Done]:
+    """Render the clips of each video, in processes if there are several."""
     if num_workers == 1:
-        for video, wanted in tasks:
-            yield from _render_video(clips, video, wanted)
+        yield from (_render_video(clips, video, wanted) for video, wanted in tasks)
         return
     # Forked processes would inherit the locks of FFmpeg's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        futures = [pool.submit(_count_rendered, clips, video, wanted) for video, wanted in tasks]
+        futures = [pool.submit(_render_video, clips, video, wanted) for video, wanted in tasks]
         for future in as_completed(futures):
             yield future.result()
 
 
-def _render_video(clips: _Clips, video: SourceVideo, wanted: Sequence[tuple[int, str]]) -> Iterator[int]:
+def _render_video(clips: _Clips, video: SourceVideo, wanted: Sequence[tuple[int, str]]) -> _Done:
     """Decode a video once and write its clips."""
-    frames, starts = read_footage(video, clips.span, math.ceil(_MARGIN * clips.size))
+    try:
+        frames, starts = read_footage(video, clips.span, math.ceil(_MARGIN * clips.size))
+    except BadVideoError as error:
+        return _Done(wanted, 0, str(error))
     for index, name in wanted:
         clips.write(frames, starts, index, name)
-        yield 1
-
-
-def _count_rendered(clips: _Clips, video: SourceVideo, wanted: Sequence[tuple[int, str]]) -> int:
-    return sum(_render_video(clips, video, wanted))
+    return _Done(wanted, len(wanted))
 
 
 def motion_file(split: str) -> str:

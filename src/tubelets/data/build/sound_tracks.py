@@ -67,7 +67,7 @@ class SoundTrack:
 
         Args:
             target: The container passed to `add_to`.
-            earlier: Seconds by which the audio is shifted towards the start, like the frames.
+            earlier: Seconds by which the audio is shifted towards the start: the time of the start of its file.
 
         Raises:
             av.FFmpegError: The audio must be re-encoded but cannot be decoded.

@@ -1,7 +1,6 @@
 """Prepare a video file for a shard: verify it, or re-encode it smaller and easier to seek."""
 
 import io
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,13 +11,17 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from tubelets.data.build.sound_tracks import SoundTrack
+from tubelets.data.modalities.encoding import add_video_stream, fine_time_base, to_yuv
+from tubelets.data.modalities.presentation import orientation_of, upright
+from tubelets.data.modalities.pyav_readers import PyAVReader
 from tubelets.data.modalities.video import BadVideoError, open_video
-from tubelets.data.modalities.video_readers import SELF_CONTAINED
 
 Frame = TypeVar("Frame")
 
 # Tolerance for the rounding of container time stamps, which are exact to a few microseconds at best.
 _TIME_TOLERANCE = 1e-4
+# Time stamps of Matroska are rounded to milliseconds.
+_GRID_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ class EncodedVideo:
 def prepare_video(data: bytes, options: TranscodeOptions, name: str = "video") -> EncodedVideo:
     """Re-encode a video file if the options require it, and check that its last frame can be decoded.
 
-    Re-encoding writes H.264 (libx264, yuv420p) in MP4 with a constant frame rate and the rotation flag of phone videos
-    applied to the pixels. The audio track is kept, see `reencode`.
+    Re-encoding writes H.264 (libx264, yuv420p) in MP4 and turns the pixels of phone videos upright. Frames are shown
+    when they were in the original, unless `fps` sets another rate. The audio track is kept, see `reencode`.
 
     Args:
         data: The encoded file.
@@ -137,35 +140,39 @@ def reencode(data: bytes, options: TranscodeOptions, name: str = "video") -> byt
 
     Returns:
         An MP4 file with one H.264 stream and, with `keep_audio`, one audio stream: copied packets if MP4 supports the
-        codec, otherwise AAC. Encoding the same file again gives the same frames, but in about one of a thousand encodes
-        a few bytes differ; the cause is unknown.
+        codec, otherwise AAC. Encoding the same file again gives the same bytes, on any machine and in any number of
+        processes.
 
     Raises:
-        BadVideoError: The file has no video stream, frame or frame rate.
-        av.FFmpegError: FFmpeg cannot read or decode the file.
+        BadVideoError: The file has no video stream or frame, or a frame cannot be decoded.
+        av.FFmpegError: FFmpeg cannot read the audio.
     """
     buffer = io.BytesIO()
-    with (
-        av.open(io.BytesIO(data), "r", metadata_errors="ignore", options=SELF_CONTAINED) as source,
-        av.open(buffer, "w", format="mp4") as target,
-    ):
-        stream = source.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
-            raise BadVideoError(f"{name}: no video stream")
-        rate = Fraction(options.fps).limit_denominator(1001) if options.fps else stream.average_rate
-        if not rate:
-            raise BadVideoError(f"{name}: no frame rate is stored; set fps to re-encode it")
-        timed = _timed_frames(source, stream, 1 / (stream.average_rate or rate))
-        first = next(timed, None)
-        if first is None:
-            raise BadVideoError(f"{name}: no frame to encode")
-        timed = itertools.chain([first], timed)
-        frames = on_time_grid(timed, 1 / rate) if options.fps else (frame for _, _, frame in timed)
+    with open_video(data, backend="pyav", name=name) as reader, av.open(buffer, "w", format="mp4") as target:
+        assert isinstance(reader, PyAVReader)
+        rate = Fraction(options.fps).limit_denominator(1001) if options.fps else reader.rate
         with SoundTrack(data, options.keep_audio) as sound:
-            _encode(frames, target, stream.codec_context, rate, options, sound)
-            # The copy's first frame is at time 0, wherever it was in the original.
-            sound.write(target, earlier=first[0])
+            _encode(_on_clock(reader, rate, bool(options.fps)), target, rate, options, sound)
+            # Both count from the start of the file in the copy.
+            sound.write(target, earlier=reader.origin)
     return buffer.getvalue()
+
+
+def _on_clock(reader: PyAVReader, rate: Fraction, resampled: bool) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The frames of the copy with their times in ticks of `fine_time_base`, strictly rising."""
+    tick = fine_time_base(rate)
+    first, step = round(float(reader.edges[0]) / tick), round(1 / (rate * tick))
+    if resampled:
+        for count, frame in enumerate(on_time_grid(reader.timed_frames(), 1 / rate)):
+            yield first + count * step, frame
+        return
+    # Rounded time stamps of a constant rate would vary from frame to frame.
+    grid = reader.edges[0] + np.arange(reader.num_frames) / float(rate)
+    is_constant = bool(np.abs(grid - reader.edges[:-1]).max() <= _GRID_TOLERANCE)
+    before = first - 1
+    for count, (start, _, frame) in enumerate(reader.timed_frames()):
+        before = first + count * step if is_constant else max(before + 1, round(start / tick))
+        yield before, frame
 
 
 def on_time_grid(timed: Iterable[tuple[float, float, Frame]], step: float | Fraction) -> Iterator[Frame]:
@@ -199,62 +206,37 @@ def on_time_grid(timed: Iterable[tuple[float, float, Frame]], step: float | Frac
         count += 1
 
 
-def _timed_frames(
-    source: "av.container.InputContainer", stream: "av.VideoStream", step: Fraction
-) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Decode all frames with start and duration in seconds; `step` replaces missing durations."""
-    time = -float(step)
-    for frame in source.decode(stream):
-        time = time + float(step) if frame.time is None else frame.time
-        duration = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else float(step)
-        yield time, duration, frame
-
-
 def _encode(
-    frames: Iterator[av.VideoFrame],
+    frames: Iterable[tuple[int, av.VideoFrame]],
     target: "av.container.OutputContainer",
-    source: "av.VideoCodecContext",
     rate: Fraction,
     options: TranscodeOptions,
     sound: SoundTrack,
 ) -> None:
-    """Encode frames into `target` at a constant rate; the first frame decides the size."""
+    """Encode frames into `target`; the first frame decides the size and the colours."""
     output: av.VideoStream | None = None
     scaler = VideoReformatter()
-    for index, decoded in enumerate(frames):
+    for time, decoded in frames:
         frame = _upright(decoded)
         if output is None:
-            output = _add_stream(target, rate, _target_size(frame.height, frame.width, options.short_side), options)
+            size = _target_size(frame.height, frame.width, options.short_side)
+            output = add_video_stream(
+                target, "libx264", rate, size, crf=options.crf, keyframe_interval=options.keyframe_interval
+            )
+            context = output.codec_context
+            context.time_base = fine_time_base(rate)
             # Copy the colour tags: an untagged copy of a BT.709 original would be decoded with the BT.601 matrix.
-            output.codec_context.colorspace = source.colorspace
-            output.codec_context.color_primaries = source.color_primaries
-            output.codec_context.color_trc = source.color_trc
+            context.colorspace, context.color_primaries = decoded.colorspace, decoded.color_primaries
+            context.color_trc = decoded.color_trc
             # All streams must exist before the first packet is written.
             sound.add_to(target)
-        frame = scaler.reformat(frame, output.width, output.height, format="yuv420p", dst_color_range="MPEG")
-        frame.pts, frame.time_base = index, 1 / rate
+        frame = to_yuv(scaler, frame, (output.height, output.width))
+        frame.pts, frame.time_base = time, fine_time_base(rate)
         # Otherwise the encoder would also copy the original's key frames.
         frame.pict_type = 0
         target.mux(output.encode(frame))
     if output is not None:
         target.mux(output.encode(None))
-
-
-def _add_stream(
-    target: "av.container.OutputContainer", rate: Fraction, size: tuple[int, int], options: TranscodeOptions
-) -> "av.VideoStream":
-    """Add an H.264 stream of (height, width) `size` to a container."""
-    stream = target.add_stream("libx264", rate=rate)
-    stream.height, stream.width = size
-    stream.pix_fmt = "yuv420p"
-    stream.options = {"crf": str(options.crf)}
-    if options.keyframe_interval is not None:
-        interval = options.keyframe_interval
-        # Without scene cuts the interval is exact, so no clip start is further than that from its key frame.
-        stream.options["x264-params"] = f"keyint={interval}:min-keyint={interval}:scenecut=0"
-    # Clips are encoded in parallel processes; more threads would also make the result depend on the machine.
-    stream.codec_context.thread_count = 1
-    return stream
 
 
 def _target_size(height: int, width: int, short_side: int | None) -> tuple[int, int]:
@@ -264,9 +246,9 @@ def _target_size(height: int, width: int, short_side: int | None) -> tuple[int, 
 
 
 def _upright(frame: av.VideoFrame) -> av.VideoFrame:
-    """Apply the file's rotation flag to the pixels."""
-    quarter_turns = round(frame.rotation / 90) % 4
-    if quarter_turns == 0:
+    """Apply the file's display matrix to the pixels."""
+    orientation = orientation_of(frame)
+    if not any(orientation):
         return frame
-    pixels = np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns).astype(np.uint8, order="C")
-    return av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    pixels = upright(frame.to_ndarray(format="rgb24"), orientation)
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")

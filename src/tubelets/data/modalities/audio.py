@@ -34,6 +34,8 @@ _SEEKABLE = frozenset({"wav", "flac", "ogg", "mp3", "mov,mp4,m4a,3gp,3g2,mj2", "
 _SEEK_AFTER_SECONDS = 20.0
 # Lead-in that a decoder that starts midway, and then the resampler, need before samples are correct.
 _WARM_UP_SECONDS = 0.5
+# Longer gaps between time stamps are lost packets, shorter ones rounding; still longer ones are corrupt time stamps.
+_GAP_SECONDS, _LONGEST_GAP_SECONDS = 0.1, 60.0
 # Containers whose header states the number of samples; fewer samples mean a truncated file.
 _COUNTED = frozenset({"w64", "flac", "aiff", "au"})
 _CODECS = {"wav": "pcm_s16le", "flac": "flac", "ogg": "libopus", "mp3": "libmp3lame", "mp4": "aac"}
@@ -146,7 +148,7 @@ def decode_audio(
     Args:
         source: The bytes or the path of a file. URLs are not fetched.
         sampling_rate: Samples per second of the result; sounds with other rates are resampled.
-        start: Seconds from the start of the sound.
+        start: Seconds from the start of the sound, its first sample. Where packets were lost, there is silence.
         seconds: Length; the result is shorter if the sound ends earlier. None reads to the end.
         name: Name in error messages; the path by default.
 
@@ -203,9 +205,33 @@ def audio_duration(source: bytes | str | Path, name: str | None = None) -> float
         >>> audio_duration(encode_audio(torch.zeros(4000), 8000))
         0.5
     """
+    return audio_span(source, name)[1]
+
+
+def audio_span(source: bytes | str | Path, name: str | None = None) -> tuple[float, float]:
+    """When a sound starts in its file, and how long it is.
+
+    Args:
+        source: The bytes or the path of a file.
+        name: Name in error messages; the path by default.
+
+    Returns:
+        Seconds from the start of the file, which is that of the picture if the picture starts earlier, to the first
+        sample; and the length, see `audio_duration`.
+
+    Raises:
+        BadAudioError: The file has no audio, or cannot be decoded.
+
+    Example:
+        >>> audio_span(encode_audio(torch.zeros(4000), 8000))
+        (0.0, 0.5)
+    """
     with _open_sound(source, name) as (container, stream, _):
+        late = 0.0
+        if stream.start_time is not None and stream.time_base is not None and container.start_time is not None:
+            late = max(float(stream.start_time * stream.time_base) - container.start_time / av.time_base, 0.0)
         stated = _stated_duration(container, stream)
-        return _count_samples(container, stream) / stream.rate if stated is None else stated
+        return late, _count_samples(container, stream) / stream.rate if stated is None else stated
 
 
 def check_audio(data: bytes, name: str | None = None) -> AudioFacts:
@@ -343,13 +369,21 @@ def _read_mono(
     blocks: list[np.ndarray] = []
     first, place = 0, None if seeking else 0
     for frame in container.decode(stream):
+        stamp = _sample_of(frame, stream)
         if place is None:
             # After a seek, some containers give the first frames no time stamp, so their position is unknown.
-            if frame.pts is None or frame.time_base is None:
+            if stamp is None:
                 continue
-            place = round((frame.pts - (stream.start_time or 0)) * frame.time_base * rate)
+            place = stamp
         if place >= end * rate:
             break
+        lost = 0 if stamp is None else stamp - place
+        if _GAP_SECONDS * rate < lost <= _LONGEST_GAP_SECONDS * rate:
+            # Packets are missing. Silence in their place keeps what follows at its time.
+            if place + lost > start * rate:
+                first = first if blocks else place
+                blocks.append(np.zeros(lost, np.float32))
+            place += lost
         if place + frame.samples > start * rate:
             first = first if blocks else place
             # Average the channels; FFmpeg's own mix can leave [-1, 1].
@@ -357,6 +391,13 @@ def _read_mono(
         place += frame.samples
     blocks += [block.to_ndarray().mean(0) for block in to_float.resample(None)] if blocks else []
     return first, np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+
+
+def _sample_of(frame: "av.AudioFrame", stream: "av.AudioStream") -> int | None:
+    """Index of the first sample of a frame by its time stamp, None without one."""
+    if frame.pts is None or frame.time_base is None:
+        return None
+    return round((frame.pts - (stream.start_time or 0)) * frame.time_base * stream.rate)
 
 
 def _resample(samples: np.ndarray, rate: int, sampling_rate: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from tubelets.data.modalities.frame_sampling import (
     uniform_clip,
 )
 from tubelets.data.modalities.modality import Clip, Medium, Modality
+from tubelets.data.modalities.presentation import rate_of
 from tubelets.data.modalities.registry import modality_of
 from tubelets.data.modalities.specs import InputSpec, VideoSpec, WaveformSpec
 from tubelets.data.modalities.video import Backend
@@ -298,9 +299,14 @@ class ClipDecoder:
             for index, generator in generators.items()
         ]
         return [
-            Clip(generator, tuple(chosen), lead.num_frames, lead.fps, position)
+            Clip(generator, tuple(chosen), lead.num_frames, _rate(lead, chosen), position, lead.edges)
             for generator, chosen in zip(generators.values(), frames, strict=True)
         ]
+
+
+def _rate(lead: Medium, frames: list[int]) -> float:
+    """Frames per second of the leading medium over the frames of a clip."""
+    return lead.fps if lead.edges is None else rate_of(lead.edges[frames[0] : frames[-1] + 2], lead.fps)
 
 
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

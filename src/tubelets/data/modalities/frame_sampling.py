@@ -21,6 +21,9 @@ def _draw(low: int, high: int, generator: torch.Generator) -> int:
 def dense_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, start: int = 0) -> list[int]:
     """Every `stride`-th frame from `start`; the last reachable frame repeats if the video is too short.
 
+    In a video that ends before `start + num_frames * stride`, the last frame is never reached, as in the official code:
+    a step is taken only if another frame follows the one that it leads to.
+
     Args:
         num_video_frames: frames of the video.
         num_frames: frames of the clip.
@@ -36,15 +39,17 @@ def dense_clip(num_video_frames: int, num_frames: int = 16, stride: int = 4, sta
     Example:
         >>> dense_clip(100, num_frames=4, stride=4, start=18)
         [18, 22, 26, 30]
-        >>> dense_clip(7, num_frames=4, stride=4)
-        [0, 4, 4, 4]
+        >>> dense_clip(7, num_frames=4, stride=4), dense_clip(5, num_frames=4, stride=4)
+        ([0, 4, 4, 4], [0, 0, 0, 0])
 
     Source: SIGMA and SMILE pretraining clips (sigma.md, section 6; smile.md, section 8.1).
     """
     _check(num_video_frames, num_frames=num_frames, stride=stride)
     if not 0 <= start < num_video_frames:
         raise ValueError(f"start must lie in [0, {num_video_frames}), the frames of the video, got {start}")
-    last = start + (num_video_frames - 1 - start) // stride * stride
+    last = start + (num_frames - 1) * stride
+    if start + num_frames * stride > num_video_frames:
+        last = min(last, start + max(num_video_frames - 2 - start, 0) // stride * stride)
     return [min(start + step * stride, last) for step in range(num_frames)]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tubelets.data.modalities.audio import AudioSpec, audio_duration, check_audio, decode_audio
+from tubelets.data.modalities.audio import AudioSpec, audio_span, check_audio, decode_audio
 from tubelets.data.modalities.modality import BadMediumError, Clip, Medium, Modality
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec, WaveformSpec
 from tubelets.data.modalities.video import Backend, open_video, read_clips
@@ -21,7 +21,11 @@ class VideoModality(Modality):
 
     name = "video"
     media = ("video", "flow", "depth")
-    suffixes = ("mp4", "webm", "avi", "mkv", "mov")
+    # Formats that PyAV's wheels read without a system FFmpeg.
+    suffixes = (
+        *("mp4", "webm", "avi", "mkv", "mov", "3gp", "asf", "flv", "gif", "m2ts", "m4v", "mpeg", "mpg"),
+        *("mts", "mxf", "ogv", "ts", "vob", "wmv"),
+    )
     feature = "Video"
     leads = True
     is_spatial = True
@@ -42,11 +46,11 @@ class VideoModality(Modality):
 class _Frames(Medium):
     def __init__(self, data: bytes, name: str, backend: Backend) -> None:
         self._reader = open_video(data, backend=backend, name=name)
-        self.num_frames, self.fps = self._reader.num_frames, self._reader.fps
+        self.num_frames, self.fps, self.edges = self._reader.num_frames, self._reader.fps, self._reader.edges
 
     def read(self, spec: VideoSpec, clips: Sequence[Clip]) -> list[Tensor]:
-        """Uint8 `(T, C, H, W)` of each clip; shared frames are decoded once."""
-        wanted = [clip.frames_of(spec.num_frames, self._reader.num_frames, self.fps) for clip in clips]
+        """Uint8 `(T, C, H, W)` of each clip, channels-last in memory; shared frames are decoded once."""
+        wanted = [clip.frames_of(spec.num_frames, self._reader.num_frames, self.fps, self.edges) for clip in clips]
         return [frames[:, : spec.num_channels] for frames in read_clips(self._reader, wanted)]
 
     def close(self) -> None:
@@ -58,7 +62,7 @@ class AudioModality(Modality):
 
     name = "audio"
     media = ("audio",)
-    suffixes = ("flac", "m4a", "mp3", "ogg", "opus", "wav")
+    suffixes = ("aac", "aif", "aiff", "flac", "m4a", "mp3", "oga", "ogg", "opus", "wav")
     feature = "Audio"
 
     def sources(self, spec: Any) -> tuple[str, ...]:
@@ -83,15 +87,20 @@ class _Sound(Medium):
         self._data, self._name = data, name
 
     @functools.cached_property
-    def _duration(self) -> float:
-        return audio_duration(self._data, self._name)
+    def _span(self) -> tuple[float, float]:
+        return audio_span(self._data, self._name)
 
     def read(self, spec: WaveformSpec, clips: Sequence[Clip]) -> list[Tensor]:
         """Float32 `(samples,)` around the middle of each clip; without frames at a random or central position."""
         values = []
+        # A sound may start later in its file than the picture, or the picture later than the sound.
+        late, duration = self._span
         for clip in clips:
             stretch = AudioSpec(spec.sampling_rate, spec.seconds, clip.position)
-            start = stretch.start(self._duration, clip.generator, clip.middle_of(self._duration))
+            middle = clip.middle_of(duration)
+            if middle is not None and clip.edges is not None:
+                middle -= late
+            start = stretch.start(duration, clip.generator, middle)
             values.append(decode_audio(self._data, spec.sampling_rate, start, spec.seconds, self._name))
         return values
 

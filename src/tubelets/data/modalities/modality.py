@@ -32,8 +32,9 @@ class Clip:
         generator: Random generator of the clip.
         frames: Frames of the leading medium, never decreasing; None if no medium has frames.
         num_frames: Frames of the leading medium.
-        fps: Frames per second of the leading medium, 0 if unknown.
+        fps: Frames per second of the leading medium over the clip, 0 if unknown.
         position: Where media without frames are cut: "random" or "centre".
+        edges: Times at which the frames of the leading medium appear and disappear, see `Medium`; None if unknown.
 
     Example:
         >>> clip = Clip(torch.Generator(), (8, 12, 16, 20), num_frames=100, fps=25.0)
@@ -46,6 +47,7 @@ class Clip:
     num_frames: int = 0
     fps: float = 0.0
     position: Literal["random", "centre"] = "random"
+    edges: np.ndarray | None = None
 
     def middle_of(self, duration: float) -> float | None:
         """The middle of the clip in another medium.
@@ -54,23 +56,28 @@ class Clip:
             duration: Seconds of the other medium.
 
         Returns:
-            Seconds from its start; None if no medium has frames.
+            Seconds from the start of the file of the leading medium, or, if the times of its frames are unknown, from
+            the start of the other medium; None if no medium has frames.
         """
         if self.frames is None:
             return None
+        if self.edges is not None:
+            return float(self.edges[self.frames[0]] + self.edges[self.frames[-1] + 1]) / 2
         middle = (self.frames[0] + self.frames[-1] + 1) / 2
         return middle / self.fps if self.fps else middle / self.num_frames * duration
 
-    def frames_of(self, count: int, num_frames: int, fps: float = 0.0) -> list[int]:
+    def frames_of(self, count: int, num_frames: int, fps: float = 0.0, edges: np.ndarray | None = None) -> list[int]:
         """The frames of another medium that show the same time span.
 
-        If both frame rates are known, frames are matched by time; otherwise both media are assumed to start and end
-        together. Two media with equal rates and numbers of frames give the same frames.
+        Both media start with their first frame. Frames are matched by their times if these are known, or follow from a
+        frame rate; otherwise both media are assumed to end together, too. Two media with equal times and numbers of
+        frames give the same frames.
 
         Args:
-            count: Frames to choose; if different from the clip's, they are spread evenly over its time span.
+            count: Frames to choose; if different from the clip's, they are spread evenly over its frames.
             num_frames: Frames of the other medium, at least 1.
             fps: Its frames per second, 0 if unknown.
+            edges: The times of its frames, see `Medium`; None if unknown.
 
         Returns:
             `count` frame indices in [0, num_frames), never decreasing.
@@ -78,10 +85,14 @@ class Clip:
         if self.frames is None:
             # Without a leading medium, the clip is the whole sample.
             return [(2 * index + 1) * num_frames // (2 * count) for index in range(count)]
-        ratio = fps / self.fps if fps and self.fps else num_frames / self.num_frames
         places = (np.arange(count) + 0.5) * len(self.frames) / count - 0.5
-        wanted = np.interp(places, np.arange(len(self.frames)), self.frames)
-        return np.clip(np.floor((wanted + 0.5) * ratio), 0, num_frames - 1).astype(int).tolist()
+        wanted = np.interp(places, np.arange(len(self.frames)), self.frames) + 0.5
+        if self.edges is not None and (edges is not None or fps):
+            times = np.interp(wanted, np.arange(self.num_frames + 1), self.edges - self.edges[0])
+            found = times * fps if edges is None else np.searchsorted(edges - edges[0], times, "right") - 1
+        else:
+            found = wanted * (fps / self.fps if fps and self.fps else num_frames / self.num_frames)
+        return np.clip(np.floor(found), 0, num_frames - 1).astype(int).tolist()
 
 
 class Medium(ABC):
@@ -90,10 +101,13 @@ class Medium(ABC):
     Attributes:
         num_frames: Number of frames, None for media without frames.
         fps: Frames per second, 0 if unknown.
+        edges: float64 `(num_frames + 1,)`, rising: frame i is shown from `edges[i]` to `edges[i + 1]`, in seconds from
+            the start of the file, whatever stream of it starts first; None if unknown.
     """
 
     num_frames: int | None = None
     fps: float = 0.0
+    edges: np.ndarray | None = None
 
     @abstractmethod
     def read(self, spec: Any, clips: Sequence[Clip]) -> list[Any]:

@@ -1,32 +1,30 @@
 """Decode video frames with PyAV or torchcodec behind one interface.
 
-Both backends return the same pixels for MP4, MOV, Matroska and WebM. PyAV ships FFmpeg and always works; torchcodec is
-about 20 % faster on short clips but needs FFmpeg shared libraries. Other containers (MPEG program and transport
-streams, AVI, Ogg, ...) lack a reliable index: torchcodec returns wrong frames or none, so PyAV decodes them from the
-first frame.
+PyAV ships FFmpeg, reads every file exactly and is the default. torchcodec is no faster and needs FFmpeg shared
+libraries. It returns the same pixels for most MP4, MOV, Matroska and WebM files; where its index would give other
+frames, for example if the file does not start with a key frame, it is refused. Other containers (MPEG program and
+transport streams, AVI, Ogg, ...) lack a reliable index, so PyAV decodes them from the first frame.
 """
 
 import contextlib
 import functools
 import importlib.metadata
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tubelets.data.modalities.frame_sampling import dense_clip
-from tubelets.data.modalities.video_readers import (
-    BadVideoError,
-    IndexedPyAVReader,
-    NoIndexError,
-    SequentialPyAVReader,
-    TorchcodecReader,
-    VideoReader,
-    first_line,
-)
+from tubelets.data.modalities.encoding import encode_video
+from tubelets.data.modalities.frame_sampling import dense_clip, uniform_clip
+from tubelets.data.modalities.pyav_readers import IndexedPyAVReader, NoIndexError, SequentialPyAVReader
+from tubelets.data.modalities.remote import is_address, read_address
+from tubelets.data.modalities.torchcodec_reader import TorchcodecReader
+from tubelets.data.modalities.video_readers import BadVideoError, VideoReader, first_line, take_frames
 
 __all__ = [
     "Backend",
@@ -47,44 +45,6 @@ _INSTALL = {
     "torchcodec": "pip install 'tubelets[torchcodec]', and FFmpeg 4 to 9 shared libraries",
 }
 _MP4_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-
-
-def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int | None = None) -> bytes:
-    """Encode a clip as an MP4 in memory; for examples, tests and synthetic data.
-
-    Args:
-        clip: uint8 RGB `(T, 3, H, W)` with even height and width. Encoding is lossy.
-        fps: frames per second.
-        codec: an encoder available in PyAV.
-        crf: quality, if the encoder supports it, 0 (best) to 51 (libx264); None uses the encoder's default.
-
-    Returns:
-        The bytes of an MP4 file.
-
-    Raises:
-        ValueError: if the clip has another type or shape, or an odd side, or the codec is not a video encoder.
-
-    Example:
-        >>> data = encode_video(torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
-        >>> open_video(data).num_frames
-        4
-    """
-    import av
-
-    if clip.dtype != torch.uint8 or clip.dim() != 4 or clip.shape[1] != 3 or clip.shape[2] % 2 or clip.shape[3] % 2:
-        raise ValueError(f"clip must be uint8 (T, 3, even H, even W), got {clip.dtype} {tuple(clip.shape)}")
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream(codec, rate=fps)
-        if not isinstance(stream, av.VideoStream):
-            raise ValueError(f"codec must be a video encoder, got {codec!r}")
-        stream.height, stream.width, stream.pix_fmt = clip.shape[2], clip.shape[3], "yuv420p"
-        if crf is not None:
-            stream.options = {"crf": str(crf)}
-        for image in clip.permute(0, 2, 3, 1).contiguous().numpy():
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
 
 
 @functools.cache
@@ -179,9 +139,8 @@ def open_video(
     """Open a video from memory or from a local file.
 
     Args:
-        source: the bytes or the path of a video file. URLs are not fetched.
-        backend: `"auto"` uses torchcodec if it can decode on this machine and the container is MP4, MOV, Matroska or
-            WebM, otherwise PyAV.
+        source: the bytes or the path of a video file. URLs are not fetched, see `read_clip`.
+        backend: `"auto"` is PyAV, so that frames do not depend on what else is installed.
         num_threads: decoding threads; 0 lets FFmpeg choose. With more than one, frames past the requested ones may be
             decoded as well.
         name: name in error messages; the path by default.
@@ -217,7 +176,8 @@ def open_video(
     indexed = check_container(source, name)
     if backend == "torchcodec" and not indexed:
         raise BadVideoError(f"{name}: not an MP4, MOV, Matroska or WebM file; read it with backend='pyav'")
-    if backend == "torchcodec" or (backend == "auto" and indexed and _problem("torchcodec") is None):
+    if backend == "torchcodec":
+        # It rejects files that it would not read exactly.
         return TorchcodecReader(source, name, num_threads)
     if indexed:
         with contextlib.suppress(NoIndexError):
@@ -233,7 +193,7 @@ def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tens
         clips: for each clip its frame indices, in any order.
 
     Returns:
-        One uint8 tensor `(len(clip), 3, height, width)` per clip.
+        One uint8 tensor `(len(clip), 3, height, width)` per clip, channels-last in memory.
 
     Raises:
         IndexError: if an index lies outside the video.
@@ -247,7 +207,7 @@ def read_clips(reader: VideoReader, clips: Sequence[Sequence[int]]) -> list[Tens
     wanted = sorted({index for clip in clips for index in clip})
     frames = reader.get_frames(wanted)
     slot = {index: position for position, index in enumerate(wanted)}
-    return [frames[[slot[index] for index in clip]] for clip in clips]
+    return [take_frames(frames, [slot[index] for index in clip]) for clip in clips]
 
 
 def read_clip(
@@ -256,28 +216,88 @@ def read_clip(
     stride: int = 4,
     start: int | None = None,
     backend: Backend = "auto",
+    *,
+    sampling: Literal["dense", "uniform"] = "dense",
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    fps: float | None = None,
 ) -> Tensor:
-    """Read one dense clip: every `stride`-th frame from `start` (sigma.md, section 6).
+    """Read one clip: every `stride`-th frame from a start (sigma.md, section 6), or frames spread over the video.
 
     Args:
-        source: the bytes or the path of a video file.
+        source: the bytes or the path of a video file, or its address, such as `https://...` or
+            `hf://datasets/user/name/clip.mp4`, which is fetched.
         num_frames: frames of the clip.
-        stride: distance between frames, in frames.
-        start: first frame; `None` centres the clip in the video.
+        stride: distance between frames of a dense clip, in frames.
+        start: first frame; `None` centres a dense clip, if `start_seconds` is `None` as well.
         backend: see `open_video`.
+        sampling: "dense", or "uniform": the middle frame of each of `num_frames` equal parts.
+        start_seconds: time of the first frame, from the start of the file, instead of `start`. A uniform clip lies
+            after it.
+        end_seconds: end of the part of the video that is used; `None` uses it to the end.
+        fps: frames per second of a dense clip, instead of `stride`: the frames shown at these times, whatever the
+            video's own rate.
 
     Returns:
-        uint8 RGB tensor `(num_frames, 3, height, width)`; short videos repeat their last reachable frame.
+        uint8 RGB tensor `(num_frames, 3, height, width)`, channels-last in memory; short videos repeat their last
+        reachable frame.
 
     Raises:
-        BadVideoError: if the video cannot be read.
-        ValueError: if `start` lies outside the video.
+        BadVideoError: if the video cannot be fetched or read.
+        ValueError: if the start or the end lies outside the video, or two arguments exclude each other.
 
     Example:
-        >>> read_clip(encode_video(torch.zeros(30, 3, 16, 16, dtype=torch.uint8)), num_frames=8, stride=2).shape
+        >>> video = encode_video(torch.zeros(30, 3, 16, 16, dtype=torch.uint8))
+        >>> read_clip(video, num_frames=8, stride=2).shape
         torch.Size([8, 3, 16, 16])
+        >>> read_clip(video, num_frames=4, start_seconds=0.2, end_seconds=1.0, fps=5).shape
+        torch.Size([4, 3, 16, 16])
     """
-    with open_video(source, backend) as reader:
-        if start is None:
-            start = max(reader.num_frames - num_frames * stride, 0) // 2
-        return reader.get_frames(dense_clip(reader.num_frames, num_frames, stride, start))
+    if sampling not in ("dense", "uniform"):
+        raise ValueError(f"sampling must be 'dense' or 'uniform', got {sampling!r}")
+    if start is not None and start_seconds is not None:
+        raise ValueError(f"start={start} and start_seconds={start_seconds} are both given; give one of them")
+    if fps is not None and (sampling == "uniform" or not 0 < fps < math.inf):
+        raise ValueError(f"fps={fps} must be positive, and applies to sampling='dense' only, got {sampling!r}")
+    if isinstance(source, str) and is_address(source):
+        name, source = source, read_address(source)
+    else:
+        name = None
+    with open_video(source, backend, name=name) as reader:
+        first, last = _part(reader, start, start_seconds, end_seconds)
+        if sampling == "uniform":
+            return reader.get_frames([first + index for index in uniform_clip(last - first, num_frames)])
+        is_centred = start is None and start_seconds is None
+        if fps is not None:
+            return reader.get_frames(_at_rate(reader.edges[first : last + 1], first, num_frames, fps, is_centred))
+        skipped = max(last - first - num_frames * stride, 0) // 2 if is_centred else 0
+        return reader.get_frames([first + index for index in dense_clip(last - first, num_frames, stride, skipped)])
+
+
+def _part(reader: VideoReader, start: int | None, start_seconds: float | None, end: float | None) -> tuple[int, int]:
+    """First frame, and the one behind the last, of the part of a video that a clip is read from."""
+    length = float(reader.edges[-1])
+    first, last = start or 0, reader.num_frames
+    if start_seconds is not None:
+        if not 0 <= start_seconds < length:
+            raise ValueError(f"{reader.name}: start_seconds must lie in [0, {length:.3f}), got {start_seconds}")
+        first = max(int(np.searchsorted(reader.edges, start_seconds, "right")) - 1, 0)
+    elif not 0 <= first < last:
+        raise ValueError(f"{reader.name}: start must lie in [0, {last}), the frames of the video, got {start}")
+    if end is not None:
+        last = int(np.searchsorted(reader.edges[:-1], end, "left"))
+        if not first < last:
+            raise ValueError(
+                f"{reader.name}: end_seconds={end} must be above {reader.edges[first]:.3f}, the time of the first frame"
+            )
+    return first, last
+
+
+def _at_rate(edges: np.ndarray, first: int, num_frames: int, fps: float, is_centred: bool) -> list[int]:
+    """The frames shown at regular times; `edges` are those of the part that starts with frame `first`."""
+    spare = max(edges[-1] - edges[0] - num_frames / fps, 0.0) / 2 if is_centred else 0.0
+    # A time on the edge between two frames belongs to the later one, also after rounding.
+    times = edges[0] + spare + np.arange(num_frames) / fps + 1e-6
+    reachable = times[times < edges[-1]]
+    shown = np.searchsorted(edges, reachable, "right") - 1 + first
+    return np.pad(shown, (0, num_frames - len(shown)), "edge").tolist()

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tubelets.data.modalities.registry import modalities, modality_of_medium, modality_of_suffix
+from tubelets.data.modalities.registry import modalities, modality_named, modality_of_medium, modality_of_suffix
 from tubelets.data.sources.few_shot import first_of_each_class
 
-# Formats that PyAV's wheels read without a system FFmpeg.
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv", ".3gp"}
+VIDEO_SUFFIXES, AUDIO_SUFFIXES = (
+    frozenset(f".{suffix}" for suffix in modality_named(name).suffixes) for name in ("video", "audio")
 )
-AUDIO_SUFFIXES = frozenset({".aac", ".aif", ".aiff", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
 # A still image is a video of one frame (smile.md, section 9).
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 

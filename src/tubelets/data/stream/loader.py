@@ -36,7 +36,8 @@ def collate_clips(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if key == "label" and all(isinstance(label, int) for label in values):
             batch[key] = torch.tensor(values)
         elif key == "pixel_values" or (key != "waveform" and _have_one_shape(values)):
-            batch[key] = torch.stack(values)
+            # Frames that no transform touched are channels-last, as they were decoded.
+            batch[key] = torch.stack(values).contiguous()
     return batch
 
 

@@ -65,9 +65,10 @@ class Resize:
         """Return a resized copy of a clip `(T, C, H, W)`."""
         if clip.shape[2:] == (self.rows, self.columns):
             return clip.contiguous()
-        # Copy only now: a crop is a view, so only the remaining pixels are copied.
+        # A crop is a view. Channels-last frames, as decoders write them, are read in place, to the same values.
+        channels_last = clip.shape[1] > 1 and clip.stride(1) == 1
         size, mode = [self.rows, self.columns], InterpolationMode.BILINEAR
-        return tvf.resize(clip.contiguous(), size, mode, antialias=self.antialias)
+        return tvf.resize(clip if channels_last else clip.contiguous(), size, mode, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
