@@ -18,7 +18,7 @@ from datasets import Audio, ClassLabel, Features, List, Value, Video
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.modality import Modality
 from tubelets.data.modalities.registry import modality_named
-from tubelets.data.sources.annotations import VideoRecord, check_unique_ids
+from tubelets.data.sources.records import VideoRecord, check_unique_ids
 
 FACTS = {
     "video": {"num_frames": "int32", "fps": "float32", "height": "int32", "width": "int32"},

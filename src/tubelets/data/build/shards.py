@@ -19,7 +19,7 @@ from tubelets.data.build.plan import FACTS, ShardPlan
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
 from tubelets.data.modalities.audio import check_audio
 from tubelets.data.modalities.modality import BadMediumError, Modality
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord, printable
 from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 
 # Limit of a cell in a Parquet binary column.
@@ -248,9 +248,11 @@ def _prepare_row(
     row: dict[str, Any] = {}
     # Worker processes may lack registered modalities, so the task carries them.
     paths = [record.path, *(path for _, path in record.others)]
+    stated = dict(record.checksums)
     for (name, modality), path in zip(media.items(), paths, strict=True):
         try:
             data = path.read_bytes()
+            _check_checksum(data, stated.get(name))
             stored = _video(data, path, transcode) if modality.name == "video" else _other(data, path, modality)
             size = len(stored["bytes"])
             if size > MAX_VIDEO_BYTES:
@@ -258,7 +260,7 @@ def _prepare_row(
         except (BadMediumError, OSError) as error:
             # An OSError's message contains a local path, which does not belong in a data set.
             reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-            return BadFile(record.clip_id, path.name, reason)
+            return BadFile(record.clip_id, printable(path.name), reason)
         row[name] = {"bytes": stored["bytes"], "path": stored["path"]}
         checksum = hashlib.sha256(stored["bytes"]).hexdigest()
         if path is record.path:
@@ -269,10 +271,17 @@ def _prepare_row(
     return row
 
 
+def _check_checksum(data: bytes, stated: str | None) -> None:
+    """Reject a file with other bytes than the user listed."""
+    found = None if stated is None else hashlib.sha256(data).hexdigest()
+    if found != stated:
+        raise BadMediumError(f"sha256 of the file is {str(found)[:12]}..., expected {str(stated)[:12]}...")
+
+
 def _video(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
     """The cell of a video and its metadata."""
     video = prepare_video(data, transcode, path.name)
-    name = path.with_suffix(".mp4").name if transcode.reencodes else path.name
+    name = printable(path.with_suffix(".mp4").name if transcode.reencodes else path.name)
     facts = {"num_frames": video.num_frames, "fps": video.fps, "height": video.height, "width": video.width}
     return {"bytes": video.data, "path": name, **facts}
 
@@ -282,7 +291,7 @@ def _other(data: bytes, path: Path, modality: Modality) -> dict[str, Any]:
     facts = asdict(check_audio(data, path.name)) if modality.name == "audio" else {}
     if not facts:
         modality.check(data, path.name)
-    return {"bytes": data, "path": path.name, **facts}
+    return {"bytes": data, "path": printable(path.name), **facts}
 
 
 def _ordered_map(
