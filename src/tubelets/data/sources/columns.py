@@ -89,11 +89,8 @@ class Columns:
             checksum = own if own in features else "sha256" if name == main and "sha256" in features else None
             found[name] = MediumColumn(column, modality, checksum)
         left = [name for name in free if name not in {column for column, _ in media.values()}]
-        annotations = {
-            name: column
-            for name, names in ANNOTATIONS.items()
-            if (column := others.get(name) or _first(names, left)) is not None
-        }
+        wanted = {name: others.get(name) or _first(names, left) for name, names in ANNOTATIONS.items()}
+        annotations = {name: chosen for name, chosen in wanted.items() if chosen is not None}
         return cls(found, annotations, others.get("clip_id") or _first(_ID_COLUMNS, left))
 
     @property
@@ -133,7 +130,7 @@ def _media_columns(features: Mapping[str, Any], named: Mapping[str, str], where:
     """(column, modality) of each medium by name."""
     found: dict[str, tuple[str, str]] = {}
     for medium, column in named.items():
-        modality = _modality(medium) or _modality_of_column(column, features[column])
+        modality = _modality(medium) or _modality_of_column(column, features.get(column))
         if modality is None:
             raise ValueError(
                 f"columns= names {medium!r}, which is neither a medium of a registered modality nor one of "

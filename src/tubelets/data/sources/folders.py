@@ -55,8 +55,8 @@ class FolderSource(Source):
         name = f"videos-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
         media = {medium: modality for medium, (modality, _) in self._records[0].media.items()}
         annotations = (*(("label",) if self._labelled else ()), *(("caption",) if self._captioned else ()))
-        names = tuple(names_in_order) if self._labelled else None
-        self._description = SourceDescription((name,), media, annotations, names, several)
+        class_tuple = tuple(names_in_order) if self._labelled else None
+        self._description = SourceDescription((name,), media, annotations, class_tuple, several)
 
     @property
     def description(self) -> SourceDescription:

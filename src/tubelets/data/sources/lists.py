@@ -184,6 +184,10 @@ def _meanings(columns: Sequence[str], named: Mapping[str, str], file: Path) -> t
         if column is not None:
             meaning[name] = column
     known = [name for modality in modalities() for name in modality.media]
+    if unknown := sorted(set(named) - {*_COLUMNS, *known, "path"}):
+        raise ValueError(
+            f"columns= names {unknown[0]!r}; for csv files it can name {[*_COLUMNS, 'path']} and the media {known}"
+        )
     media = {name: named.get(name, name) for name in known if name in named or name in free}
     media = dict(sorted(media.items(), key=lambda item: item[0] not in ("video", "audio")))
     path = named.get("path") or ("path" if "path" in free else None)

@@ -75,7 +75,7 @@ def open_source(
         ValueError: The split does not exist, shards are mixed or not yet built, none can be read, or no medium is
             found.
     """
-    text = str(path)
+    text = _local_path(path)
     if text.startswith("blank://"):
         return BlankSource.parse(text)
     if "://" in text:
@@ -125,13 +125,18 @@ def list_splits(
         >>> list_splits("blank://10")
         ['train']
     """
-    text = str(path)
+    text = _local_path(path)
     if "://" in text:
         return ["train"]
     if _is_hub_id(text):
         return sorted(get_dataset_split_names(text, name, revision=revision, token=token))
     shards = _local_shards(text)
     return sorted(by_split(shards, text)) if shards else sorted(_records_of(Path(text), columns))
+
+
+def _local_path(path: str | Path) -> str:
+    """An address as text, without the scheme of local files."""
+    return str(path).removeprefix("file://").removeprefix("local://")
 
 
 def _is_hub_id(path: str) -> bool:
