@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from clip_shards import clip_rows, video_bytes, write_parquet, write_tar
@@ -317,14 +319,27 @@ def test_unusual_tars_are_read(tmp_path: Path) -> None:
 # --- values ------------------------------------------------------------------------------------------------------
 
 
-def test_a_label_outside_the_classes_is_named(tmp_path: Path) -> None:
-    members = [("0.mp4", video_bytes(0)), ("0.cls", b"1"), ("1.mp4", video_bytes(0)), ("1.cls", b"\xff\xfe")]
-    write_tar(tmp_path / "clips.tar", [*members, ("2.mp4", video_bytes(0)), ("2.cls", b"7")])
+def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
+    labels = (b'{"label": "run"}', b"\xff\xfe", b'{"label": "fly"}')
+    members = [
+        (f"{n}.{kind}", (labels[n], video_bytes(0))[kind == "mp4"]) for n in range(3) for kind in ("json", "mp4")
+    ]
+    write_tar(tmp_path / "clips.tar", members)
     found, bad, _ = delivered(open_source(tmp_path, class_names=["jump", "run"]))
-    assert found == ["0"]
     reasons = {entry["clip_id"]: entry["reason"] for entry in bad}
-    assert "member cls cannot be read: UnicodeDecodeError" in reasons["1"]
-    assert reasons["2"] == "label 7 is not a number of one of the 2 classes"
+    assert found == ["0"]
+    assert "member label cannot be read: UnicodeDecodeError" in reasons["1"]
+    assert reasons["2"] == "label 'fly' is not one of the 2 classes"
+
+
+def test_a_damaged_class_number_is_named(tmp_path: Path) -> None:
+    (shard,) = write_parquet(tmp_path, clip_rows(3), [3]).iterdir()
+    table = pq.read_table(shard)
+    labels = pa.array([0, 77, 2], pa.int64())
+    pq.write_table(table.set_column(table.column_names.index("label"), table.schema.field("label"), labels), shard)
+    found, bad, _ = delivered(open_source(tmp_path))
+    assert sorted(found) == ["clip-000", "clip-002"]
+    assert [entry["reason"] for entry in bad] == ["label 77 is not a number of one of the 3 classes"]
 
 
 def test_checksums_of_files_and_tars(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ class Labels:
         multi_label: Whether cells are lists.
         class_names: Names in label order, None if unknown.
         as_text: Whether cells are names.
+        numbered: Whether cells are numbers of names that the data state, so that others are damage.
 
     Example:
         >>> labels = Labels.of(Value("string"), ["jump", "run"])
@@ -27,6 +28,7 @@ class Labels:
     multi_label: bool
     class_names: tuple[str, ...] | None
     as_text: bool
+    numbered: bool = False
 
     @classmethod
     def of(cls, feature: Any, class_names: Sequence[str] | None = None) -> "Labels":
@@ -40,7 +42,7 @@ class Labels:
         single = feature.feature if isinstance(feature, List) else feature
         names = single.names if isinstance(single, ClassLabel) else class_names
         as_text = isinstance(single, Value) and single.dtype in ("string", "large_string")
-        return cls(several, None if names is None else tuple(names), as_text)
+        return cls(several, None if names is None else tuple(names), as_text, isinstance(single, ClassLabel))
 
     def number(self, cell: Any) -> Any:
         """Class number of a cell, or a list of numbers; None for a missing label.
@@ -64,7 +66,7 @@ class Labels:
                 raise ValueError(f"label {cell!r} is not one of the {len(names or ())} classes")
             return names.index(str(cell))
         # The Hub marks clips whose label is not published with -1.
-        if names is not None and not (type(cell) is int and -1 <= cell < len(names)):
+        if self.numbered and names is not None and not (type(cell) is int and -1 <= cell < len(names)):
             raise ValueError(f"label {cell!r} is not a number of one of the {len(names)} classes")
         return cell
 
