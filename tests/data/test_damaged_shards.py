@@ -294,6 +294,15 @@ def test_a_clip_of_which_nothing_is_left_is_counted(tmp_path: Path) -> None:
     assert bad == [{"shard": "clips.tar", "clip_id": ALL_CLIPS, "reason": reason}]
 
 
+def test_columns_come_from_tars_that_have_them(tmp_path: Path) -> None:
+    write_tars(tmp_path)
+    shard = tmp_path / "clips-0.tar"
+    shard.write_bytes(shard.read_bytes()[:1100])  # one annotation, and nothing of its clip
+    found, bad, _ = delivered(open_source(tmp_path))
+    assert sorted(found) == ALL[SIZES[0] :]
+    assert {entry["shard"] for entry in bad} == {"clips-0.tar"}
+
+
 def test_unusual_tars_are_read(tmp_path: Path) -> None:
     """Long names, folders and links, concatenated and compressed tars."""
     for form, mode in ((tarfile.GNU_FORMAT, "w"), (tarfile.PAX_FORMAT, "w:gz"), (tarfile.USTAR_FORMAT, "w:xz")):

@@ -62,25 +62,27 @@ class TarShards(ShardReader):
                 yield found if isinstance(found, Lost) else self._values(found, columns)
 
     def _find_features(self, where: str) -> dict[str, Any]:
-        """Types of all columns, from the first rows of the first readable tar."""
+        """Types of all columns, from the first rows of the first tars without damage, or of all that are damaged."""
         reasons = []
+        fields: dict[str, list[Any]] = {}
         for index in range(len(self._files)):
-            fields: dict[str, Any] = {}
-            count = 0
             reason = "it has no samples"
+            damaged, count = False, 0
             for found in self._samples(index, None, 0):
                 if isinstance(found, Lost):
-                    reason = found.reason
+                    damaged, reason = True, found.reason
                     continue
                 for field, data in found.items():
                     fields.setdefault(field, []).append(data)
                 count += 1
                 if count == _ROWS_FOR_COLUMNS:
                     break
-            if fields:
-                return self._types(fields)
+            if count and not damaged:
+                break
             reasons.append(reason)
-        raise first_readable(reasons, self.names, where)
+        if not fields:
+            raise first_readable(reasons, self.names, where)
+        return self._types(fields)
 
     def _types(self, fields: Mapping[str, list[Any]]) -> dict[str, Any]:
         types = {name: _type(name, values) for name, values in fields.items() if name != "__key__"}
