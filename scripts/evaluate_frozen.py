@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or Hub id of a model")
-    parser.add_argument("data", help="folder of labelled shards, or a Hub data set")
+    parser.add_argument("data", help="labelled shards, class folders, a csv or list of files, or a Hub data set")
     parser.add_argument("output", type=Path, help="folder for features, frozen.json and frozen.png")
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--test-split", default="test")

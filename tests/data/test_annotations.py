@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tubelets.data.sources.annotations import VideoRecord, class_fraction, find_class_names, read_records
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.annotations import read_records, read_splits
+from tubelets.data.sources.records import VideoRecord, class_fraction, find_class_names
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -30,9 +33,22 @@ def test_flat_folder_is_unlabelled(tmp_path):
     assert find_class_names(records) is None
 
 
-def test_folder_with_and_without_classes_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"1 of 2 videos have no class folder.*'b\.mp4'"):
-        read_records(touch(tmp_path, "run/a.mp4", "b.mp4"))
+def test_a_loose_video_beside_class_folders_is_named_and_left_out(tmp_path):
+    with pytest.warns(UserWarning, match=r"1 of 2 videos .*no class folder, for example 'b\.mp4'"):
+        records = read_records(touch(tmp_path, "run/a.mp4", "b.mp4"))
+    assert [record.clip_id for record in records] == ["run/a.mp4"]
+
+
+def test_links_are_followed_and_dead_ones_are_named(tmp_path):
+    touch(tmp_path / "elsewhere", "a.mp4", "more/b.mp4")
+    touch(tmp_path / "videos", "run/c.mp4")
+    (tmp_path / "videos/jump").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "videos/run/again").symlink_to(tmp_path / "videos")
+    (tmp_path / "videos/run/dead.mp4").symlink_to(tmp_path / "nothing.mp4")
+    (tmp_path / "videos/sit").symlink_to(tmp_path / "nowhere")
+    with pytest.warns(UserWarning, match="videos/sit is a link to nothing"):
+        records = read_records(tmp_path / "videos")
+    assert [record.clip_id for record in records] == ["jump/a.mp4", "jump/more/b.mp4", "run/c.mp4", "run/dead.mp4"]
 
 
 def test_empty_inputs_are_refused(tmp_path):
@@ -94,7 +110,10 @@ def test_csv_with_captions_only(tmp_path):
 @pytest.mark.parametrize(
     ("text", "split", "message"),
     [
-        ("file,label\na.mp4,1\n", None, "required are `path`"),
+        ("name,label\na,1\n", None, "required are `path`"),
+        ("path,label,class\na.mp4,1,2\n", "x", "no `split` column"),
+        ("path,label,labels\na.mp4,1,2\n", None, "both a `label` and a `labels` column"),
+        ("path,label,split\na.mp4,1,\n", None, "line 2: `split` is empty"),
         ("path\na.mp4\n", None, "required are `path`"),
         ("path,label\na.mp4,1\n", "train", "no `split` column"),
         ("path,label\na.mp4,\n", None, "line 2: `label` is empty"),
@@ -141,3 +160,71 @@ def test_a_share_of_each_class_is_drawn_by_the_authors_rule() -> None:
             class_fraction(records, fraction)
     with pytest.raises(ValueError, match="video x has the label None; a share of each class needs exactly one"):
         class_fraction([VideoRecord(Path("x.mp4"), None, None, "x")], 0.5)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "mts", "m2ts", "vob", "mxf", "asf", "MOV"])
+def test_suffixes_of_videos(tmp_path, suffix):
+    assert len(read_records(touch(tmp_path, f"run/a.{suffix}"))) == 1
+
+
+def test_class_folders_without_media_are_named(tmp_path):
+    with pytest.warns(UserWarning, match=r"1 folders .* have no file with a known suffix, for example 'sit'"):
+        read_records(touch(tmp_path, "run/a.mp4", "sit/b.xyz"))
+
+
+def test_file_names_that_are_not_utf8(tmp_path):
+    name = b"caf\xe9.mp4"
+    (tmp_path / "videos/run").mkdir(parents=True)
+    (Path(os.fsdecode(bytes(tmp_path / "videos/run") + b"/" + name))).write_bytes(b"no video")
+    (record,) = read_records(tmp_path / "videos")
+    assert record.clip_id == "run/caf\\xe9.mp4"
+    assert record.path.read_bytes() == b"no video"
+    report = build_shards([record], tmp_path / "out", class_names=["run"], progress=False)
+    assert [(bad.clip_id, bad.file) for bad in report.bad_files] == [(record.clip_id, "caf\\xe9.mp4")]
+    (tmp_path / "list.csv").write_bytes(b"path,label\nvideos/run/" + name + b",run\n")
+    assert read_records(tmp_path / "list.csv")[0].path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a b.mp4 3\nc.mp4 4\n", [("a b.mp4", "3"), ("c.mp4", "4")]),
+        ("a.mp4,3\nc.mp4,4\n", [("a.mp4", "3"), ("c.mp4", "4")]),
+        ("a.mp4\ttwo words\n", [("a.mp4", "two words")]),
+        ("a.mp4 120 3\n", [("a.mp4", "3")]),
+        ("file_name,class\na.mp4,run\n", [("a.mp4", "run")]),
+        ("filename;category\na.mp4;run\n", [("a.mp4", "run")]),
+        ("clip\ttarget\na\trun\n", [("a", "run")]),
+        ("video,labels\na.mp4,run;jump\n", [("a.mp4", ("run", "jump"))]),
+    ],
+)
+def test_lists_of_other_tools(tmp_path, text, expected):
+    (tmp_path / "x.csv").write_text(text)
+    assert [(record.path.name, record.label) for record in read_records(tmp_path / "x.csv")] == expected
+
+
+def test_columns_can_be_named(tmp_path):
+    (tmp_path / "x.csv").write_text("name,verb,noun\na.mp4,open,door\n")
+    (record,) = read_records(tmp_path / "x.csv", columns={"path": "name", "label": "verb", "caption": "noun"})
+    assert (record.path.name, record.label, record.caption) == ("a.mp4", "open", "door")
+    with pytest.raises(ValueError, match="no column 'verbs'"):
+        read_records(tmp_path / "x.csv", columns={"path": "name", "label": "verbs"})
+    with pytest.raises(ValueError, match="columns= names 'verb'; for csv files it can name"):
+        read_records(tmp_path / "x.csv", columns={"path": "name", "verb": "verb"})
+
+
+def test_splits_of_folders_and_lists(tmp_path):
+    def ids(path):
+        return {split: [record.clip_id for record in records] for split, records in read_splits(path).items()}
+
+    touch(tmp_path / "videos", "train/run/a.mp4", "val/run/b.mp4", "test/sit/c.mp4")
+    assert ids(tmp_path / "videos") == {"train": ["run/a.mp4"], "val": ["run/b.mp4"], "test": ["sit/c.mp4"]}
+    assert ids(tmp_path / "videos/val") == {"val": ["run/b.mp4"]}
+    touch(tmp_path / "classes", "test drive/a.mp4", "training a dog/b.mp4")
+    assert list(ids(tmp_path / "classes")) == [None]
+    touch(tmp_path / "lists", "notes.md")
+    for name in ("train", "val"):
+        (tmp_path / f"lists/{name}.csv").write_text(f"{name}.mp4 0\n")
+    assert ids(tmp_path / "lists") == {"train": ["train.mp4"], "val": ["val.mp4"]}
+    (tmp_path / "all.csv").write_text("path,label,split\na.mp4,x,train\nb.mp4,y,dev\n")
+    assert ids(tmp_path / "all.csv") == {"train": ["a.mp4"], "dev": ["b.mp4"]}

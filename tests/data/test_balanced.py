@@ -120,7 +120,7 @@ def test_sources_that_cannot_be_balanced_are_refused(records: list[VideoRecord],
     with pytest.raises(ValueError, match="must be at least 1"):
         BalancedSource(FolderSource(records), 0)
     source = open_source(shards)
-    source._files = []
+    source._reader._files = [f"https://example.org/{file}" for file in source._reader._files]
     with pytest.raises(ValueError, match="is not a local Parquet file"):
         BalancedSource(source, 4)
     source._description = dataclasses.replace(source.description, annotations=())

@@ -14,6 +14,7 @@ from preloaded import run_script
 from tubelets.data.build import shards
 from tubelets.data.build.plan import parse_size
 from tubelets.data.build.shards import ShardPlan, build_shards
+from tubelets.data.build.splitting import draw_splits, find_groups
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.video import open_video
 from tubelets.data.sources.annotations import VideoRecord, find_class_names, read_records
@@ -283,7 +284,7 @@ def script(capsys):
 
 def test_script_runs_as_a_program(folder, tmp_path):
     words = [folder, tmp_path / "out", "--short-side", "8", "--clips-per-shard", "6", "--num-workers", "2"]
-    result = run_script(SCRIPT, *words)
+    result = run_script(SCRIPT, *words, "--split", "train")
     assert result.returncode == 0, result.stderr
     assert "10 clips in 2 shards" in result.stdout
     assert "run/broken.mp4" in result.stdout
@@ -301,6 +302,77 @@ def test_script_selects_rows_by_split_and_finalizes(script, folder, tmp_path):
     (tmp_path / "out/dataset_info.json").unlink()
     assert script("--finalize", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out/dataset_info.json").read_text())["class_names"] == ["run", "jump"]
+
+
+def test_script_builds_all_splits_of_a_csv_in_one_run(script, folder, tmp_path):
+    rows = ["run/0.mp4,run,train", "jump/1.mp4,jump,train", "run/2.mp4,run,val", "run/4.mp4,run,test"]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *rows]))
+    code, printed, errors = script(tmp_path / "all.csv", tmp_path / "out", "--root", folder)
+    assert code == 0, errors
+    assert "train: 2 clips in 2 shards" in printed
+    # A class that a split does not have keeps its place.
+    for split, ids in (("train", ["jump/1.mp4", "run/0.mp4"]), ("validation", ["run/2.mp4"]), ("test", ["run/4.mp4"])):
+        assert sorted(sample.clip_id for sample in rows_of(tmp_path / "out", split)) == ids
+        assert open_source(tmp_path / "out", split).class_names == ["jump", "run"]
+
+
+def test_script_draws_splits_by_itself(script, folder, tmp_path):
+    for _ in range(2):  # the second run finds everything complete
+        code, printed, errors = script(folder, tmp_path / "out", "--splits", "train=0.6", "test=0.4", "--readers", "3")
+        assert code == 0, errors
+    assert "3 complete before" in printed
+    train, test = (open_source(tmp_path / "out", split) for split in ("train", "test"))
+    assert train.class_names == test.class_names == ["jump", "run"]
+    assert train.num_shards == test.num_shards == 3
+    assert (train.num_samples or 0) + (test.num_samples or 0) == 10
+    code, _, errors = script(folder, tmp_path / "bad", "--splits", "train=0.6", "test=0.5")
+    assert code == 2
+    assert "must be positive and sum to 1" in errors
+
+
+@pytest.mark.parametrize("per_group", [1, 3])
+def test_drawn_splits_are_stratified_and_keep_groups_together(per_group):
+    found = [
+        VideoRecord(Path(f"{label}{n}.mp4"), label, None, f"{label}/v{n // per_group}_{n}")
+        for label, size in (("a", 60), ("b", 30), ("rare", 1))
+        for n in range(size)
+    ]
+    groups = find_groups(found, r"^.*/v\d+")
+    parts = draw_splits(found, seed=3, groups=groups)
+    assert sorted(r.clip_id for part in parts.values() for r in part) == sorted(r.clip_id for r in found)
+    assert {split: [r.label for r in part].count("a") for split, part in parts.items()} == {
+        "train": 48, "validation": 6, "test": 6
+    }  # fmt: skip
+    assert [r.label for r in parts["train"]].count("rare") == 1
+    homes = {}
+    for split, part in parts.items():
+        for record in part:
+            assert homes.setdefault(groups[record.clip_id], split) == split
+    assert draw_splits(found[::-1], seed=3, groups=groups).keys() == parts.keys()
+    again = draw_splits(found[::-1], seed=3, groups=groups)
+    assert all(sorted(r.clip_id for r in again[s]) == sorted(r.clip_id for r in parts[s]) for s in parts)
+    assert draw_splits(found, seed=4, groups=groups) != parts
+
+
+def test_groups_from_a_column_or_an_expression(tmp_path):
+    (tmp_path / "x.csv").write_text("path,label,film\na.mp4,x,one\nb.mp4,x,two\n")
+    found = read_records(tmp_path / "x.csv")
+    assert find_groups(found, "film", tmp_path / "x.csv") == {"a.mp4": "one", "b.mp4": "two"}
+    with pytest.raises(ValueError, match=r"does not match the clip id 'a\.mp4'"):
+        find_groups(found, "films", tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="neither a column nor a regular expression"):
+        find_groups(found, "(", tmp_path / "x.csv")
+    with pytest.raises(ValueError, match="no group"):
+        draw_splits(found, groups={"a.mp4": "one"})
+
+
+def test_there_is_a_shard_for_every_reader(folder):
+    found = read_records(folder)
+    names = find_class_names(found)
+    assert len(ShardPlan.make(found, class_names=names, num_readers=4).shards) == 4
+    assert len(ShardPlan.make(found, class_names=names, num_readers=40).shards) == 11
+    with pytest.raises(ValueError, match="num_readers=0"):
+        ShardPlan.make(found, class_names=names, num_readers=0)
 
 
 def test_script_fails_when_everything_fails(script, tmp_path):

@@ -13,6 +13,7 @@ from transformers import (
 
 from tubelets.data.modalities.specs import SpectrogramSpec, VideoSpec
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
@@ -60,7 +61,7 @@ def checkpoint_features(
     Args:
         model: a video or audio model with one input.
         processor: its video processor or feature extractor, as `load_processor` returns it.
-        data: folder of labelled shards, or a Hub data set.
+        data: labelled shards, class folders, a csv or list of files, or a Hub data set.
         splits: names of its splits.
         sampling: which frames, see `ClipSpec`.
         stride: distance between the frames of a dense clip.
@@ -71,9 +72,12 @@ def checkpoint_features(
         The features of each split.
     """
     inputs = processor_inputs(processor, model.config, sampling=sampling, stride=stride)
-    return [
-        extract_features(model, open_source(data, split=split), inputs, pooling=pooling, **options) for split in splits
-    ]
+    # All splits are opened first, so that a missing one is noticed before any work; labels that are text are numbered
+    # as in the first.
+    sources: list[Source] = []
+    for split in splits:
+        sources.append(open_source(data, split=split, class_names=sources[0].class_names if sources else None))
+    return [extract_features(model, source, inputs, pooling=pooling, **options) for source in sources]
 
 
 def load_processor(checkpoint: str | Path) -> Any:

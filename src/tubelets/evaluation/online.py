@@ -32,9 +32,9 @@ class OnlineEvaluation:
         self._section, self._precision = section, precision
         self._inputs = processor_inputs(processor, config, sampling=section.sampling, stride=section.stride)
         path = str(section.path)
-        self._train, self._test = (
-            open_source(path, split=split) for split in (section.train_split, section.test_split)
-        )
+        self._train = open_source(path, split=section.train_split)
+        # Labels that are text get the numbers that they have in training.
+        self._test = open_source(path, split=section.test_split, class_names=self._train.class_names)
 
     def is_due(self, step: int, total_steps: int) -> bool:
         """Whether to evaluate after this step: every `every_steps`, and after the last."""

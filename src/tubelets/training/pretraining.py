@@ -11,6 +11,7 @@ from transformers import AutoModelForPreTraining, PreTrainedModel
 
 from tubelets.data.atomic import write_atomically
 from tubelets.data.modalities.specs import VideoSpec, clips_per_sample, specs_of
+from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
@@ -72,13 +73,15 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
     """
     data, specs = recipe.data, config.pretraining_specs
     video = next(iter(specs_of(specs, VideoSpec)), None)
+    source = open_source(data.path, split=data.split, name=data.name)
     stream = ClipStream(
-        open_source(data.path, split=data.split, name=data.name),
+        source,
         ClipSpec.for_specs(specs, data.stride, data.clips_per_video * clips_per_sample(specs), data.sampling),
         None if video is None else clip_transform(data, video.size[0]),
         specs=specs,
         seed=recipe.run.seed,
-        shuffle_window=data.shuffle_window,
+        # A list of files is sorted by class, and only paths are shuffled.
+        shuffle_window=(source.num_samples or 1) if isinstance(source, FolderSource) else data.shuffle_window,
         rank=accelerator.process_index,
         world_size=accelerator.num_processes,
         split=data.split_by,

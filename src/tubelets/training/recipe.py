@@ -52,7 +52,8 @@ class DataSection:
     long as their spectrogram. Audio-visual models read the sound around the frames.
 
     Attributes:
-        path: a folder or glob of Parquet or tar shards, or a Hub data set id.
+        path: a folder or glob of shards, a folder of files or class folders, a csv or list of files, or a Hub data set
+            id.
         split: the split to train on.
         name: configuration of a Hub data set.
         sampling: which frames make a clip: `dense` are `stride` apart, `jittered` up to that far, at a stride drawn for
@@ -169,7 +170,7 @@ class EvaluationSection:
     """Evaluation of frozen features during pretraining, on labelled shards; it does not affect training.
 
     Attributes:
-        path: folder of labelled shards, or a Hub data set; None switches it off.
+        path: labelled shards, class folders, a csv or list of files, or a Hub data set; None switches it off.
         train_split: split that neighbours and probe learn from.
         test_split: split that is scored.
         every_steps: optimiser steps between evaluations; the model is also evaluated after the last step.

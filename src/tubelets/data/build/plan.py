@@ -18,7 +18,7 @@ from datasets import Audio, ClassLabel, Features, List, Value, Video
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.modality import Modality
 from tubelets.data.modalities.registry import modality_named
-from tubelets.data.sources.annotations import VideoRecord, check_unique_ids
+from tubelets.data.sources.records import VideoRecord, check_unique_ids
 
 FACTS = {
     "video": {"num_frames": "int32", "fps": "float32", "height": "int32", "width": "int32"},
@@ -65,6 +65,7 @@ class ShardPlan:
         max_shard_size: int | str = "256MB",
         clips_per_shard: int | None = None,
         seed: int = 0,
+        num_readers: int = 1,
     ) -> "ShardPlan":
         """Shuffle the records and divide them into shards whose sizes differ by at most one clip.
 
@@ -77,6 +78,8 @@ class ShardPlan:
                 re-encoding is not known in advance.
             clips_per_shard: Maximum clips per shard; replaces `max_shard_size`.
             seed: Seed of the shuffle, so that shards mix the classes.
+            num_readers: Processes times DataLoader workers that will read the split. Each gets a shard of its own, as
+                far as there are clips; otherwise every one of them reads all bytes.
 
         Returns:
             The plan.
@@ -86,6 +89,8 @@ class ShardPlan:
                 media, re-encoding is requested for audio, or a value is out of range.
         """
         _check_plan_input(records, split, class_names, clips_per_shard)
+        if num_readers < 1:
+            raise ValueError(f"num_readers={num_readers} must be at least 1")
         _check_kinds(records, transcode or TranscodeOptions())
         if clips_per_shard is None:
             budget = parse_size(max_shard_size)
@@ -94,7 +99,7 @@ class ShardPlan:
             )
         else:
             num_shards = -(-len(records) // clips_per_shard)
-        num_shards = min(num_shards, len(records))
+        num_shards = min(max(num_shards, num_readers), len(records))
         # Sorted first, so that the listing order of the file system does not matter.
         order = sorted(records, key=lambda record: record.clip_id)
         random.Random(seed).shuffle(order)

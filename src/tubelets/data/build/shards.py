@@ -19,7 +19,7 @@ from tubelets.data.build.plan import FACTS, ShardPlan
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
 from tubelets.data.modalities.audio import check_audio
 from tubelets.data.modalities.modality import BadMediumError, Modality
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord, printable
 from tubelets.data.sources.shard_files import ShardSummary, ShardWriter, finalize_shards, read_summary, shard_files
 
 # Limit of a cell in a Parquet binary column.
@@ -80,6 +80,7 @@ def build_shards(
     max_shard_size: int | str = "256MB",
     clips_per_shard: int | None = None,
     seed: int = 0,
+    num_readers: int = 1,
     num_workers: int = 1,
     num_jobs: int = 1,
     job_index: int = 0,
@@ -103,6 +104,7 @@ def build_shards(
         max_shard_size: Bytes of input video per shard.
         clips_per_shard: Clips per shard; replaces `max_shard_size`.
         seed: Seed of the shuffle.
+        num_readers: Processes times DataLoader workers that will read the split, each from shards of its own.
         num_workers: Processes that read and encode videos; 1 uses this process.
         num_jobs: Number of jobs that share the plan.
         job_index: Index of this job, which writes shard i if i % num_jobs == job_index.
@@ -124,6 +126,7 @@ def build_shards(
         max_shard_size=max_shard_size,
         clips_per_shard=clips_per_shard,
         seed=seed,
+        num_readers=num_readers,
     )
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +190,7 @@ def _check_folder(folder: Path, plan: ShardPlan) -> dict[str, ShardSummary]:
             if old_names is not None and new_names is not None and tuple(old_names) != new_names:
                 raise ValueError(
                     f"{folder} contains shard {name} with other class names; splits in one folder must share labels: "
-                    "use the same --class-names file for all"
+                    "build all splits in one run, or give the same class names for all"
                 )
             if split == plan.split:
                 complete[name] = found
@@ -248,9 +251,11 @@ def _prepare_row(
     row: dict[str, Any] = {}
     # Worker processes may lack registered modalities, so the task carries them.
     paths = [record.path, *(path for _, path in record.others)]
+    stated = dict(record.checksums)
     for (name, modality), path in zip(media.items(), paths, strict=True):
         try:
             data = path.read_bytes()
+            _check_checksum(data, stated.get(name))
             stored = _video(data, path, transcode) if modality.name == "video" else _other(data, path, modality)
             size = len(stored["bytes"])
             if size > MAX_VIDEO_BYTES:
@@ -258,7 +263,7 @@ def _prepare_row(
         except (BadMediumError, OSError) as error:
             # An OSError's message contains a local path, which does not belong in a data set.
             reason = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-            return BadFile(record.clip_id, path.name, reason)
+            return BadFile(record.clip_id, printable(path.name), reason)
         row[name] = {"bytes": stored["bytes"], "path": stored["path"]}
         checksum = hashlib.sha256(stored["bytes"]).hexdigest()
         if path is record.path:
@@ -269,20 +274,27 @@ def _prepare_row(
     return row
 
 
+def _check_checksum(data: bytes, stated: str | None) -> None:
+    """Reject a file with other bytes than the user listed."""
+    found = None if stated is None else hashlib.sha256(data).hexdigest()
+    if found != stated:
+        raise BadMediumError(f"sha256 of the file is {str(found)[:12]}..., expected {str(stated)[:12]}...")
+
+
 def _video(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, Any]:
     """The cell of a video and its metadata."""
-    video = prepare_video(data, transcode, path.name)
-    name = path.with_suffix(".mp4").name if transcode.reencodes else path.name
+    video = prepare_video(data, transcode, printable(path.name))
+    name = printable(path.with_suffix(".mp4").name if transcode.reencodes else path.name)
     facts = {"num_frames": video.num_frames, "fps": video.fps, "height": video.height, "width": video.width}
     return {"bytes": video.data, "path": name, **facts}
 
 
 def _other(data: bytes, path: Path, modality: Modality) -> dict[str, Any]:
     """The cell of a medium that is stored unchanged, and its metadata."""
-    facts = asdict(check_audio(data, path.name)) if modality.name == "audio" else {}
+    facts = asdict(check_audio(data, printable(path.name))) if modality.name == "audio" else {}
     if not facts:
-        modality.check(data, path.name)
-    return {"bytes": data, "path": path.name, **facts}
+        modality.check(data, printable(path.name))
+    return {"bytes": data, "path": printable(path.name), **facts}
 
 
 def _ordered_map(

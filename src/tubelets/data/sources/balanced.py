@@ -33,7 +33,7 @@ class BalancedSource(Source):
 
     Example:
         >>> from pathlib import Path
-        >>> from tubelets.data.sources.annotations import VideoRecord
+        >>> from tubelets.data.sources.records import VideoRecord
         >>> records = [VideoRecord(Path(f"{i}.wav"), "rare" if i == 0 else "usual", None, str(i)) for i in range(100)]
         >>> source = BalancedSource(FolderSource(records), num_samples=1000)
         >>> 400 < sum(sample.label == 0 for sample in source.iterate_shard(0)) < 600
@@ -67,6 +67,11 @@ class BalancedSource(Source):
         other._source = self._source.with_media(names)
         other._rows = self._rows.of(other._source)
         return other
+
+    @property
+    def lists_paths(self) -> bool:
+        """True: media are read on demand."""
+        return True
 
     @property
     def num_samples(self) -> int:
@@ -111,7 +116,7 @@ def balanced_weights(labels: Sequence[Any]) -> np.ndarray:
     """Sampling probabilities: proportional to the sum over a clip's classes of 1 / (number of clips of the class).
 
     Args:
-        labels: class index of each clip, or a list of them.
+        labels: class index of each clip, or a list of them; None for a clip that cannot be read.
 
     Returns:
         float64 `(clips,)` that sums to 1; 0 for clips without classes.
@@ -123,7 +128,7 @@ def balanced_weights(labels: Sequence[Any]) -> np.ndarray:
         >>> balanced_weights([0, 1, 1]).tolist(), balanced_weights([[0], [0, 1], []]).tolist()
         ([0.5, 0.25, 0.25], [0.25, 0.75, 0.0])
     """
-    classes = [label if isinstance(label, (list, tuple)) else [label] for label in labels]
+    classes = [label if isinstance(label, (list, tuple)) else [] if label is None else [label] for label in labels]
     counts = Counter(number for numbers in classes for number in numbers)
     weights = np.array([sum(1 / counts[number] for number in numbers) for numbers in classes], dtype=np.float64)
     if not weights.sum():

@@ -57,6 +57,11 @@ class BlankSource(Source):
         return cls(int(found[1]))
 
     @property
+    def lists_paths(self) -> bool:
+        """True: media are read on demand."""
+        return True
+
+    @property
     def num_samples(self) -> int:
         """Clips per epoch."""
         return self._num_clips

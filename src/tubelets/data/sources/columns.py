@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from datasets import Audio, Image, Video
+from datasets import Audio, Image, Value, Video
 
 from tubelets.data.modalities.registry import modality_of_medium, modality_of_suffix
 from tubelets.data.sources.source import Media
 
 ANNOTATIONS: dict[str, tuple[str, ...]] = {
-    "label": ("label", "labels", "cls"),
+    "label": ("label", "labels", "cls", "class", "classes", "category", "categories", "target", "action", "activity"),
     "caption": ("caption", "txt", "text"),
     "captions": ("captions", "captions.json"),
     "segments": ("segments", "segments.json"),
@@ -26,6 +26,9 @@ _ID_COLUMNS = ("clip_id", "__key__")
 # The main medium, to which the column `sha256` belongs.
 _MAIN = ("video", "audio")
 _TYPES = {"video": (Video, Image), "audio": (Audio,)}
+
+FILE_COLUMNS = ("path", "video", "file_name", "filename", "file", "clip", "video_path", "clip_path")
+"""Names of columns with the main medium or its file."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,19 @@ class Columns:
 
         Args:
             features: Type of each column.
-            named: Media columns named by the user.
+            named: Columns named by the user, by medium, annotation or "clip_id".
             where: Name in error messages.
 
         Raises:
             ValueError: A named column does not exist, or the main medium is ambiguous.
         """
-        media = _media_columns(features, named or {}, where)
+        named = dict(named or {})
+        for column in named.values():
+            if column not in features:
+                raise ValueError(f"{where} has no column {column!r} (from columns=); its columns are {list(features)}")
+        others = {name: named.pop(name) for name in (*ANNOTATIONS, "clip_id") if name in named}
+        free = {name: feature for name, feature in features.items() if name not in others.values()}
+        media = _media_columns(free, named, where)
         main = next(name for name in (*_MAIN, *media) if name in media)
         ordered = {main: media[main], **media}
         found = {}
@@ -79,9 +88,10 @@ class Columns:
             own = f"{name}_sha256"
             checksum = own if own in features else "sha256" if name == main and "sha256" in features else None
             found[name] = MediumColumn(column, modality, checksum)
-        free = [name for name in features if name not in {column for column, _ in media.values()}]
-        annotations = {name: first for name, names in ANNOTATIONS.items() if (first := _first(names, free))}
-        return cls(found, annotations, _first(_ID_COLUMNS, free))
+        left = [name for name in free if name not in {column for column, _ in media.values()}]
+        wanted = {name: others.get(name) or _first(names, left) for name, names in ANNOTATIONS.items()}
+        annotations = {name: chosen for name, chosen in wanted.items() if chosen is not None}
+        return cls(found, annotations, others.get("clip_id") or _first(_ID_COLUMNS, left))
 
     @property
     def used(self) -> list[str]:
@@ -120,11 +130,12 @@ def _media_columns(features: Mapping[str, Any], named: Mapping[str, str], where:
     """(column, modality) of each medium by name."""
     found: dict[str, tuple[str, str]] = {}
     for medium, column in named.items():
-        if column not in features:
-            raise ValueError(f"{where} has no column {column!r} (from columns=); its columns are {list(features)}")
-        modality = _modality(medium) or _modality_of_column(column, features[column])
+        modality = _modality(medium) or _modality_of_column(column, features.get(column))
         if modality is None:
-            raise ValueError(f"columns= names the medium {medium!r}, which does not belong to a registered modality")
+            raise ValueError(
+                f"columns= names {medium!r}, which is neither a medium of a registered modality nor one of "
+                f"{[*ANNOTATIONS, 'clip_id']}"
+            )
         found[medium] = column, modality
     unclear: dict[str, list[str]] = {}
     clear: dict[str, list[str]] = {}
@@ -147,6 +158,10 @@ def _media_columns(features: Mapping[str, Any], named: Mapping[str, str], where:
             found[kind] = columns[0], kind
         else:
             found |= {column: (column, kind) for column in columns if column not in found}
+    if not any(_modality(name) for name in found) and not unclear:
+        file = _first(FILE_COLUMNS, [name for name in features if _may_be_file(features[name])])
+        if file is not None:
+            found["video"] = file, "video"
     if not any(_modality(name) for name in found):
         every = [column for columns in unclear.values() for column in columns]
         raise ValueError(
@@ -163,6 +178,11 @@ def _modality_of_column(column: str, feature: Any) -> str | None:
             return modality
     found = modality_of_medium(column.partition(".")[0]) or modality_of_suffix(column.rpartition(".")[2])
     return None if found is None else found.name
+
+
+def _may_be_file(feature: Any) -> bool:
+    """Whether cells can be paths or the bytes of files."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "binary", "large_binary")
 
 
 def _modality(medium: str) -> str | None:

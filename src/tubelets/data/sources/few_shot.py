@@ -25,7 +25,7 @@ class FewShotSource(Source):
 
     Example:
         >>> from pathlib import Path
-        >>> from tubelets.data.sources.annotations import VideoRecord
+        >>> from tubelets.data.sources.records import VideoRecord
         >>> from tubelets.data.sources.folders import FolderSource
         >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
         >>> source = FewShotSource(FolderSource(records), shots=3)
@@ -52,9 +52,15 @@ class FewShotSource(Source):
 
     def with_media(self, names: Collection[str]) -> "FewShotSource":
         """The same draw with other media in memory; see `Source.with_media`."""
-        if set(names) <= set(self._samples[0].media):
+        readable = [sample for sample in self._samples if sample.problem is None]
+        if readable and set(names) <= set(readable[0].media):
             return self
         return FewShotSource(self._source.with_media(names), self._shots, self._seed)
+
+    @property
+    def lists_paths(self) -> bool:
+        """True: the draw is in memory or on disk."""
+        return True
 
     @property
     def num_samples(self) -> int:
@@ -125,6 +131,7 @@ def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
         (index, row, sample)
         for index in range(light.num_shards)
         for row, sample in enumerate(light.iterate_shard(index))
+        if sample.problem is None
     ]
     for _, _, sample in listed:
         if not isinstance(sample.label, int):
@@ -139,4 +146,5 @@ def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
         for row, sample in enumerate(source.iterate_shard(index))
         if (index, row) in wanted
     ]
-    return sorted(found, key=lambda sample: (sample.label, sample.clip_id))
+    # Rows whose media turn out damaged stay, and streams report them.
+    return sorted(found, key=lambda sample: (sample.label or 0, sample.clip_id))

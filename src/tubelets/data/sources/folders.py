@@ -3,8 +3,10 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from tubelets.data.sources.annotations import VideoRecord, find_class_names, split_labels
+from tubelets.data.modalities.modality import BadMediumError
+from tubelets.data.sources.records import VideoRecord, find_class_names, split_labels
 from tubelets.data.sources.source import Media, Sample, Source, SourceDescription
 
 
@@ -15,12 +17,12 @@ class FolderSource(Source):
     window. Only paths are kept in memory.
 
     Args:
-        records: the videos, see `tubelets.data.sources.annotations.read_records`; all with a label.
+        records: the videos, see `tubelets.data.sources.annotations.read_records`; all with a label, or none.
         class_names: names in label order; None uses the sorted labels.
         multi_label: split labels into several names at `;`; not needed for labels that are tuples.
 
     Raises:
-        ValueError: if the list is empty, a sample has no label, or a label is not among the names.
+        ValueError: if the list is empty, only some samples have a label, or a label is not among the names.
 
     Example:
         >>> records = [VideoRecord(Path(f"{i}.mp4"), name, None, str(i)) for i, name in enumerate(["run", "jump"])]
@@ -36,7 +38,9 @@ class FolderSource(Source):
             raise ValueError("the list is empty; give a folder of class folders or a list with `path label` lines")
         self._records = list(records)
         several = multi_label or any(isinstance(record.label, tuple) for record in self._records)
-        self._labels = [_split(record, several) for record in self._records]
+        self._labelled = any(record.label is not None for record in self._records)
+        self._captioned = any(record.caption is not None for record in self._records)
+        self._labels = [_split(record, several) if self._labelled else () for record in self._records]
         names_in_order = list(class_names) if class_names is not None else self._found_names()
         self._numbers = {name: number for number, name in enumerate(names_in_order)}
         for record, names in zip(self._records, self._labels, strict=True):
@@ -50,12 +54,19 @@ class FolderSource(Source):
         # The name identifies the list, so that a run cannot resume with different videos.
         name = f"videos-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
         media = {medium: modality for medium, (modality, _) in self._records[0].media.items()}
-        self._description = SourceDescription((name,), media, ("label",), tuple(names_in_order), several)
+        annotations = (*(("label",) if self._labelled else ()), *(("caption",) if self._captioned else ()))
+        class_tuple = tuple(names_in_order) if self._labelled else None
+        self._description = SourceDescription((name,), media, annotations, class_tuple, several)
 
     @property
     def description(self) -> SourceDescription:
-        """One shard of labelled samples."""
+        """One shard with all samples."""
         return self._description
+
+    @property
+    def lists_paths(self) -> bool:
+        """True: media are read on demand."""
+        return True
 
     @property
     def num_samples(self) -> int:
@@ -84,9 +95,17 @@ class FolderSource(Source):
         self._check_shard(index)
         record = self._records[row]
         numbers = [self._numbers[name] for name in self._labels[row]]
-        media = {name: Media(modality, path=str(path)) for name, (modality, path) in record.media.items()}
-        label = numbers if self.multi_label else numbers[0]
-        return Sample(self.shard_names[0], record.clip_id, media, {"label": label})
+        checksums = dict(record.checksums)
+        media = {
+            name: Media(modality, path=str(path), sha256=checksums.get(name))
+            for name, (modality, path) in record.media.items()
+        }
+        annotations: dict[str, Any] = {}
+        if self._labelled:
+            annotations["label"] = numbers if self.multi_label else numbers[0]
+        if self._captioned:
+            annotations["caption"] = record.caption
+        return Sample(self.shard_names[0], record.clip_id, media, annotations)
 
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
         """Read a file of a sample.
@@ -96,9 +115,14 @@ class FolderSource(Source):
             medium: name of the medium; None is the main one.
 
         Raises:
+            BadMediumError: if the path is none.
             OSError: if the file cannot be read.
         """
-        return Path(str(sample.get(medium).path)).read_bytes()
+        path = str(sample.get(medium).path)
+        try:
+            return Path(path).read_bytes()
+        except ValueError as error:  # a null character
+            raise BadMediumError(f"the path {path!r} cannot be read: {error}") from error
 
     def _found_names(self) -> list[str]:
         """The labels that occur, in the order of the shard builder."""

@@ -1,7 +1,6 @@
 """Parquet shard files: written atomically, described by footers, listed in `dataset_info.json`."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from tubelets.data.atomic import replace_synced, temporary_path, write_atomically
+from tubelets.data.sources.splits import SHARD_NAME
 
 # A streaming reader keeps one row group in memory; 16 clips are about ten megabytes.
 ROWS_PER_GROUP = 16
@@ -20,7 +20,6 @@ ROWS_PER_GROUP = 16
 BYTES_PER_GROUP = 2**29
 INFO_FILE = "dataset_info.json"
 
-_SHARD_NAME = re.compile(r"(?P<split>[\w.]+)-(?P<index>\d{5})-of-(?P<total>\d{5})\.(?:parquet|tar)")
 _METADATA_KEY = b"tubelets"
 
 
@@ -134,21 +133,10 @@ def shard_files(folder: str | Path) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for path in sorted(Path(folder).iterdir()):
-        match = _SHARD_NAME.fullmatch(path.name)
-        if match is not None:
+        match = SHARD_NAME.fullmatch(path.name)
+        if match is not None and match["hash"] is None:
             found.setdefault(match["split"], []).append(path.name)
     return dict(sorted(found.items()))
-
-
-def split_of(name: str) -> str | None:
-    """Return the split in a shard's file name, or None.
-
-    Example:
-        >>> split_of("train-00000-of-00008.parquet"), split_of("clips.tar")
-        ('train', None)
-    """
-    match = _SHARD_NAME.fullmatch(name)
-    return None if match is None else match["split"]
 
 
 def missing_shards(names: list[str]) -> list[str]:
@@ -167,7 +155,7 @@ def missing_shards(names: list[str]) -> list[str]:
         >>> missing_shards(["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"])
         ['train-00001-of-00003.parquet']
     """
-    matches = [match for name in names if (match := _SHARD_NAME.fullmatch(name))]
+    matches = [match for name in names if (match := SHARD_NAME.fullmatch(name))]
     totals = sorted({int(match["total"]) for match in matches})
     if len(totals) > 1:
         raise ValueError(f"the folder contains shards of several sets, of {totals} shards; delete the outdated ones")
@@ -179,6 +167,42 @@ def missing_shards(names: list[str]) -> list[str]:
         for index in range(total)
         if index not in present
     ]
+
+
+def is_unfinished(folder: Path, split: str, present: str) -> bool:
+    """Whether shards of a split are missing because their build has not finished, and not because they were lost.
+
+    Args:
+        folder: Their folder.
+        split: The split.
+        present: File name of a shard that exists.
+    """
+    if split in stated_counts(folder):
+        return False
+    try:
+        read_summary(folder / present)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def stated_counts(folder: Path) -> dict[str, dict[str, int]]:
+    """Clips of each shard according to `dataset_info.json`.
+
+    Args:
+        folder: Folder of shards; the file need not exist, and that of other writers states nothing.
+
+    Returns:
+        Numbers of clips by file name, by split.
+    """
+    try:
+        splits = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))["splits"]
+        return {
+            split: {shard["file"]: int(shard["num_clips"]) for shard in content["shards"]}
+            for split, content in splits.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def finalize_shards(folder: str | Path) -> list[str]:

@@ -1,23 +1,17 @@
-"""Shards of encoded media: Parquet files, WebDataset tars, or a Hub data set, read with `datasets`."""
+"""Shards of encoded media: Parquet files, WebDataset tars, or a Hub data set."""
 
 import copy
-import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
-import pyarrow.parquet as pq
-from datasets import Audio, ClassLabel, DownloadConfig, Image, IterableDataset, List, Video
-from datasets.utils.file_utils import xopen
-from torch.utils.data import get_worker_info
-
 from tubelets.data.modalities.modality import BadMediumError
-from tubelets.data.modalities.registry import modality_named
 from tubelets.data.modalities.video import BadVideoError
 from tubelets.data.sources.columns import Columns
-from tubelets.data.sources.source import Media, Sample, Source, SourceDescription
+from tubelets.data.sources.labels import Labels, names_of
+from tubelets.data.sources.rows import Lost, ShardReader, explain, open_file
+from tubelets.data.sources.source import ALL_CLIPS, Media, Sample, Source, SourceDescription
 
 
 class UnsafePathError(BadVideoError):
@@ -27,61 +21,45 @@ class UnsafePathError(BadVideoError):
 class ShardSource(Source):
     """A source of shards, created by `tubelets.data.sources.opening.open_source`.
 
-    Only the main medium is read unless `with_media` selects others.
+    Only the main medium is read unless `with_media` selects others. What cannot be read is a sample with a `problem`.
 
     Args:
-        dataset: A streaming data set with the same shards.
+        reader: Reads the rows.
         columns: The columns to use.
-        shard_names: Name of each shard.
-        files: Shard files, if known.
-        base: Base of relative paths in rows if `files` is unknown.
+        class_names: Names in label order, for labels that have none of their own. None lists those that occur, if
+            labels are text.
         token: Access token of a private Hub data set.
-        reopen: Opens the data set with only some `columns`, if that avoids reading the others.
     """
 
     def __init__(
         self,
-        dataset: IterableDataset,
+        reader: ShardReader,
         columns: Columns,
-        shard_names: Sequence[str],
         *,
-        files: Sequence[str] = (),
-        base: str = "",
+        class_names: Sequence[str] | None = None,
         token: str | None = None,
-        reopen: Callable[..., IterableDataset] | None = None,
     ) -> None:
-        label = dataset.features[columns.annotations["label"]] if "label" in columns.annotations else None
-        several = isinstance(label, List)
-        label = label.feature if isinstance(label, List) else label
+        self._reader, self._token = reader, token
+        self._all_columns = columns
+        self._columns = columns.only([next(iter(columns.media))])
+        label = columns.annotations.get("label")
+        self._labels = Labels.of(reader.features[label] if label is not None else None, class_names)
+        if self._labels.as_text and self._labels.class_names is None:
+            self._labels = replace(self._labels, class_names=tuple(names_of(self._cells(str(label)))))
         self._description = SourceDescription(
-            tuple(shard_names),
+            reader.names,
             {name: column.modality for name, column in columns.media.items()},
             tuple(columns.annotations),
-            tuple(label.names) if isinstance(label, ClassLabel) else None,
-            several,
+            self._labels.class_names,
+            self._labels.multi_label,
         )
-        self._files = list(files)
-        # Relative paths in rows are relative to the folder of the shard.
-        self._bases = [file.rpartition("/")[0] for file in files] if files else [base] * dataset.num_shards
-        self._token = token
-        self._all_columns, self._stored, self._reopen = columns, dataset, reopen
-        self._columns = columns.only([next(iter(columns.media))])
 
-    @functools.cached_property
-    def _dataset(self) -> IterableDataset:
-        """The used columns, with the bytes of files instead of open decoders."""
-        columns, stored = self._columns, self._stored
-        if self._reopen is not None and len(columns.media) < len(self._all_columns.media):
-            # `select_columns` drops columns after reading them; unused media must not be read at all.
-            stored = self._reopen(columns=columns.used)
-        dataset = stored.select_columns(columns.used)
-        for column in columns.media.values():
-            feature = stored.features[column.column]
-            kind = next((kind for kind in (Image, Audio, Video) if isinstance(feature, kind)), None)
-            kind = kind or {"Video": Video, "Audio": Audio}.get(modality_named(column.modality).feature)
-            if kind is not None:
-                dataset = dataset.cast_column(column.column, kind(decode=False))
-        return dataset
+    def _cells(self, column: str) -> Iterator[Any]:
+        """The readable cells of a column."""
+        for index in range(len(self._reader.names)):
+            for row in self._reader.rows(index, [column]):
+                if not isinstance(row, Lost):
+                    yield row[column]
 
     @property
     def description(self) -> SourceDescription:
@@ -93,40 +71,30 @@ class ShardSource(Source):
         if missing := [name for name in names if name not in self.media]:
             raise ValueError(f"the data has no medium {missing[0]!r}; its media are {list(self.media)}")
         other = copy.copy(self)
-        other.__dict__.pop("_dataset", None)
         other._columns = self._all_columns.only(names)
         return other
 
-    @functools.cached_property
+    @property
     def num_samples(self) -> int | None:
         """Number of samples, or None if counting requires reading them."""
-        if self._files and all(file.endswith(".parquet") and "://" not in file for file in self._files):
-            return sum(pq.read_metadata(file).num_rows for file in self._files)
-        split = (self._stored.info.splits or {}).get(str(self._stored.split))
-        return split.num_examples or None if split is not None else None
+        return self._reader.num_rows
 
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """Read one shard in its stored order.
 
         Args:
             index: Index of the shard, 0 to `num_shards - 1`.
-            skip: Rows at the start that are read but not returned.
+            skip: Rows at the start that are not returned.
 
         Yields:
-            The rows from `skip`.
+            The rows from `skip`; those that cannot be read are samples with a `problem`.
 
         Raises:
             IndexError: The shard does not exist.
         """
         self._check_shard(index)
-        if get_worker_info() is not None:
-            # A forked worker would wait forever for its parent's event-loop thread.
-            fsspec.asyn.reset_lock()
-        shard = self._dataset.shard(num_shards=self.num_shards, index=index)
-        # `iter` with a batch size, unlike `__iter__`, does not split rows among DataLoader workers.
-        for row, batch in enumerate(shard.iter(batch_size=1)):
-            if row >= skip:
-                yield self._sample(index, row, {name: values[0] for name, values in batch.items()})
+        for row, values in enumerate(self._reader.rows(index, self._columns.used, skip), start=skip):
+            yield self._sample(index, row, values)
 
     def read_labels(self, index: int) -> list[Any]:
         """Read only the labels of a local Parquet shard.
@@ -135,16 +103,22 @@ class ShardSource(Source):
             index: Index of the shard.
 
         Returns:
-            The label of each row, as in `iterate_shard`.
+            The label of each row, as in `iterate_shard`; None for rows that cannot be read.
 
         Raises:
             ValueError: The shard is not a local Parquet file, or has no labels.
         """
-        if "label" not in self._columns.annotations:
+        if "label" not in self.description.annotations:
             raise ValueError(f"{self.shard_names[index]} has no labels")
+        self._check_random_access(index)
         column = self._columns.annotations["label"]
-        table = pq.read_table(self._parquet_file(index), columns=[column])
-        return table.column(column).to_pylist()
+        samples = (self._sample(index, 0, values) for values in self._labelled(index, column))
+        return [sample.label for sample in samples]
+
+    def _labelled(self, index: int, column: str) -> Iterator[dict[str, Any] | Lost]:
+        """Rows with nothing but their label."""
+        for values in self._reader.rows(index, [column]):
+            yield values if isinstance(values, Lost) else dict.fromkeys(self._columns.used) | values
 
     def read_row(self, index: int, row: int) -> Sample:
         """Read one row of a local Parquet shard, loading only its row group.
@@ -157,23 +131,15 @@ class ShardSource(Source):
             ValueError: The shard is not a local Parquet file.
             IndexError: The row does not exist.
         """
-        with pq.ParquetFile(self._parquet_file(index)) as shard:
-            place = row
-            for group in range(shard.metadata.num_row_groups):
-                size = shard.metadata.row_group(group).num_rows
-                if place < size:
-                    found = shard.read_row_group(group, columns=self._columns.used).slice(place, 1).to_pylist()[0]
-                    return self._sample(index, row, found)
-                place -= size
-        raise IndexError(f"row {row} does not exist in {self.shard_names[index]}")
+        self._check_random_access(index)
+        return super().read_row(index, row)
 
-    def _parquet_file(self, index: int) -> str:
-        file = self._files[index] if self._files else self.shard_names[index]
-        if not self._files or "://" in file or not file.endswith(".parquet"):
+    def _check_random_access(self, index: int) -> None:
+        if self._reader.local_parquet(index) is None:
             raise ValueError(
-                f"{file} is not a local Parquet file, which random access requires; copy it to this machine"
+                f"{self.shard_names[index]} is not a local Parquet file, which random access requires; copy it to "
+                "this machine"
             )
-        return file
 
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
         """Return an encoded medium of a sample, embedded or from its path.
@@ -183,7 +149,7 @@ class ShardSource(Source):
             medium: Name of the medium; None is the main one.
 
         Raises:
-            BadMediumError: The row has neither bytes nor a path.
+            BadMediumError: The row cannot be read, or has neither bytes nor a path.
             UnsafePathError: The path leads out of the folder of the shards, or from a remote shard to a local file.
             OSError: The path cannot be read.
         """
@@ -193,12 +159,15 @@ class ShardSource(Source):
         if stored.path is None:
             raise BadMediumError("the row has neither bytes nor a path")
         self._check_path(stored.path)
-        with xopen(stored.path, "rb", download_config=DownloadConfig(token=self._token)) as file:
-            return file.read()
+        try:
+            with open_file(stored.path, self._token) as file:
+                return file.read()
+        except ValueError as error:
+            raise BadMediumError(f"the path {stored.path!r} cannot be read: {explain(error)}") from error
 
     def _check_path(self, path: str) -> None:
         """Reject a path that leads out of the folder of the shards; shards may be untrusted."""
-        bases = [base for base in self._bases if path.startswith(f"{base}/")]
+        bases = [base for base in self._reader.bases if path.startswith(f"{base}/")]
         inside = min((path[len(base) + 1 :] for base in bases), key=len, default=path)
         # In a chained address such as zip://clip.mp4::https://host/clips.zip, the last part is opened first.
         scheme = path.rpartition("::")[2].partition("://")[0] if "://" in path else None
@@ -208,20 +177,25 @@ class ShardSource(Source):
                 f"the row names the file {path}, which is not beside its shard; move it there, or store its bytes"
             )
 
-    def _sample(self, index: int, row: int, values: dict[str, Any]) -> Sample:
+    def _sample(self, index: int, row: int, values: dict[str, Any] | Lost) -> Sample:
         """Convert a row to a sample."""
         shard = self.shard_names[index]
+        if isinstance(values, Lost):
+            return Sample(shard, values.clip_id or ALL_CLIPS, {}, problem=values.reason)
         clip_id = None if self._columns.clip_id is None else values[self._columns.clip_id]
-        return Sample(
-            shard=shard,
-            clip_id=f"{shard}:{row}" if clip_id is None else str(clip_id),
-            media={name: self._placed(self._columns.medium(name, values), index) for name in self._columns.media},
-            annotations={name: values[column] for name, column in self._columns.annotations.items()},
-        )
+        clip_id = f"{shard}:{row}" if clip_id is None else str(clip_id)
+        annotations = {name: values[column] for name, column in self._columns.annotations.items()}
+        try:
+            if "label" in annotations:
+                annotations["label"] = self._labels.number(annotations["label"])
+            media = {name: self._placed(self._columns.medium(name, values), index) for name in self._columns.media}
+        except (TypeError, ValueError) as error:
+            return Sample(shard, clip_id, {}, problem=str(error))
+        return Sample(shard, clip_id, media, annotations)
 
     def _placed(self, medium: Media, index: int) -> Media:
         """Resolve the relative path of a medium against the folder of its shard."""
         path = medium.path
         if medium.data is not None or path is None or "://" in path or PurePosixPath(path).is_absolute():
             return medium
-        return replace(medium, path=f"{self._bases[index]}/{path}")
+        return replace(medium, path=f"{self._reader.bases[index]}/{path}")

@@ -7,6 +7,9 @@ from typing import Any
 
 from tubelets.data.modalities.modality import BadMediumError
 
+ALL_CLIPS = "*"
+"""Id of rows whose own ids cannot be read: a whole shard, or a damaged stretch of it."""
+
 
 @dataclass(frozen=True)
 class Media:
@@ -36,12 +39,21 @@ class Sample:
         media: Its media by name ("video", "audio", "flow", "depth", "skeleton", ...), the main one first.
         annotations: Values by name: "label" (class index, or a list of them for multi-label samples), "caption", and
             others of the source.
+        problem: Why the row cannot be read, None for a readable one. Such a sample keeps the place of a row in a
+            damaged shard, so that damage does not move the rows behind it. It has no media. Its id is `ALL_CLIPS` if
+            the damage hides the ids.
+
+    Example:
+        >>> Sample("train-00000-of-00001.parquet", "7", {}, problem="the row group is damaged").get("video")
+        Traceback (most recent call last):
+        tubelets.data.modalities.modality.BadMediumError: the row group is damaged
     """
 
     shard: str
     clip_id: str
     media: Mapping[str, Media]
     annotations: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
 
     @property
     def medium(self) -> Media:
@@ -52,8 +64,10 @@ class Sample:
         """Return a medium by name, or the main one for None.
 
         Raises:
-            BadMediumError: The sample does not have the medium.
+            BadMediumError: The row cannot be read, or does not have the medium.
         """
+        if self.problem is not None:
+            raise BadMediumError(self.problem)
         if medium is None:
             return self.medium
         if medium not in self.media:
@@ -116,7 +130,7 @@ class Source(ABC):
             skip: Rows at the start that are not returned.
 
         Yields:
-            The rows from `skip`.
+            The rows from `skip`. Damage raises nothing: rows that cannot be read are samples with a `problem`.
 
         Raises:
             IndexError: The shard does not exist.
@@ -144,6 +158,11 @@ class Source(ABC):
     def shard_names(self) -> list[str]:
         """Name of each shard."""
         return list(self.description.shard_names)
+
+    @property
+    def lists_paths(self) -> bool:
+        """Whether iterating reads no media, so that any number of readers can iterate over all samples."""
+        return False
 
     @property
     def media(self) -> Mapping[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from tubelets.data.modalities.audio import AudioSpec, Position
 from tubelets.data.modalities.clips import ClipDecoder, ClipSpec, Sampling, check_choice, check_least
@@ -20,10 +21,30 @@ from tubelets.data.sources.source import Sample, Source
 from tubelets.data.stream.order import Consumer, SampleOrder, SplitMode, StreamState
 from tubelets.data.transforms.shared import Transform, transform_media
 
-__all__ = ["ClipSpec", "ClipStream", "Sampling", "Transform"]
+__all__ = ["ClipSpec", "ClipStream", "Sampling", "SkippedSamples", "Transform"]
 
 # A consumer may find only empty shards for a while (all videos unreadable), but not forever.
 _MAX_EMPTY_EPOCHS = 100
+
+
+class SkippedSamples(list[dict[str, str]]):
+    """Reports of skipped videos in an item; in a batch of `DataLoader`'s default collation, those of all items.
+
+    Example:
+        >>> from torch.utils.data import default_collate
+        >>> bad = {"shard": "clips.tar", "clip_id": "7", "reason": "the file is empty"}
+        >>> items = [{"bad_samples": SkippedSamples()}, {"bad_samples": SkippedSamples([bad])}]
+        >>> default_collate(items)["bad_samples"] == [bad]
+        True
+    """
+
+
+def _join_reports(reports: Sequence[SkippedSamples], **_: Any) -> SkippedSamples:
+    return SkippedSamples(each for report in reports for each in report)
+
+
+# Lists of different lengths cannot be collated, so a single skipped video would end a plain DataLoader.
+default_collate_fn_map[SkippedSamples] = _join_reports
 
 
 class ClipStream(IterableDataset):
@@ -62,23 +83,31 @@ class ClipStream(IterableDataset):
         batch_size: Clips per batch of this process; with "samples" a multiple of the clips per video.
         repeat: Iterate over epochs endlessly (training); False gives one pass.
         epoch: First epoch.
-        on_bad_sample: "skip" unreadable videos and report them in the next item, or "raise".
-        max_consecutive_bad: Number of consecutive unreadable videos that raises an error even with "skip".
+        on_bad_sample: "skip" unreadable videos, and rows of shards that are damaged or missing, and report them in the
+            next item; or "raise".
+        max_consecutive_bad: Number of consecutive unreadable videos that raises an error even with "skip". Rows lost
+            in damaged shards do not count.
         backend: Video decoder, see `open_video`.
         verify_checksum: Verify the stored checksum of each medium, if it has one.
 
     Yields:
         Dictionaries with the requested values by argument, such as `pixel_values` uint8 (T, C, H, W) and
         `waveform` float32 (samples,); `label` (a list for multi-label videos), `caption` and other annotations;
-        `clip_id`; `clip_index`; `seed` (an integer for masks); `epoch`; `bad_samples` (mappings with `shard`,
-        `clip_id`, `reason` of the videos this consumer skipped since its last item); `stream_state` (integers, the
-        state after this item).
+        `clip_id`; `clip_index`; `seed` (an integer for masks); `epoch`; `bad_samples` (`SkippedSamples`: mappings with
+        `shard`, `clip_id`, `reason` of the videos this consumer skipped since its last item; `clip_id` is "*" for rows
+        of a damaged shard whose ids cannot be read); `stream_state` (integers, the state after this item).
 
     Raises:
         ValueError: An argument is out of range, the source lacks a requested medium, or "shards" has fewer
             shards than consumers.
-        BadVideoError: With "raise": a video cannot be read; the message names shard and clip.
+        BadVideoError: With "raise": a video or shard cannot be read; the message names shard and clip.
         RuntimeError: `max_consecutive_bad` videos in a row, or all of an epoch, were unreadable.
+
+    Example:
+        >>> from tubelets.data.sources.blank import BlankSource
+        >>> stream = ClipStream(BlankSource(3), ClipSpec(num_frames=2), shuffle_window=0)
+        >>> [(item["clip_id"], tuple(item["pixel_values"].shape)) for item in stream]
+        [('0', (2, 3, 16, 16)), ('1', (2, 3, 16, 16)), ('2', (2, 3, 16, 16))]
     """
 
     def __init__(
@@ -120,6 +149,7 @@ class ClipStream(IterableDataset):
         self.verify_checksum = verify_checksum
         self._states: list[Mapping[str, int] | None] = []
         self._first_worker = 0
+        self._told = False
 
     @property
     def clips_per_video(self) -> int:
@@ -152,13 +182,21 @@ class ClipStream(IterableDataset):
                 f"batch_size={self.batch_size} must be a multiple of clips_per_video={self.clips_per_video} when "
                 "samples are split (split='samples', or fewer shards than consumers)"
             )
-        if self.split == "auto" and get_worker_info() is None:
+        if self.split == "auto" and not self.source.lists_paths and self._is_first_to_say():
             warnings.warn(
                 f"{self.source.num_shards} shards are too few for {consumers} consumers (ranks x workers): each of "
-                "them reads the bytes of all shards; build more shards to avoid it",
+                "them reads the bytes of all shards; build more shards to avoid it (scripts/make_shards.py --readers "
+                f"{consumers})",
                 stacklevel=1,
             )
         return "samples"
+
+    def _is_first_to_say(self) -> bool:
+        """Whether this is the first of all processes and workers to warn about the division of samples."""
+        info = get_worker_info()
+        first = self.rank == 0 and (info is None or info.id == 0) and not self._told
+        self._told = True
+        return first
 
     def load_state_dict(
         self, states: Mapping[str, int] | Sequence[Mapping[str, int] | None] | None, *, first_worker: int = 0
@@ -204,10 +242,9 @@ class ClipStream(IterableDataset):
 
     def _consume(self, order: SampleOrder, state: StreamState) -> Iterator[dict[str, Any]]:
         """Decode samples in order, epoch after epoch."""
-        skipped: list[dict[str, str]] = []
+        skipped = SkippedSamples()
         empty_epochs = 0
         while True:
-            before = state.samples
             for place, sample in order.walk(state):
                 try:
                     decoded = self._decode(sample, state)
@@ -219,9 +256,9 @@ class ClipStream(IterableDataset):
                 state.good, state.bad_run = state.good + (state.clip == 0), 0
                 for item in self._items(decoded, sample, place, state):
                     yield {**item, "bad_samples": skipped, "stream_state": asdict(state)}
-                    skipped = []
-            empty_epochs = empty_epochs + 1 if state.samples == before else 0
-            self._check_epoch(state, skipped, empty_epochs)
+                    skipped = SkippedSamples()
+            empty_epochs = 0 if state.good else empty_epochs + 1
+            self._check_epoch(state, skipped, empty_epochs, order.consumer)
             if not self.repeat:
                 break
             state.next_epoch()
@@ -272,7 +309,9 @@ class ClipStream(IterableDataset):
         message = f"shard {sample.shard}, clip {sample.clip_id}: {error}"
         if self.on_bad_sample == "raise":
             raise BadVideoError(message) from error
-        state.bad, state.bad_run = state.bad + 1, state.bad_run + 1
+        lost = sample.problem is not None
+        # A damaged shard can hold any number of rows, and says nothing about the decoder.
+        state.bad, state.lost, state.bad_run = state.bad + 1, state.lost + lost, state.bad_run + (not lost)
         if state.bad_run >= self.max_consecutive_bad:
             raise RuntimeError(
                 f"{state.bad_run} bad videos in a row (max_consecutive_bad={self.max_consecutive_bad}); "
@@ -280,13 +319,19 @@ class ClipStream(IterableDataset):
             ) from error
         return {"shard": sample.shard, "clip_id": sample.clip_id, "reason": str(error)}
 
-    def _check_epoch(self, state: StreamState, skipped: list[dict[str, str]], empty_epochs: int) -> None:
-        """Raise if an epoch had no clips: a broken decoder must not look like an empty data set."""
-        if state.bad and not state.good:
-            reason = skipped[-1]["reason"] if skipped else "it was reported before the run was continued"
+    def _check_epoch(
+        self, state: StreamState, skipped: list[dict[str, str]], empty_epochs: int, consumer: Consumer
+    ) -> None:
+        """Raise if there were no clips: a broken decoder must not look like an empty data set."""
+        reason = skipped[-1]["reason"] if skipped else "it was reported before the run was continued"
+        # Of several consumers, one may have only damaged shards for an epoch, while the others go on.
+        if state.bad and not state.good and not (state.lost and consumer.total > 1):
             raise RuntimeError(f"all {state.bad} videos of epoch {state.epoch} were bad; the last reason: {reason}")
         if self.repeat and empty_epochs >= _MAX_EMPTY_EPOCHS:
-            raise RuntimeError(f"{empty_epochs} consecutive epochs had no videos; check the shards of the source")
+            raise RuntimeError(
+                f"{empty_epochs} consecutive epochs had no videos; check the shards of the source"
+                + (f" (the last one skipped: {reason})" if skipped else "")
+            )
 
 
 def _warn_unreported(skipped: Sequence[Mapping[str, str]]) -> None:

@@ -62,8 +62,10 @@ class ClipLoader:
         prefetch_factor: Batches that each worker prepares ahead.
 
     Attributes:
-        bad_samples: Unique videos skipped so far, as mappings with `shard`, `clip_id` and `reason`.
-        num_skipped: Number of skips, over all epochs and including those before a resume.
+        bad_samples: Unique videos skipped so far, as mappings with `shard`, `clip_id` and `reason`; one for all rows of
+            a damaged shard whose ids cannot be read.
+        num_skipped: Number of skips, over all epochs and including those before a resume. Rows of damaged shards count
+            as far as their number is known.
 
     Raises:
         ValueError: `num_workers` is negative or does not fit the stream's split.
@@ -201,7 +203,9 @@ class ClipLoader:
     def _report(self, skipped: list[dict[str, str]]) -> None:
         """Record skipped videos."""
         self.num_skipped += len(skipped)
-        self.bad_samples += [bad for bad in skipped if bad not in self.bad_samples]
+        for bad in skipped:
+            if bad not in self.bad_samples:
+                self.bad_samples.append(bad)
 
 
 class _WithTail(IterableDataset):

@@ -11,8 +11,9 @@ from typing import Literal
 
 import torch
 
+from tubelets.data.modalities.modality import BadMediumError
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.source import Sample, Source
+from tubelets.data.sources.source import ALL_CLIPS, Sample, Source
 
 SplitMode = Literal["shards", "samples"]
 
@@ -32,7 +33,8 @@ class StreamState:
         samples: Samples before the current window, over all epochs.
         good: Videos decoded in this epoch.
         bad: Videos skipped in this epoch.
-        bad_run: Videos skipped since the last readable one.
+        bad_run: Videos skipped since the last readable one, without rows lost in damaged shards.
+        lost: Rows lost in damaged shards in this epoch; `bad` counts them as well.
     """
 
     worker: int = 0
@@ -46,11 +48,13 @@ class StreamState:
     good: int = 0
     bad: int = 0
     bad_run: int = 0
+    lost: int = 0
 
     def next_epoch(self) -> None:
         """Move to the first sample of the next epoch; `samples` and `bad_run` keep counting."""
         self.epoch += 1
-        self.shard = self.row = self.window = self.consumed = self.clip = self.good = self.bad = 0
+        self.shard = self.row = self.window = self.consumed = self.clip = 0
+        self.good = self.bad = self.lost = 0
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,15 @@ class _EpochReader:
 
     def _read(self, source: Source, shards: list[int]) -> Iterator[Sample]:
         while self.shard < len(shards):
-            for sample in source.iterate_shard(shards[self.shard], skip=self.row):
+            try:
+                for sample in source.iterate_shard(shards[self.shard], skip=self.row):
+                    self.row += 1
+                    yield sample
+            except (BadMediumError, OSError) as error:
+                # A source from outside may raise where those of the package mark samples; the rest is lost.
+                name = source.shard_names[shards[self.shard]]
                 self.row += 1
-                yield sample
+                yield Sample(name, ALL_CLIPS, {}, problem=str(error))
             self.shard, self.row = self.shard + 1, 0
 
 

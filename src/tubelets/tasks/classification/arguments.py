@@ -15,14 +15,23 @@ def _field(default: Any, text: str) -> Any:
 class LabelledDataArguments:
     """The labelled data of a run; each task adds sampling and augmentation."""
 
-    dataset_name: str | None = _field(None, "Folder or glob of Parquet or tar shards, or a Hub data set id.")
+    dataset_name: str | None = _field(
+        None, "Shards, a folder of class folders, a csv or list of files, or a Hub data set id."
+    )
     dataset_config_name: str | None = _field(None, "Configuration of a Hub data set.")
     train_split: str = _field("train", "Split of the data set to train on.")
     validation_split: str = _field("validation", "Split that is scored during training.")
-    test_split: str | None = _field(None, "Split of the final test; by default the validation split.")
-    train_dir: str | None = _field(None, "Instead of a data set: folder of class folders, or a csv or list of files.")
+    test_split: str | None = _field(
+        None, "Split of the final test; by default `test`, or the validation split without one."
+    )
+    train_dir: str | None = _field(
+        None, "Instead of a data set: folder of class folders, or a csv or list of files, of this part."
+    )
     validation_dir: str | None = _field(None, "As train_dir, scored during training.")
-    test_dir: str | None = _field(None, "As train_dir, for the final test; by default the validation files.")
+    test_dir: str | None = _field(
+        None,
+        "As train_dir, for the final test; by default the split `test` of the other folders, or the validation files.",
+    )
     class_names: str | None = _field(None, "File with one class name per line; by default the names of the data set.")
     multi_label: bool = _field(False, "Clips can have several classes; lists of files separate them by ';'.")
     shots_per_class: int | None = _field(None, "Train on this many clips of each class, drawn from the training part.")

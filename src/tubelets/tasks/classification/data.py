@@ -1,6 +1,7 @@
 """Shared parts of the classification tasks: sources, classes, loaders, scores and reports."""
 
 import json
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Transform
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.mixing import Mixing
 from tubelets.objectives.classification import classification_loss
-from tubelets.tasks.classification.labels import check_same_classes, label_fields, open_part, resolve_class_names
+from tubelets.tasks.classification.labels import (
+    address_of,
+    check_same_classes,
+    label_fields,
+    open_part,
+    resolve_class_names,
+)
 from tubelets.tasks.metrics import average_precision, confusion_matrix, per_class_accuracy
 from tubelets.tasks.task import Metric, Part, Scores, TaskData
 from tubelets.tasks.views import Merge, VideoScores, score_batches
@@ -106,6 +113,8 @@ class ClassificationData(TaskData):
             self.validation_source = open_part(data, "validation", names, token)
             names = resolve_class_names(data, self.validation_source) if names is None else names
             check_same_classes(names, self.validation_source, "validation")
+        # The final test is opened before the training, so that a missing split does not end a run of days.
+        self._test_source = self._open_test(names) if args.do_eval else None
         labelled = self.train_source or self.validation_source
         if labelled is None or names is None:
             raise ValueError("nothing to do; give --do_train, --do_eval or both")
@@ -113,6 +122,24 @@ class ClassificationData(TaskData):
         self.multi_label = data.multi_label = data.multi_label or labelled.multi_label
         if args.do_train:
             self._check_training()
+
+    def _open_test(self, names: Sequence[str] | None) -> Source | None:
+        """The test part; its split is noted in the arguments, since the card names it."""
+        data, args = self.data, self.args
+        tested, chosen_on = address_of(data, "test", self._token), address_of(data, "validation", self._token)
+        if data.dataset_name is not None:
+            data.test_split = tested[1]
+        if tested != chosen_on:
+            source = open_part(data, "test", names, self._token)
+            check_same_classes(names or resolve_class_names(data, source), source, "test")
+            return source
+        if args.do_train and args.load_best_model_at_end:
+            warnings.warn(
+                f"the checkpoint is chosen by its score on {tested[1] or 'the videos'} of {tested[0]}, which is also "
+                "reported as the test; give a test split (test_split or test_dir) for a fair number",
+                stacklevel=2,
+            )
+        return self.validation_source
 
     @property
     @abstractmethod
@@ -153,10 +180,9 @@ class ClassificationData(TaskData):
     def score(self, model: PreTrainedModel, part: Part) -> ClassificationScores:
         """Score the validation part with one view of each clip, or the test part with all of them."""
         final = part == "test"
-        source = open_part(self.data, "test", self.class_names, self._token) if final else self.validation_source
+        source = self._test_source or self._open_test(self.class_names) if final else self.validation_source
         if source is None:
             raise ValueError("no validation videos; give --do_eval or an eval_strategy")
-        check_same_classes(self.class_names, source, part)
         loader = self.test_loader(source, final)
         clips_per_forward = self.args.per_device_eval_batch_size
         clips = score_batches(model, loader, self.arguments, merge=self.merge, clips_per_forward=clips_per_forward)

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.data.sources.annotations import find_class_names, read_records
 from tubelets.data.sources.few_shot import FewShotSource
-from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.opening import list_splits, open_source
+from tubelets.data.sources.records import find_class_names
 from tubelets.data.sources.source import Source
+from tubelets.data.sources.splits import find_split
 from tubelets.tasks.classification.arguments import LabelledDataArguments
 from tubelets.tasks.task import Part
 
@@ -24,9 +24,9 @@ def open_part(
 
     Args:
         data: where the data is.
-        part: which part; the test part falls back to the validation part.
-        class_names: class names of files in label order; None uses `data.class_names`, or without it the labels that
-            occur.
+        part: which part; see `address_of` for the one that is tested.
+        class_names: class names in label order, for labels that are text; None uses `data.class_names`, or without it
+            the labels that occur.
         token: access token of a private data set on the Hub.
 
     Returns:
@@ -36,25 +36,66 @@ def open_part(
         FileNotFoundError: if the data is not found.
         ValueError: if the part is not given, is empty, or has labels without a name or no labels at all.
     """
-    if data.dataset_name is not None:
-        split = {"train": data.train_split, "validation": data.validation_split}.get(part, data.test_split)
-        where, name = data.dataset_name, split or data.validation_split
-        source = open_source(where, split=name, name=data.dataset_config_name, token=token)
-    else:
-        folder = {"train": data.train_dir, "validation": data.validation_dir}.get(part, data.test_dir)
-        where, name = folder or (data.validation_dir if part == "test" else None) or "", part
-        if not where:
-            raise ValueError(f"no {part} videos; set {part}_dir, or omit the step that needs them")
-        if class_names is None and data.class_names is not None:
-            class_names = read_class_names(data.class_names)
-        source = FolderSource(read_records(where), class_names, data.multi_label)
+    where, split = address_of(data, part, token)
+    if class_names is None and data.class_names is not None:
+        class_names = read_class_names(data.class_names)
+    source = open_source(
+        where,
+        split,
+        data.dataset_config_name,
+        token=token,
+        class_names=class_names,
+        multi_label=data.multi_label,
+    )
     if "label" not in source.annotations:
-        raise ValueError(f"{where} has no labels; its columns need a `label` or `cls`")
+        raise ValueError(
+            f"{where} has no labels; put files into class folders or list them with labels, or give shards a column "
+            "`label` or `cls`"
+        )
     if source.num_samples == 0:
-        raise ValueError(f"split {name!r} of {where} is empty; build its shards again or name another split")
+        raise ValueError(f"split {split or part!r} of {where} is empty; build its shards again or name another split")
     if part == "train" and data.shots_per_class is not None:
         return FewShotSource(source, data.shots_per_class, data.shots_seed)
     return source
+
+
+def address_of(data: LabelledDataArguments, part: Part, token: str | None = None) -> tuple[str, str | None]:
+    """Where a part of the data is.
+
+    If no test part is named, it is the split "test" if there is one, and otherwise the validation part.
+
+    Args:
+        data: where the data is.
+        part: which part.
+        token: access token of a private data set on the Hub.
+
+    Returns:
+        Address and split, for `open_source`; the split is None if the address is one part.
+
+    Raises:
+        FileNotFoundError: if the data is not found.
+        ValueError: if the part is not given.
+    """
+    if data.dataset_name is not None:
+        split = {"train": data.train_split, "validation": data.validation_split}.get(part, data.test_split)
+        return data.dataset_name, split or _test_split(data, token) or data.validation_split
+    given = {"train": data.train_dir, "validation": data.validation_dir, "test": data.test_dir}
+    if folder := given[part]:
+        splits = list_splits(folder)
+        # Whoever names a folder for each part may call it as they like, unless it holds several.
+        return folder, part if len(splits) > 1 else None
+    for folder in (data.validation_dir, data.train_dir):
+        if folder and len(splits := list_splits(folder)) > 1 and find_split(splits, part):
+            return folder, part
+    if part == "test" and data.validation_dir:
+        return address_of(data, "validation", token)
+    raise ValueError(f"no {part} videos; set {part}_dir, or omit the step that needs them")
+
+
+def _test_split(data: LabelledDataArguments, token: str | None) -> str | None:
+    """The split "test" of a data set under its own name, None if it has none."""
+    splits = list_splits(str(data.dataset_name), data.dataset_config_name, token=token)
+    return next(iter(find_split(splits, "test")), None)
 
 
 def read_class_names(path: str | Path) -> list[str]:
