@@ -1,14 +1,20 @@
 """One door to all kinds of data, and its splits."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clip_shards import CLASS_NAMES, clip_rows, video_bytes, write_parquet, write_tar
-from datasets import Dataset
+from datasets import Dataset, Features, IterableDataset, Value, load_dataset
 
+from tubelets.data.modalities.video import BadVideoError
+from tubelets.data.sources import opening
+from tubelets.data.sources.columns import Columns
+from tubelets.data.sources.hub import HubRows
 from tubelets.data.sources.opening import list_splits, open_source
+from tubelets.data.sources.shards import ShardSource
 from tubelets.data.sources.source import Source
 from tubelets.data.sources.splits import split_of
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
@@ -143,6 +149,37 @@ def test_annotations_of_shards_can_be_named(tmp_path: Path) -> None:
     assert [(s.clip_id, s.label, s.caption) for s in source.iterate_shard(0)] == [("k1", 1, "x"), ("k2", 0, "y")]
     with pytest.raises(ValueError, match="columns= names 'verbs', which is neither a medium"):
         open_source(tmp_path, columns={**columns, "verbs": "verb"})
+
+
+def hub_rows() -> Iterator[dict[str, Any]]:
+    for number in range(3):
+        yield {"mp4": video_bytes(0), "category": ["b", "a", "b"][number], "clip_id": f"clip-{number}"}
+    raise ConnectionError("the Hub does not answer")
+
+
+def test_a_data_set_of_the_hub_that_breaks_off() -> None:
+    features = Features({"mp4": Value("binary"), "category": Value("string"), "clip_id": Value("string")})
+    reader = HubRows(IterableDataset.from_generator(hub_rows, features=features), "user/clips", "hf://x")
+    source = ShardSource(reader, Columns.find(reader.features, None, "user/clips"))
+    assert source.class_names == ["a", "b"]
+    assert rows(source) == [("clip-0", 1), ("clip-1", 0), ("clip-2", 1), ("*", None)]
+    with pytest.raises(BadVideoError, match=r"shard user/clips\[0\], clip \*: .*the Hub does not answer"):
+        list(ClipStream(source, ClipSpec(2), on_bad_sample="raise"))
+
+
+def test_other_names_of_a_split_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shard,) = write_parquet(tmp_path, clip_rows(2), [2]).iterdir()
+
+    def local(repository: str, split: str, **options: Any) -> Any:
+        if split != "val":
+            raise ValueError(f"Unknown split \"{split}\". Should be one of ['train', 'val'].")
+        return load_dataset("parquet", data_files={"val": str(shard)}, split=split, streaming=True)
+
+    monkeypatch.setattr(opening, "load_dataset", local)
+    monkeypatch.setattr(opening, "get_dataset_split_names", lambda *_, **__: ["train", "val"])
+    assert ids("user/clips", "validation") == ["clip-000", "clip-001"]
+    with pytest.raises(ValueError, match="Unknown split"):
+        open_source("user/clips", "test")
 
 
 def test_urls_are_files_too(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def read_summary(path: Path) -> ShardSummary:
     """
     try:
         footer = pq.read_metadata(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{path} is not a complete Parquet file ({error}); delete it and build it again") from error
     content = (footer.metadata or {}).get(_METADATA_KEY)
     if content is None:
