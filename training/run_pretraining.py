@@ -31,6 +31,7 @@ from tubelets.training.acceleration import (
     compile_model,
     data_parallel_settings,
     enable_checkpointing,
+    keep_own_buffers,
     take_over_checkpointing,
 )
 from tubelets.training.checkpointing import (
@@ -95,6 +96,7 @@ def main() -> None:
         model = synchronize_batch_norm(model, accelerator)
     optimizer = build_optimizer(model, optimization, plan.schedule(0))
     model, optimizer = accelerator.prepare(model, optimizer)
+    keep_own_buffers(model)
     if run.compile:
         compile_model(model)
     if accelerator.is_main_process:
