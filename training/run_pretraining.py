@@ -21,11 +21,19 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration, set_seed
+from accelerate.utils import ProjectConfiguration, set_seed
 
 from tubelets.evaluation.online import OnlineEvaluation
 from tubelets.hub.cards import render_run_card
 from tubelets.info import package_versions
+from tubelets.training.acceleration import (
+    choose_convolutions,
+    compile_model,
+    data_parallel_settings,
+    enable_checkpointing,
+    keep_own_buffers,
+    take_over_checkpointing,
+)
 from tubelets.training.checkpointing import (
     check_same_recipe,
     find_checkpoint,
@@ -74,9 +82,11 @@ def main() -> None:
         mixed_precision="no" if run.precision == "fp32" else run.precision,
         log_with=run.trackers or None,
         project_config=ProjectConfiguration(project_dir=str(output_dir), logging_dir=str(output_dir / "trackers")),
-        # Statistics of batch norm and a queue of keys are each process's own, or equal anyway.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[data_parallel_settings()],
     )
+    if take_over_checkpointing(accelerator):
+        enable_checkpointing(model)
+    choose_convolutions(model, accelerator.device)
     loader = build_loader(recipe, model.config, accelerator)
     evaluation = build_evaluation(recipe, model, accelerator)
     plan = plan_run(optimization, clips_per_epoch(recipe, loader), run.batch_size, accelerator.num_processes)
@@ -86,6 +96,9 @@ def main() -> None:
         model = synchronize_batch_norm(model, accelerator)
     optimizer = build_optimizer(model, optimization, plan.schedule(0))
     model, optimizer = accelerator.prepare(model, optimizer)
+    keep_own_buffers(model)
+    if run.compile:
+        compile_model(model)
     if accelerator.is_main_process:
         output_dir.mkdir(parents=True, exist_ok=True)
         recipe.save(output_dir / "recipe.yaml")

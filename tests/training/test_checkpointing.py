@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import ProjectConfiguration, load
 from torch import nn
 
 from tubelets.training.checkpointing import (
@@ -95,3 +96,50 @@ def test_changed_fields_are_named() -> None:
     with pytest.raises(CheckpointError, match=r"data\.stride: 4 -> 2; run\.seed: 0 -> 1"):
         check_same_recipe(saved, changed)
     check_same_recipe(saved, {**saved, "run": {**saved["run"], "output_dir": "elsewhere"}})
+
+
+def test_a_checkpoint_of_another_device_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a GPU writes it: storages marked as its own, and random states of a device that is absent here."""
+    accelerator = Accelerator(cpu=True, project_config=ProjectConfiguration(project_dir=str(tmp_path)))
+    model = nn.Linear(3, 3)
+    model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), fused=True))
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    moments = optimizer.state_dict()["state"][0]["exp_avg"].clone()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        folder = save_checkpoint(accelerator, tmp_path, {"step": 1}, {}, keep=1)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(folder / "optimizer.bin", weights_only=True)
+    states = folder / "random_states_0.pkl"
+    content = load(states, map_location="cpu")
+    torch.save({**content, "torch_cuda_manual_seed": [torch.zeros(16, dtype=torch.uint8)]}, states)
+    rewrite_state(folder, device="cuda")
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    optimizer.step()
+    load_checkpoint(accelerator, folder)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(optimizer.state_dict()["state"][0]["exp_avg"], moments)
+    assert "was written on cuda and this run is on cpu" in caplog.text
+
+
+def test_a_checkpoint_without_random_states_is_named(trained: tuple[Accelerator, nn.Module, Path]) -> None:
+    accelerator, _, folder = trained
+    newest = folder / "checkpoint-10"
+    content = load(newest / "random_states_0.pkl", map_location="cpu")
+    del content["torch_manual_seed"]
+    torch.save(content, newest / "random_states_0.pkl")
+    rewrite_state(newest)
+    with pytest.raises(CheckpointError, match=r"random_states_0\.pkl lacks torch_manual_seed"):
+        load_checkpoint(accelerator, newest)
+
+
+def rewrite_state(folder: Path, **changes: str) -> None:
+    """Adapt the record of a checkpoint to its changed files."""
+    path = folder / "training_state.json"
+    content = json.loads(path.read_text())
+    content["files"] = {name: (folder / name).stat().st_size for name in content["files"]}
+    path.write_text(json.dumps({**content, **changes}))

@@ -1,5 +1,7 @@
 """InfoNCE against a queue of earlier keys (MoCo; tubelet_contrast.md, section 4), and within a batch (SimCLR)."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -88,10 +90,25 @@ def _gather_trained(values: Tensor) -> Tensor:
     """The values of all processes, with gradient; equal batches in each."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return values
-    # Imported here: it needs a build with distributed support.
-    from torch.distributed.nn.functional import all_gather
+    return _Gather.apply(values)  # type: ignore[no-untyped-call]
 
-    return torch.cat(all_gather(values))
+
+class _Gather(torch.autograd.Function):
+    """The batches of all processes, by rank; a batch's gradient is the sum of those that the processes compute for it.
+
+    PyTorch's own, `torch.distributed.nn.functional.all_gather`, is deprecated.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.count = len(values)
+        return gather_keys(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return _own_share(total, ctx.count)
 
 
 class KeyQueue(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import load
+from accelerate.utils.constants import RNG_STATE_NAME
 from safetensors import safe_open
 
 logger = logging.getLogger("tubelets.training")
@@ -128,7 +129,8 @@ def save_checkpoint(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         sizes = {str(path.relative_to(aside)): path.stat().st_size for path in _files(aside)}
-        content = {**state, "num_processes": accelerator.num_processes, "files": sizes}
+        where = {"num_processes": accelerator.num_processes, "device": accelerator.device.type}
+        content = {**state, **where, "files": sizes}
         (aside / STATE_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
         _flush(aside)
         shutil.rmtree(final, ignore_errors=True)
@@ -161,9 +163,32 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
             f"{accelerator.num_processes}; start that many, or a new run with model.init_from"
         )
     check_readable(folder)
+    _check_random_states(folder, accelerator.process_index)
+    written_on = state.get("device", accelerator.device.type)
+    if written_on != accelerator.device.type:
+        logger.warning(
+            "%s was written on %s and this run is on %s: it continues with the same weights, data and optimiser, but "
+            "rounds and draws dropout differently",
+            folder,
+            written_on,
+            accelerator.device.type,
+        )
     accelerator.load_state(str(folder))
     loader_state = json.loads(loader_state_file(folder, accelerator.process_index).read_text(encoding="utf-8"))
     return state, loader_state
+
+
+def _check_random_states(folder: Path, process: int) -> None:
+    """Reject a checkpoint without random states, which accelerate would go on without; a device's own may be absent."""
+    path = folder / f"{RNG_STATE_NAME}_{process}.pkl"
+    missing = {"random_state", "numpy_random_seed", "torch_manual_seed"}
+    if path.is_file():
+        missing -= load(path, map_location="cpu").keys()
+    if missing:
+        raise CheckpointError(
+            f"{path} lacks {', '.join(sorted(missing))}, without which the run would not continue as it would have; "
+            f"remove {folder} to resume from the one before"
+        )
 
 
 def read_state(folder: str | Path) -> dict[str, Any]:

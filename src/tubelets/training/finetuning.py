@@ -18,6 +18,7 @@ from transformers.trainer_utils import TrainOutput
 from tubelets.data.atomic import write_atomically
 from tubelets.models.common.safe_loading import load_model
 from tubelets.tasks.task import Part, Scores, Task, TaskData
+from tubelets.training.acceleration import choose_convolutions, enable_checkpointing, take_over_checkpointing
 from tubelets.training.checkpointing import CheckpointError, check_readable, loader_state_file
 from tubelets.training.epochs import EpochBatches
 from tubelets.training.finetuning_arguments import FinetuningArguments
@@ -94,6 +95,12 @@ class FinetuningTrainer(Trainer):
         super().__init__(
             model=model, args=args, eval_dataset=examples, processing_class=processing_class, callbacks=own
         )
+        if take_over_checkpointing(self.accelerator):
+            enable_checkpointing(self.model)
+        if self.accelerator.ddp_handler is not None:
+            # Not an argument of the base class; it keeps its broadcast of batch-norm statistics, which evaluation uses.
+            self.accelerator.ddp_handler.gradient_as_bucket_view = True
+        choose_convolutions(self.model, self.accelerator.device)
         # The loss below is a mean over its batch, which the base class then divides by the accumulation.
         self.model_accepts_loss_kwargs = False
         self.task, self.data = task, data

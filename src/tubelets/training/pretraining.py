@@ -19,6 +19,7 @@ from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalF
 from tubelets.info import package_versions
 from tubelets.models.common.auto import inference_processor, pretraining_collator
 from tubelets.models.teachers import attach_teacher
+from tubelets.training.acceleration import enable_checkpointing
 from tubelets.training.recipe import DataSection, Recipe
 
 
@@ -32,9 +33,7 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
         model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
     attach_teacher(model, recipe.model.teacher_cache)
     if recipe.run.activation_checkpointing:
-        model.gradient_checkpointing_enable()
-    if recipe.run.compile:
-        model.compile()
+        enable_checkpointing(model)
     return model.train()
 
 

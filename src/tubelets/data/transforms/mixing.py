@@ -24,7 +24,8 @@ def smooth_one_hot(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> 
         float32 `(B, C)` whose rows sum to 1.
 
     Raises:
-        ValueError: if a label or the smoothing is out of range.
+        ValueError: if the smoothing or a label is out of range (labels are checked on CPU; an accelerator raises its
+            own error).
 
     Example:
         >>> smooth_one_hot(torch.tensor([1]), 4, smoothing=0.2)
@@ -32,7 +33,9 @@ def smooth_one_hot(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> 
     """
     if not 0 <= smoothing < 1:
         raise ValueError(f"smoothing must lie in [0, 1), got {smoothing}")
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+    # On an accelerator, reading the labels would make every step wait.
+    known = labels.device.type == "cpu" and labels.numel()
+    if known and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise ValueError(f"labels must lie in [0, {num_classes}), got {int(labels.min())} to {int(labels.max())}")
     return F.one_hot(labels, num_classes).float() * (1 - smoothing) + smoothing / num_classes
 

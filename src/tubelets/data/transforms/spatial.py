@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tubelets.data.transforms.constants import device_vector
 from tubelets.data.transforms.geometry import (
     ClipTransform,
     Crop,
@@ -396,6 +397,5 @@ def normalize(clip: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tens
     if min(std) <= 0:
         raise ValueError(f"std must be positive, got {tuple(std)}")
     shape = (len(mean), 1, 1)
-    centre = torch.tensor(mean, dtype=torch.float32, device=clip.device).reshape(shape)
-    spread = torch.tensor(std, dtype=torch.float32, device=clip.device).reshape(shape)
+    centre, spread = (device_vector(values, clip.device).reshape(shape) for values in (mean, std))
     return clip.to(torch.float32).div_(255).sub_(centre).div_(spread)

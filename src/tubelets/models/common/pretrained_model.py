@@ -18,6 +18,15 @@ class SafePreTrainedModel(PreTrainedModel):
 
     config: Any
 
+    def post_init(self) -> None:
+        """Finish construction as `transformers.PreTrainedModel.post_init` does.
+
+        `_no_split_modules` is reduced to the classes that the model has: accelerate's FSDP raises for any other.
+        """
+        super().post_init()
+        present = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = {name for name in self._no_split_modules or () if name in present}
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """Load a saved model as `transformers.PreTrainedModel.from_pretrained` does.

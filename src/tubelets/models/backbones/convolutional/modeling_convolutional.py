@@ -23,7 +23,7 @@ class ConvolutionalPreTrainedModel(SafePreTrainedModel):
     base_model_prefix = "backbone"
     main_input_name = "pixel_values"
     input_modalities = "video"
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -54,6 +54,10 @@ class ConvolutionalModel(VideoBackbone, ConvolutionalPreTrainedModel):
     def feature_size(self) -> int:
         """Width of the pooled feature."""
         return self.config.feature_size
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The first stage."""
+        return self.get_submodule(self.stage_names[0])
 
     @can_return_tuple
     def forward(

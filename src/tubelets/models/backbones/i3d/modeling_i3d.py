@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelets.models.backbones.convolutional.checkpointing import CheckpointedBlock
 from tubelets.models.backbones.convolutional.modeling_convolutional import (
     ConvolutionalForVideoClassification,
     ConvolutionalModel,
@@ -72,6 +73,10 @@ class I3DUnit(nn.Module):
         return F.relu(self.batch3d(self.conv3d(hidden)), inplace=True)
 
 
+class I3DStage(I3DUnit, CheckpointedBlock):
+    """A unit that is a stage of its own, and not part of a mixed layer."""
+
+
 class I3DMaxPool(nn.Module):
     """Max pooling with zero padding; windows that extend beyond the border count."""
 
@@ -85,7 +90,7 @@ class I3DMaxPool(nn.Module):
         return self.pool(F.pad(hidden, self.padding))
 
 
-class I3DMixed(nn.Module):
+class I3DMixed(CheckpointedBlock):
     """Four branches side by side."""
 
     def __init__(self, config: I3DConfig, size_in: int, sizes: Sequence[int]) -> None:
@@ -118,14 +123,15 @@ class I3DModel(ConvolutionalModel):
     config: I3DConfig
     config_class = I3DConfig
     stage_names = STAGES
+    _no_split_modules = ["I3DStage", "I3DMixed"]
     _keys_to_ignore_on_load_unexpected = [r"^classifier\."]
 
     def __init__(self, config: I3DConfig) -> None:
         super().__init__(config)
         first, second = config.width(64), config.width(192)
-        self.conv3d_1a_7x7 = I3DUnit(config, config.num_channels, first, 7, 2)
-        self.conv3d_2b_1x1 = I3DUnit(config, first, first)
-        self.conv3d_2c_3x3 = I3DUnit(config, first, second, 3)
+        self.conv3d_1a_7x7 = I3DStage(config, config.num_channels, first, 7, 2)
+        self.conv3d_2b_1x1 = I3DStage(config, first, first)
+        self.conv3d_2c_3x3 = I3DStage(config, first, second, 3)
         for name, (kernel, stride) in POOLS.items():
             setattr(self, name, I3DMaxPool(kernel, stride))
         size = second

@@ -6,11 +6,12 @@ The shortcut is added before the last batch norm (severe_benchmark.md, section 4
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelets.models.backbones.convolutional.checkpointing import CheckpointedBlock
 from tubelets.models.backbones.r2plus1d_native.configuration_r2plus1d_native import R2Plus1DNativeConfig
 from tubelets.models.backbones.r2plus1d_native.factors import batch_norm, spatial_convolution, temporal_convolution
 
 
-class AvidStem(nn.Sequential):
+class AvidStem(nn.Sequential, CheckpointedBlock):
     """A full convolution and max pooling, each of which halves height and width."""
 
     def __init__(self, config: R2Plus1DNativeConfig) -> None:
@@ -24,7 +25,7 @@ class AvidStem(nn.Sequential):
         )
 
 
-class AvidBlock(nn.Module):
+class AvidBlock(CheckpointedBlock):
     """Two factorised convolutions of equal width; the shortcut is added before the last batch norm."""
 
     def __init__(self, config: R2Plus1DNativeConfig, size_in: int, size_out: int, stride: int) -> None:

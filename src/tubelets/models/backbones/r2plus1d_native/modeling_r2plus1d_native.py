@@ -35,6 +35,7 @@ class R2Plus1DNativeModel(ConvolutionalModel):
 
     config: R2Plus1DNativeConfig
     config_class = R2Plus1DNativeConfig
+    _no_split_modules = ["AvidStem", "AvidBlock", "RspnetStem", "RspnetBlock"]
     _keys_to_ignore_on_load_unexpected = [r"^classifier\."]
 
     def __init__(self, config: R2Plus1DNativeConfig) -> None:

@@ -6,6 +6,7 @@ See severe_benchmark.md, section 4.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tubelets.models.backbones.convolutional.checkpointing import CheckpointedBlock
 from tubelets.models.backbones.r2plus1d_native.configuration_r2plus1d_native import R2Plus1DNativeConfig
 from tubelets.models.backbones.r2plus1d_native.factors import batch_norm, spatial_convolution, temporal_convolution
 
@@ -44,7 +45,7 @@ class FactorizedConvolution(nn.Module):
         return self.temporal(F.relu(self.norm(self.spatial(hidden)), inplace=True))
 
 
-class RspnetStem(nn.Sequential):
+class RspnetStem(nn.Sequential, CheckpointedBlock):
     """A factorised convolution that halves height and width."""
 
     def __init__(self, config: R2Plus1DNativeConfig) -> None:
@@ -53,7 +54,7 @@ class RspnetStem(nn.Sequential):
         super().__init__(convolution, batch_norm(config, size), nn.ReLU(inplace=True))
 
 
-class RspnetBlock(nn.Module):
+class RspnetBlock(CheckpointedBlock):
     """Two factorised convolutions and, where the shape changes, a factorised shortcut."""
 
     def __init__(self, config: R2Plus1DNativeConfig, size_in: int, size_out: int, stride: int) -> None:

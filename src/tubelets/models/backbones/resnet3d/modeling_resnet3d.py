@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tubelets.kernels.convolutions import use_cpu_convolutions
+from tubelets.models.backbones.convolutional.checkpointing import CheckpointedBlock
 from tubelets.models.backbones.convolutional.modeling_convolutional import (
     ConvolutionalForVideoClassification,
     ConvolutionalModel,
@@ -42,7 +43,7 @@ def _convolution(config: ResNet3DConfig, size_in: int, size_out: int, middle: in
     )
 
 
-class ResNet3DStem(nn.Sequential):
+class ResNet3DStem(nn.Sequential, CheckpointedBlock):
     """The first convolution, which halves height and width."""
 
     def __init__(self, config: ResNet3DConfig) -> None:
@@ -61,7 +62,7 @@ class ResNet3DStem(nn.Sequential):
         super().__init__(*layers, _norm(config, width), nn.ReLU(inplace=True))
 
 
-class ResNet3DBlock(nn.Module):
+class ResNet3DBlock(CheckpointedBlock):
     """Two convolutions and a shortcut."""
 
     def __init__(self, config: ResNet3DConfig, size_in: int, size_out: int, stride: int, dilated: bool = False) -> None:
@@ -101,6 +102,7 @@ class ResNet3DModel(ConvolutionalModel):
 
     config: ResNet3DConfig
     config_class = ResNet3DConfig
+    _no_split_modules = ["ResNet3DStem", "ResNet3DBlock"]
     _keys_to_ignore_on_load_unexpected = [r"^classifier\."]
 
     def __init__(self, config: ResNet3DConfig) -> None:

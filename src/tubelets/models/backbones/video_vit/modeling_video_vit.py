@@ -209,8 +209,9 @@ class TubeletsVideoMAEModel(VideoBackbone, TubeletsVideoMAEPreTrainedModel):
         return tokens.transpose(1, 2).unflatten(2, self.config.grid)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The patch embedding."""
-        return self.embeddings.patch_embeddings
+        """The embedding of tubes."""
+        # The whole module: its own forward never calls `patch_embeddings`, whose hooks (FSDP2's, PEFT's) would not run.
+        return self.embeddings
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(

@@ -5,6 +5,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tubelets.data.transforms.constants import device_vector
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.models.backbones.video_vit.tubes import gather_tubes
 from tubelets.objectives import standardize_tubes_
@@ -19,7 +20,7 @@ CPU_BLOCK_TOKENS = 128
 def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_dim: int) -> tuple[Tensor, Tensor]:
     """Mean and deviation of the channels, float32, shaped to broadcast against a tensor."""
     values = tuple(config.image_mean), tuple(config.image_std)
-    # Do not cache traced tensors; compiled code stores them as constants.
+    # Do not cache traced tensors; compiled code folds the values into its kernels.
     make = _on_device.__wrapped__ if torch.compiler.is_compiling() else _on_device
     shape = [-1 if dim == channel_dim else 1 for dim in range(like.ndim)]
     mean, std = (make(each, like.device).view(shape) for each in values)
@@ -28,9 +29,9 @@ def _channel_statistics(config: TubeletsVideoMAEConfig, like: Tensor, channel_di
 
 @lru_cache(maxsize=64)
 def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """A vector on a device, copied there once: a copy in every step would make an accelerator wait."""
+    """A vector on a device, made once."""
     with torch.inference_mode(False):  # or training could not reuse tensors cached during evaluation
-        return torch.tensor(values, dtype=torch.float32, device=device)
+        return device_vector(values, device)
 
 
 def normalize_pixels(pixels: Tensor, config: TubeletsVideoMAEConfig, channel_dim: int) -> Tensor:

@@ -20,6 +20,7 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import (
     TubeletsVideoMAEModel,
 )
 from tubelets.models.backbones.video_vit.pixels import pixel_targets
+from tubelets.models.common.weight_updates import UpdatesWeights
 from tubelets.models.methods.masked_video.feature_targets import first_frame_features, masked_features
 from tubelets.models.methods.masked_video.modeling_masked_video import MaskedVideoAutoencoder, MaskedVideoOutput
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
@@ -97,7 +98,7 @@ class SigmaForVideoClassification(TubeletsVideoMAEForVideoClassification):
     config: SigmaConfig
 
 
-class SigmaForPreTraining(Student, MaskedVideoAutoencoder):
+class SigmaForPreTraining(UpdatesWeights, Student, MaskedVideoAutoencoder):
     """SIGMA pretraining: masked video model, projection network and prototypes (sigma.md, sections 2 to 5).
 
     A frozen image encoder, if the target needs one, is kept outside the weights, see `tubelets.models.teachers`.
@@ -230,14 +231,14 @@ class SigmaForPreTraining(Student, MaskedVideoAutoencoder):
         return output
 
     def normalized_prototypes(self) -> Tensor:
-        """Scale the stored prototypes to unit norm, without gradient, and return a copy `(K, D)`.
+        """The prototypes at unit norm `(K, D)`; gradients are those of the unit-norm rows (sigma.md, section 4)."""
+        fixed = self.prototypes.detach()
+        return F.normalize(fixed, dim=1) + (self.prototypes - fixed)
 
-        The gradient is taken with respect to the unit-norm rows (sigma.md, section 4). With the copy, a second forward
-        before the backward does not overwrite tensors that autograd has saved.
-        """
-        with torch.no_grad():
+    def update_weights(self) -> None:
+        """Scale the stored prototypes to unit norm, from where a training step then moves them."""
+        if self.config.loss_type == "prototypes":
             self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
-        return self.prototypes.clone()
 
 
 def projection_network(config: SigmaConfig) -> nn.Sequential:

@@ -149,8 +149,8 @@ class StructuredNoiseAudioModel(Backbone, StructuredNoiseAudioPreTrainedModel):
         return self.config.hidden_size
 
     def get_input_embeddings(self) -> nn.Module:
-        """The patch embedding."""
-        return self.embeddings.patch_embeddings
+        """The embedding of patches."""
+        return self.embeddings
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(

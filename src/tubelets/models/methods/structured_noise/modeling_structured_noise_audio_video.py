@@ -146,8 +146,8 @@ class StructuredNoiseAudioVideoModel(VideoBackbone, StructuredNoiseAudioVideoPre
         return self.config.hidden_size
 
     def get_input_embeddings(self) -> nn.Module:
-        """The patch embedding of the sound."""
-        return self.audio_embeddings.patch_embeddings
+        """The embedding of the sound's patches."""
+        return self.audio_embeddings
 
     @can_return_tuple
     def forward(

@@ -22,6 +22,7 @@ from tubelets.models.backbones.convolutional.modeling_convolutional import (
 from tubelets.models.backbones.i3d.modeling_i3d import I3DModel
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
 from tubelets.models.common.backbone import VideoBackbone
+from tubelets.models.common.weight_updates import UpdatesWeights
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.objectives import (
     KeyQueue,
@@ -81,6 +82,10 @@ class TubeletContrastModel(VideoBackbone, ConvolutionalPreTrainedModel):
         """Width of the pooled feature."""
         return self.config.feature_size
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The first stage of the backbone."""
+        return self.backbone.get_input_embeddings()
+
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
         """Encode clips; see `ConvolutionalModel.forward`.
 
@@ -98,7 +103,7 @@ class TubeletContrastModel(VideoBackbone, ConvolutionalPreTrainedModel):
         return self.backbone.feature_map(pixel_values)
 
 
-class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
+class TubeletContrastForPreTraining(UpdatesWeights, ConvolutionalPreTrainedModel):
     """Query encoder, momentum key encoder, their heads, and the queue (tubelet_contrast.md, section 4).
 
     The key encoder and the queue are saved with the weights, so that a run resumes exactly.
@@ -162,7 +167,9 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
     def forward(
         self, pixel_values: Tensor, key_pixel_values: Tensor, **kwargs: Any
     ) -> TubeletContrastForPreTrainingOutput:
-        """Contrast pairs of clips; in training, update the momentum encoder and add the new keys to the queue.
+        """Contrast pairs of clips; in training, add the new keys to the queue.
+
+        The momentum encoder was updated before, see `update_weights`.
 
         Args:
             pixel_values: `(B, frames, channels, height, width)`, normalised float or raw uint8: the clips that the
@@ -183,17 +190,19 @@ class TubeletContrastForPreTraining(ConvolutionalPreTrainedModel):
             own = torch.arange(len(logits), device=logits.device)
             accuracy = (logits.detach().argmax(dim=1) == own).float().mean()
             return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
-        with torch.no_grad():
-            if self.training:
-                update_momentum(self.key_encoder, self.encoder, self.config.momentum)
-                update_momentum(self.key_projection, self.projection, self.config.momentum)
-            key = self.encode_keys(key_pixel_values)
+        key = self.encode_keys(key_pixel_values)
         # The backward pass needs the keys as they were before the update below.
         loss, logits = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
         if self.training:
             self.queue.enqueue(key)
         accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
         return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
+
+    def update_weights(self) -> None:
+        """Move the momentum encoder towards the query encoder before a training step."""
+        if self.training and self.has_key_encoder:
+            update_momentum(self.key_encoder, self.encoder, self.config.momentum)
+            update_momentum(self.key_projection, self.projection, self.config.momentum)
 
     def encode_queries(self, pixel_values: Tensor) -> Tensor:
         """Features of the query encoder.
