@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
 
 from distributed import run_processes
 from tiny_models import batch_of, loss_of, tiny_config
@@ -19,15 +19,15 @@ def train(rank: int, world_size: int) -> dict[str, Any]:
     warnings.simplefilter("error", DeprecationWarning)
     # Raised inside of PyTorch for its own calls, so it is not ours to mend.
     warnings.filterwarnings("ignore", module=r"torch\._dynamo.*")
-    accelerator = Accelerator(cpu=True, kwargs_handlers=[data_parallel_settings()])
     for key_encoder in ("momentum", "shared"):
         torch.manual_seed(0)
         model = TubeletContrastForPreTraining(tiny_config("tubelet_contrast", key_encoder=key_encoder))
         enable_checkpointing(model)
         batch = batch_of(model, "AutoModelForPreTraining")
-        wrapped, optimizer = accelerator.prepare(model.train(), torch.optim.SGD(model.parameters(), lr=0.1))
+        wrapped = DistributedDataParallel(model.train(), **data_parallel_settings().to_kwargs())
         keep_own_buffers(wrapped)
-        accelerator.backward(loss_of(wrapped(**batch)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss_of(wrapped(**batch)).backward()
         optimizer.step()
     assert wrapped.gradient_as_bucket_view
     assert not wrapped.broadcast_buffers
