@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tubelets.data.assets.objects import ObjectSet, open_objects
 from tubelets.data.seeds import stable_seed
+from tubelets.draws import randint
 from tubelets.models.methods.masked_video.processing_masked_video import pretraining_masks
 from tubelets.models.methods.smile.configuration_smile import SmileConfig
 from tubelets.motion import Motion, MotionSettings, object_patches, render, sample_motion
@@ -103,13 +104,10 @@ class SmileCollator:
             The clips and their motions.
         """
         _, frames, _, height, width = clips.shape
-        motions, images = [], []
-        for seed in seeds:
-            own = generator(seed, "motion")
-            motions.append(sample_motion(settings, 1, frames, (height, width), own))
-            picks = torch.randint(len(self.objects), (settings.num_objects,), generator=own).tolist()
-            images.append([self.objects.weighted(pick) for pick in picks])
-        motion = Motion.concatenate(motions)
+        generators = [generator(seed, "motion") for seed in seeds]
+        motion = sample_motion(settings, len(seeds), frames, (height, width), generators)
+        picks = randint(len(self.objects), len(seeds), settings.num_objects, generator=generators).tolist()
+        images = [[self.objects.weighted(pick) for pick in chosen] for chosen in picks]
         return render(clips, motion, object_patches(images, motion, weighted=True), inplace=True), motion
 
     def draw_masks(self, seeds: Sequence[int], motion: Motion | None) -> Tensor:
@@ -128,15 +126,11 @@ class SmileCollator:
         return torch.stack([first, *others], dim=1)
 
     def _own_masks(self, seeds: Sequence[int], motion: Motion | None, number: int) -> Tensor:
-        masks = []
-        for place, seed in enumerate(seeds):
-            drawn_from = generator(seed, f"mask {number}")
-            if self.config.mask_type == "trajectory":
-                assert motion is not None, "the configuration asks for objects with trajectory masks"
-                masks.append(self.mask_generator(motion.boxes[place : place + 1], generator=drawn_from))
-            else:
-                masks.append(self.mask_generator(1, generator=drawn_from))
-        return torch.cat(masks)
+        generators = [generator(seed, f"mask {number}") for seed in seeds]
+        if self.config.mask_type == "trajectory":
+            assert motion is not None, "the configuration asks for objects with trajectory masks"
+            return self.mask_generator(motion.boxes, generator=generators)
+        return self.mask_generator(len(seeds), generator=generators)
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
