@@ -86,7 +86,7 @@ def categorical(probabilities: Sequence[float], count: int, *, generator: Genera
     """
     weights = torch.tensor(probabilities, dtype=torch.float64, device=device_of(generator))
     return _draw(
-        lambda part, each: torch.multinomial(weights, *part, replacement=True, generator=each), (count,), generator
+        lambda part, each: torch.multinomial(weights, part[0], True, generator=each), (count,), generator
     )
 
 
