@@ -85,9 +85,7 @@ def categorical(probabilities: Sequence[float], count: int, *, generator: Genera
         [1, 1, 1]
     """
     weights = torch.tensor(probabilities, dtype=torch.float64, device=device_of(generator))
-    return _draw(
-        lambda part, each: torch.multinomial(weights, part[0], True, generator=each), (count,), generator
-    )
+    return _draw(lambda part, each: torch.multinomial(weights, part[0], True, generator=each), (count,), generator)
 
 
 def device_of(generator: Generators) -> torch.device:

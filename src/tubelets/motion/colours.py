@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tubelets.motion.movable import Movable
+
 # Hue, saturation and value as 8-bit numbers; the hue circle has 180 steps.
 _HUES = 180
 
@@ -14,7 +16,7 @@ _CPU_PIXELS = 50000
 
 
 @dataclass(frozen=True)
-class ColourChange:
+class ColourChange(Movable):
     """One change for each clip of a batch; float32 `(B,)` each, neutral values where nothing changes.
 
     Attributes:
@@ -37,11 +39,6 @@ class ColourChange:
     def __getitem__(self, clips: Tensor) -> "ColourChange":
         """The changes of some clips."""
         return ColourChange(self.brightness[clips], self.contrast[clips], self.hue[clips], self.saturation[clips])
-
-    def to(self, device: torch.device | str) -> "ColourChange":
-        """The changes on another device."""
-        parts = (self.brightness, self.contrast, self.hue, self.saturation)
-        return ColourChange(*(part.to(device, non_blocking=True) for part in parts))
 
     @property
     def changes_hues(self) -> Tensor:
