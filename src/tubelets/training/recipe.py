@@ -139,6 +139,8 @@ class RunSection:
         precision: `fp32`, `bf16` or `fp16` (autocast).
         compile: compile the model with `torch.compile`.
         sync_batch_norm: compute the statistics of batch norm over all processes; needs GPUs.
+        augment_on: where a method pastes patches and changes colours: in the `workers`, or, if they cannot keep up, on
+            the model's `device`. Seeds decide the same, and so does resuming; grey levels may differ by rounding.
         activation_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimiser steps between two lines of the log.
         save_steps: optimiser steps between two checkpoints.
@@ -155,6 +157,7 @@ class RunSection:
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     compile: bool = False
     sync_batch_norm: bool = False
+    augment_on: Literal["workers", "device"] = "workers"
     activation_checkpointing: bool = False
     logging_steps: int = 20
     save_steps: int = 1000
