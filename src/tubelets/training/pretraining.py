@@ -17,6 +17,7 @@ from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
 from tubelets.info import package_versions
+from tubelets.models.backbones.convolutional.modeling_convolutional import use_channels_last
 from tubelets.models.common.auto import inference_processor, pretraining_collator
 from tubelets.models.common.collators import TwoPartCollator
 from tubelets.models.teachers import attach_teacher
@@ -32,6 +33,8 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     else:
         model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
     attach_teacher(model, recipe.model.teacher_cache)
+    if recipe.run.channels_last:
+        use_channels_last(model)
     if recipe.run.activation_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.run.compile:
