@@ -61,7 +61,8 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
         raise ValueError("frames to write into must be contiguous; call .contiguous() on them, or omit inplace")
     result = frames if inplace else frames.clone(memory_format=torch.contiguous_format)
     plan = RenderPlan.of(motion, patches, _word(result))
-    return plan.to(result.device).paste(result, patches.atlas.to(result.device))
+    plan.to(result.device).paste(patches.atlas.to(result.device), result)
+    return result
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class RenderPlan(Movable):
         >>> motion = sample_motion(settings, 2, 8, (64, 64), torch.Generator().manual_seed(0))
         >>> patches = crop_patches(frames, motion)
         >>> plan = RenderPlan.of(motion, patches)
-        >>> torch.equal(plan.paste(frames.clone(), patches.atlas), render(frames, motion, patches))
+        >>> pasted = frames.clone()
+        >>> plan.paste(patches.atlas, pasted)
+        >>> torch.equal(pasted, render(frames, motion, patches))
         True
     """
 
@@ -111,36 +114,35 @@ class RenderPlan(Movable):
         targets = images.expand(*motion.boxes.shape[:3])
         return cls((clips, length, 3, height, width), _plan(motion, patches, targets, word), word)
 
-    def paste(self, frames: Tensor, atlas: Tensor) -> Tensor:
-        """Paste the patches.
+    def paste(self, atlas: Tensor, *batches: Tensor) -> None:
+        """Paste the patches into one batch of frames, or into several, for which the patches are read once.
 
         Args:
-            frames: uint8 `(B, T, 3, H, W)`, contiguous, on the device of the plan; overwritten.
-            atlas: of the patches, on the same device.
-
-        Returns:
-            The frames.
+            atlas: of the patches, on the device of the plan.
+            *batches: uint8 `(B, T, 3, H, W)`, contiguous, on the same device; overwritten.
 
         Raises:
             ValueError: if the plan was not made for frames of this shape and place in memory.
         """
-        if tuple(frames.shape) != self.shape or frames.storage_offset() % self.word or not frames.is_contiguous():
-            raise ValueError(
-                f"this plan is for contiguous frames {self.shape} that begin at a multiple of {self.word} bytes, got "
-                f"{tuple(frames.shape)} at {frames.storage_offset()}; plan again for these frames"
-            )
-        words = _words(frames, self.word)
+        for frames in batches:
+            if tuple(frames.shape) != self.shape or frames.storage_offset() % self.word or not frames.is_contiguous():
+                raise ValueError(
+                    f"this plan is for contiguous frames {self.shape} that begin at a multiple of {self.word} bytes, "
+                    f"got {tuple(frames.shape)} at {frames.storage_offset()}; plan again for these frames"
+                )
+        every = [_words(frames, self.word) for frames in batches]
         # The same places, seen from the start of each colour plane.
         size = self.shape[3] * self.shape[4] // self.word
-        planes = [words[channel * size :] for channel in range(3)]
         for places, values in _sampled(self.ranks, atlas):
-            under = torch.stack([colours.gather(0, places) for colours in planes]).view(torch.uint8).float()
             # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
-            under.addcmul_(values[:3].round_().sub_(under), values[3])
-            # Converting floats to bytes through int32 is twice as fast.
-            for colours, blended in zip(planes, under.int().to(torch.uint8).view(words.dtype), strict=True):
-                colours.scatter_(0, places, blended)
-        return frames
+            colours = values[:3].round_()
+            for words in every:
+                planes = [words[channel * size :] for channel in range(3)]
+                under = torch.stack([plane.gather(0, places) for plane in planes]).view(torch.uint8).float()
+                under.addcmul_(colours.sub_(under) if words is every[-1] else colours - under, values[3])
+                # Converting floats to bytes through int32 is twice as fast.
+                for plane, blended in zip(planes, under.int().to(torch.uint8).view(words.dtype), strict=True):
+                    plane.scatter_(0, places, blended)
 
 
 def object_masks(motion: Motion, patches: Patches) -> Tensor:

@@ -99,7 +99,7 @@ class SmileCollator(TwoPartCollator):
             clips = clips.expand(-1, self.config.num_frames, -1, -1, -1).contiguous()
         if plan is not None:
             plan = plan.to(clips.device)
-            plan.render.paste(clips, plan.patches.atlas)
+            plan.render.paste(plan.patches.atlas, clips)
         return {"pixel_values": clips, **{name: batch[name] for name in ("bool_masked_pos", "num_masked")}}
 
     def backgrounds(self, clips: Tensor, seeds: Sequence[int]) -> Tensor:

@@ -174,9 +174,12 @@ class TubeletContrastCollator(TwoPartCollator):
             render: how they are pasted, on the same device.
         """
         patches = crop.cut(queries)
-        key_patches = crop.cut(keys) if self.config.patches == "own" else patches
-        render.paste(queries, patches.atlas)
-        render.paste(keys, key_patches.atlas)
+        if self.config.patches == "shared":
+            render.paste(patches.atlas, queries, keys)
+            return
+        key_patches = crop.cut(keys)
+        render.paste(patches.atlas, queries)
+        render.paste(key_patches.atlas, keys)
 
 
 def _frozen(clips: Tensor, shown: Tensor) -> Tensor:
