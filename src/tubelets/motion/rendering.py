@@ -181,7 +181,7 @@ def _largest_word(width: int, offset: int = 0) -> int:
 
 
 def _word(images: Tensor) -> int:
-    return _largest_word(images.shape[-1], images.storage_offset())
+    return _largest_word(images.shape[-1], int(images.storage_offset()))
 
 
 def _words(images: Tensor, word: int) -> Tensor:

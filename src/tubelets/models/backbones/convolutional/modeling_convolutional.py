@@ -155,7 +155,7 @@ def use_channels_last(model: nn.Module) -> None:
     """
     if not isinstance(model, ConvolutionalPreTrainedModel):
         raise ValueError(f"channels last are for convolutional models, got {type(model).__name__}; switch them off")
-    model.to(memory_format=torch.channels_last_3d)
+    model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-arg]
     for module in model.modules():
         if isinstance(module, ConvolutionalModel):
             module.memory_format = torch.channels_last_3d
