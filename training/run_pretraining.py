@@ -42,7 +42,14 @@ from tubelets.training.checkpointing import (
     save_checkpoint,
 )
 from tubelets.training.optimization import build_optimizer, plan_run
-from tubelets.training.pretraining import build_loader, build_model, clips_per_epoch, save_final, synchronize_batch_norm
+from tubelets.training.pretraining import (
+    build_loader,
+    build_model,
+    clips_per_epoch,
+    save_final,
+    second_part,
+    synchronize_batch_norm,
+)
 from tubelets.training.recipe import Recipe, load_recipe, recipe_help
 from tubelets.training.run_log import TrainingLog
 from tubelets.training.stopping import StopRequest
@@ -88,6 +95,7 @@ def main() -> None:
         enable_checkpointing(model)
     choose_convolutions(model, accelerator.device)
     loader = build_loader(recipe, model.config, accelerator)
+    finish = second_part(recipe, model.config)
     evaluation = build_evaluation(recipe, model, accelerator)
     plan = plan_run(optimization, clips_per_epoch(recipe, loader), run.batch_size, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
@@ -146,7 +154,7 @@ def main() -> None:
                     name: value.to(accelerator.device, non_blocking=True) if isinstance(value, torch.Tensor) else value
                     for name, value in batch.items()
                 }
-                output = model(**inputs)
+                output = model(**finish(inputs))
                 accelerator.backward(output.loss)
                 if accelerator.sync_gradients and optimization.max_gradient_norm is not None:
                     accelerator.clip_grad_norm_(model.parameters(), optimization.max_gradient_norm)

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, rand
+
 
 class MaskGenerator(Protocol):
     """Anything that draws masks over a token grid."""
@@ -20,16 +22,29 @@ class MaskGenerator(Protocol):
         """Masked tokens in each clip; the same for every draw, so that a batch stays rectangular."""
 
     def __call__(
-        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+        self, batch_size: int, *, generator: Generators | None = None, device: torch.device | str | None = None
     ) -> Tensor:
-        """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
+        """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked.
+
+        Args:
+            batch_size: masks to draw.
+            generator: one for the batch, or one for each clip, see `tubelets.draws`; a mask drawn from a clip's own
+                generator does not depend on the batch.
+            device: device of the masks.
+        """
 
 
-def _draw(batch_size: int, population: int, chosen: int, generator: torch.Generator | None, device: object) -> Tensor:
+def _draw(
+    batch_size: int,
+    population: int,
+    chosen: int,
+    generator: Generators | None,
+    device: torch.device | str | None,
+) -> Tensor:
     """Bool `(batch_size, population)` with exactly `chosen` True in each row, uniformly among all such rows."""
-    noise = torch.rand(batch_size, population, generator=generator, device=device)  # type: ignore[call-overload]
-    ranks = noise.argsort(dim=1).argsort(dim=1)
-    return ranks < chosen
+    order = rand(batch_size, population, generator=generator, device=device).argsort(dim=1)
+    mask = torch.zeros(batch_size, population, dtype=torch.bool, device=order.device)
+    return mask.scatter_(1, order[:, :chosen], True)
 
 
 def _check(grid: tuple[int, int, int], mask_ratio: float, dims: tuple[int, ...]) -> None:
@@ -75,7 +90,7 @@ class TubeMaskGenerator:
         return time * int(self.mask_ratio * rows * columns)
 
     def __call__(
-        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+        self, batch_size: int, *, generator: Generators | None = None, device: torch.device | str | None = None
     ) -> Tensor:
         """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
         time, rows, columns = self.grid
@@ -115,7 +130,7 @@ class RandomMaskGenerator:
         return int(self.mask_ratio * time * rows * columns)
 
     def __call__(
-        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+        self, batch_size: int, *, generator: Generators | None = None, device: torch.device | str | None = None
     ) -> Tensor:
         """Draw masks, a bool tensor `(batch_size, time * rows * columns)`, `True` = masked."""
         time, rows, columns = self.grid

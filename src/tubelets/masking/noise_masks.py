@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, rand, randint
 from tubelets.masking.generators import RandomMaskGenerator, TubeMaskGenerator
 from tubelets.masking.noise import color_noise, threshold_noise
 from tubelets.masking.regularized_blue import regularized_blue_masks
@@ -200,13 +201,13 @@ class NoiseMaskGenerator:
         return value[0] + (value[1] - value[0]) * torch.rand((), generator=generator).item()
 
     def __call__(
-        self, batch_size: int, *, generator: torch.Generator | None = None, device: torch.device | str | None = None
+        self, batch_size: int, *, generator: Generators | None = None, device: torch.device | str | None = None
     ) -> Tensor:
         """Draw masks, a bool tensor `(batch_size, tokens)`, `True` = masked, tokens time-major.
 
         Args:
             batch_size: masks to draw.
-            generator: on the CPU; None is torch's global one.
+            generator: on the CPU, one for the batch or one for each clip; None is torch's global one.
             device: device of the masks.
         """
         if self.kind in ("random", "tube"):
@@ -220,28 +221,28 @@ class NoiseMaskGenerator:
             return threshold_noise(crops.flatten(2), self._num_visible).flatten(1).to(device)
         return threshold_noise(crops.flatten(1), self._num_slots * self._num_visible).to(device)
 
-    def _plain(self, batch_size: int, generator: torch.Generator | None) -> Tensor:
+    def _plain(self, batch_size: int, generator: Generators | None) -> Tensor:
         time, rows, columns = self.grid
         if self.count_rule == "masked_floor":
             plain = RandomMaskGenerator if self.kind == "random" else TubeMaskGenerator
             return plain((time, rows, columns), self.mask_ratio)(batch_size, generator=generator)
-        noise = torch.rand(batch_size, time * rows * columns // self._num_slots, generator=generator)
+        noise = rand(batch_size, time * rows * columns // self._num_slots, generator=generator)
         return threshold_noise(noise, self._num_visible).repeat(1, self._num_slots)
 
-    def _crop_indices(self, batch_size: int, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    def _crop_indices(self, batch_size: int, shape: Sequence[int], generator: Generators | None) -> Tensor:
         """Places in the flattened bank of a crop for each clip: int64 `(batch_size, *crop)`."""
         sides = shape[1:]
         wanted = [min(side, want) for side, want in zip(sides, self.grid, strict=True)]
-        item = torch.randint(shape[0], (batch_size,), generator=generator)
+        item = randint(shape[0], batch_size, generator=generator)
         index = item.view(-1, *[1] * len(sides))
         for axis, (side, want) in enumerate(zip(sides, wanted, strict=True)):
             # Masks of `regularized_blue` are whole grids; shifting them would move their borders inside.
-            origin = torch.randint(side, (batch_size,), generator=generator)
+            origin = randint(side, batch_size, generator=generator)
             places = torch.arange(want).expand(batch_size, -1)
             if self.kind != "regularized_blue":
                 places = (places + origin[:, None]) % side
             if self.flips:
-                flipped = torch.rand(batch_size, generator=generator) < 0.5
+                flipped = rand(batch_size, generator=generator) < 0.5
                 places = torch.where(flipped[:, None], places.flip(1), places)
             place = places.view(batch_size, *[1] * axis, want, *[1] * (len(sides) - axis - 1))
             index = index * side + place

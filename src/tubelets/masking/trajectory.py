@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, rand, randint
 from tubelets.masking.generators import TubeMaskGenerator
 
 TRAJECTORY_TYPES = ("tube+traj_mask", "tube", "tube+picked_frame_visible")
@@ -71,7 +72,7 @@ def hide_trajectories(tube_mask: Tensor, trajectory: Tensor, visible: Tensor) ->
     return torch.where(trajectory, ~visible, tube_mask)
 
 
-def balance(mask: Tensor, trajectory: Tensor, num_masked: int, generator: torch.Generator) -> Tensor:
+def balance(mask: Tensor, trajectory: Tensor, num_masked: int, generator: Generators) -> Tensor:
     """Mask or unmask random tokens until every clip has the same number of masked ones.
 
     Tokens on the trajectory change only if those off the trajectory do not suffice.
@@ -80,7 +81,7 @@ def balance(mask: Tensor, trajectory: Tensor, num_masked: int, generator: torch.
         mask: bool `(B, tokens)`.
         trajectory: bool `(B, tokens)`.
         num_masked: how many tokens to mask in each clip.
-        generator: on the device of the mask.
+        generator: on the device of the mask; one for the batch, or one for each clip.
 
     Returns:
         Bool `(B, tokens)` with `num_masked` True in each row.
@@ -101,7 +102,7 @@ def balance(mask: Tensor, trajectory: Tensor, num_masked: int, generator: torch.
     added = torch.where(trajectory, 0.0, 1.0)
     priority = torch.where(mask, kept, added)
     # Below half a step, so that rounding cannot lift a token into the next class.
-    noise = torch.rand(mask.shape, generator=generator, device=mask.device) / 2
+    noise = rand(*mask.shape, generator=generator, device=mask.device) / 2
     order = (priority + noise).argsort(dim=1, descending=True)
     result = torch.zeros_like(mask)
     return result.scatter_(1, order[:, :num_masked], True)
@@ -150,12 +151,12 @@ class TrajectoryMaskGenerator:
         """Number of masked tokens in each clip."""
         return TubeMaskGenerator(self.grid, self.mask_ratio).num_masked
 
-    def __call__(self, boxes: Tensor, *, generator: torch.Generator) -> Tensor:
+    def __call__(self, boxes: Tensor, *, generator: Generators) -> Tensor:
         """Draw masks for the boxes of a batch.
 
         Args:
             boxes: int64 `(B, N, T, 4)`, see `trajectory_tokens`.
-            generator: on the device of the boxes.
+            generator: on the device of the boxes; one for the batch, or one for each clip.
 
         Returns:
             Bool `(B, time * rows * columns)`, `True` = masked.
@@ -169,7 +170,7 @@ class TrajectoryMaskGenerator:
         if self.kind == "tube+traj_mask":
             mask = hide_trajectories(tube_mask, trajectory, self._visible(trajectory, generator))
         else:
-            step = torch.randint(self.grid[0], (len(boxes), 1, 1), generator=generator, device=boxes.device)
+            step = randint(self.grid[0], len(boxes), 1, 1, generator=generator, device=boxes.device)
             picked = torch.arange(self.grid[0], device=boxes.device)[:, None] == step
             picked = picked.expand(-1, -1, self.grid[1] * self.grid[2]).flatten(1)
             mask = tube_mask | (trajectory & ~picked)
@@ -177,10 +178,13 @@ class TrajectoryMaskGenerator:
                 mask &= ~(trajectory & picked)
         return balance(mask, trajectory, self.num_masked, generator)
 
-    def _visible(self, trajectory: Tensor, generator: torch.Generator) -> Tensor:
+    def _visible(self, trajectory: Tensor, generator: Generators) -> Tensor:
         """A random share of the trajectory tokens of each clip, rounded down."""
-        noise = torch.rand(trajectory.shape, generator=generator, device=trajectory.device)
-        ranks = noise.masked_fill(~trajectory, 2.0).argsort(dim=1).argsort(dim=1)
+        noise = rand(*trajectory.shape, generator=generator, device=trajectory.device)
+        order = noise.masked_fill(~trajectory, 2.0).argsort(dim=1)
+        # The inverse of a permutation; sorting it would cost as much as the first sort.
+        numbers = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        ranks = torch.empty_like(order).scatter_(1, order, numbers)
         # float64: in float32 a share such as 0.1 of 10 tokens could be below 1.
         counts = (self.visible_ratio * trajectory.sum(dim=1, keepdim=True).double()).floor()
         return trajectory & (ranks < counts)

@@ -8,21 +8,26 @@ One engine with three parameterisations (`MotionSettings.smile`, `.tubelet_contr
     motion.records()                                                              # plain numbers for JSON and captions
 """
 
-from tubelets.motion.colours import recolour, sample_colour_change
+from tubelets.motion.colours import ColourChange, recolour, sample_colour_change
 from tubelets.motion.drawing import sample_motion
 from tubelets.motion.key_frames import MODES
-from tubelets.motion.patches import Patches, alpha_masks, crop_patches, object_patches, weighted_by_alpha
+from tubelets.motion.movable import Movable
+from tubelets.motion.patches import CropPlan, Patches, alpha_masks, crop_patches, object_patches, weighted_by_alpha
 from tubelets.motion.records import Motion, MotionRecord
-from tubelets.motion.rendering import object_masks, render
+from tubelets.motion.rendering import RenderPlan, object_masks, render
 from tubelets.motion.settings import ALPHA_SHAPES, MotionSettings
 
 __all__ = [
     "ALPHA_SHAPES",
     "MODES",
+    "ColourChange",
+    "CropPlan",
     "Motion",
     "MotionRecord",
     "MotionSettings",
+    "Movable",
     "Patches",
+    "RenderPlan",
     "alpha_masks",
     "crop_patches",
     "object_masks",

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, categorical, device_of, rand, randint
 from tubelets.motion.key_frames import gaps, interpolate, sample_key_frames, sample_modes
 from tubelets.motion.paths import (
     box_anchors,
@@ -24,7 +25,7 @@ def sample_motion(
     clips: int,
     num_frames: int,
     frame_size: tuple[int, int],
-    generator: torch.Generator,
+    generator: Generators,
     aspect_ratios: Tensor | None = None,
 ) -> Motion:
     """Draw the motions of a batch of clips.
@@ -34,7 +35,8 @@ def sample_motion(
         clips: number of clips, at least 1.
         num_frames: frames of each, at least 2.
         frame_size: height and width of the frames in pixels, at least 16.
-        generator: random generator; its device is that of the result.
+        generator: one random generator, or one for each clip, whose motion then does not depend on the batch; its
+            device is that of the result.
         aspect_ratios: width over height of the objects `(clips, objects)`, for settings that keep them; default 1.
 
     Returns:
@@ -83,16 +85,17 @@ class _Draw:
         clips: int,
         num_frames: int,
         frame_size: tuple[int, int],
-        generator: torch.Generator,
+        generator: Generators,
     ) -> None:
         self.settings, self.clips, self.num_frames = settings, clips, num_frames
         self.frame_size, self.generator = frame_size, generator
         self.scale = min(frame_size) / REFERENCE_SIDE
-        self.extent = torch.tensor([frame_size[1], frame_size[0]], dtype=torch.float64, device=generator.device)
+        self.device = device_of(generator)
+        self.extent = torch.tensor([frame_size[1], frame_size[0]], dtype=torch.float64, device=self.device)
 
     def uniform(self, *shape: int) -> Tensor:
         """Float64 in [0, 1)."""
-        return torch.rand(shape, generator=self.generator, device=self.generator.device, dtype=torch.float64)
+        return rand(*shape, generator=self.generator, device=self.device, dtype=torch.float64)
 
     def spread(self, *shape: int) -> Tensor:
         """Float64 in [-1, 1)."""
@@ -100,7 +103,7 @@ class _Draw:
 
     def integers(self, stop: int, *shape: int) -> Tensor:
         """Int64 from 0 to stop - 1."""
-        return torch.randint(stop, shape, generator=self.generator, device=self.generator.device)
+        return randint(stop, *shape, generator=self.generator, device=self.device)
 
     def happens(self, probability: float, *shape: int) -> Tensor:
         return self.uniform(*shape) < probability
@@ -224,8 +227,7 @@ class _Draw:
         """Outlines int64 `(clips, objects)` and where their soft edges begin, float32, 0 for hard ones."""
         settings = self.settings
         count = self.clips * settings.num_objects
-        weights = torch.tensor(settings.alpha_shape_probabilities, dtype=torch.float64, device=self.generator.device)
-        shapes = torch.multinomial(weights, count, replacement=True, generator=self.generator)
+        shapes = categorical(settings.alpha_shape_probabilities, count, generator=self.generator)
         begin = 0.30 + 0.15 * self.uniform(count)
         edges = torch.where(self.happens(settings.soft_edge_probability, count), begin, 0.0)
         return shapes.view(self.clips, -1), edges.view(self.clips, -1).float()

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, categorical, device_of, rand
+
 MODES = ("uniform", "accelerate", "decelerate")
 """Interpolation modes between key frames; mode numbers index this tuple."""
 
@@ -71,14 +73,14 @@ def place_key_frames(num_frames: int, inner: Tensor, jitter: Tensor) -> Tensor:
 
 
 def sample_key_frames(
-    clips: int, num_frames: int, generator: torch.Generator, probabilities: Sequence[float] = KEY_FRAME_PROBABILITIES
+    clips: int, num_frames: int, generator: Generators, probabilities: Sequence[float] = KEY_FRAME_PROBABILITIES
 ) -> Tensor:
     """Draw key frames.
 
     Args:
         clips: number of clips.
         num_frames: frames of each.
-        generator: random generator; its device is that of the result.
+        generator: one random generator, or one for each clip; its device is that of the result.
         probabilities: of 0, 1, 2 ... inner key frames.
 
     Returns:
@@ -89,23 +91,20 @@ def sample_key_frames(
         >>> keys.shape, keys[:, 0].unique().tolist(), keys[:, -1].unique().tolist()
         (torch.Size([100, 4]), [0], [15])
     """
-    device = generator.device
-    weights = torch.tensor(probabilities, dtype=torch.float64, device=device)
-    inner = torch.multinomial(weights, clips, replacement=True, generator=generator)
-    _, limits = tick_table(num_frames, len(weights) - 1)
+    device = device_of(generator)
+    inner = categorical(probabilities, clips, generator=generator)
+    _, limits = tick_table(num_frames, len(probabilities) - 1)
     limit = limits.to(device)[inner, None]
-    noise = torch.rand(clips, len(weights) - 1, generator=generator, device=device, dtype=torch.float64)
+    noise = rand(clips, len(probabilities) - 1, generator=generator, device=device, dtype=torch.float64)
     return place_key_frames(num_frames, inner, (noise * 2 * limit).floor().long() - limit)
 
 
-def sample_modes(
-    keys: Tensor, generator: torch.Generator, probabilities: Sequence[float] = MODE_PROBABILITIES
-) -> Tensor:
+def sample_modes(keys: Tensor, generator: Generators, probabilities: Sequence[float] = MODE_PROBABILITIES) -> Tensor:
     """Draw how values change in each interval.
 
     Args:
         keys: int64 `(clips, K)` key frames.
-        generator: random generator, on the device of `keys`.
+        generator: one random generator, or one for each clip, on the device of `keys`.
         probabilities: of the `MODES`.
 
     Returns:
@@ -115,9 +114,7 @@ def sample_modes(
         >>> sample_modes(torch.tensor([[0, 7, 15]]), torch.Generator().manual_seed(0)).shape
         torch.Size([1, 2])
     """
-    weights = torch.tensor(probabilities, dtype=torch.float64, device=keys.device)
-    draws = torch.multinomial(weights, keys.shape[0] * (keys.shape[1] - 1), replacement=True, generator=generator)
-    return draws.view(keys.shape[0], -1)
+    return categorical(probabilities, keys[:, 1:].numel(), generator=generator).view(len(keys), -1)
 
 
 def interpolate(values: Tensor, keys: Tensor, modes: Tensor, num_frames: int) -> Tensor:

@@ -1,17 +1,18 @@
 """Moving patches with an alpha channel: segmented objects, crops of the clip itself or drawn shapes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tubelets.motion.movable import Movable
 from tubelets.motion.records import Motion
 
 
 @dataclass(frozen=True)
-class Patches:
+class Patches(Movable):
     """The patches of a batch of clips, each in the size of its box in its source frame.
 
     They are stacked in one image, so that a renderer can sample all of them at once; each has a transparent border of a
@@ -76,10 +77,6 @@ class Patches:
         least.scatter_reduce_(0, index, low, "amin")
         most.scatter_reduce_(0, index, high, "amax")
         return torch.stack((least, most), dim=-1).unflatten(0, self.tops.shape)
-
-    def to(self, device: torch.device | str) -> "Patches":
-        """The patches on another device."""
-        return Patches(self.atlas.to(device), self.tops.to(device), self.sizes.to(device))
 
 
 def source_boxes(motion: Motion) -> Tensor:
@@ -186,24 +183,77 @@ def crop_patches(frames: Tensor, motion: Motion) -> Patches:
         >>> bool((patches.image(0, 0)[:3, 0, 0] == frames[0, motion.source_frames[0, 0], :, y1, x1]).all())
         True
     """
-    height, width = check_frames(frames, motion)
-    motion = motion.to(frames.device)
-    boxes = source_boxes(motion)
-    limits = torch.tensor([width, height], device=boxes.device)
-    if bool((boxes[..., :2] < 0).any()) or bool((boxes[..., 2:] > limits).any()):
-        raise ValueError("patches can only be cut from boxes inside the frame; draw motions with clip_boxes=True")
-    patches = Patches.empty(boxes[..., 2:] - boxes[..., :2])
-    rows, columns, inside = _cells(patches.sizes)
-    clip = torch.arange(len(frames), device=boxes.device)[:, None]
-    image = (clip * frames.shape[1] + motion.source_frames)[..., None, None] * (3 * height * width)
-    source = image + (boxes[..., 1, None, None] + rows) * width + boxes[..., 0, None, None] + columns
-    target = (patches.tops[..., None, None] + rows) * patches.atlas.shape[2] + columns + 1
-    source, target = source.expand_as(inside)[inside], target.expand_as(inside)[inside]
-    planes = patches.atlas.flatten(1)
-    for channel in range(3):
-        planes[channel, target] = torch.take(frames, source + channel * height * width).float()
-    planes[3, target] = alpha_masks(motion.alpha_shapes, motion.alpha_edges, patches.sizes)[inside]
-    return patches
+    check_frames(frames, motion)
+    return CropPlan.of(motion).to(frames.device).cut(frames)
+
+
+@dataclass(frozen=True)
+class CropPlan(Movable):
+    """Which pixels of clips become patches; made on the CPU, carried out on any device.
+
+    Attributes:
+        patches: the outlines, in black.
+        source: int64 `(pixels,)`, places of the red values in the flat frames.
+        target: int64 `(pixels,)`, their places in a plane of the atlas.
+        plane: pixels of a frame.
+
+    Example:
+        >>> from tubelets.motion import MotionSettings, sample_motion
+        >>> settings = MotionSettings.tubelet_contrast()
+        >>> motion = sample_motion(settings, 2, 8, (64, 64), torch.Generator().manual_seed(0))
+        >>> plan, white = CropPlan.of(motion), torch.full((2, 8, 3, 64, 64), 255, dtype=torch.uint8)
+        >>> plan.cut(white).atlas[0].sum().item() == 255 * len(plan.target)
+        True
+    """
+
+    patches: Patches
+    source: Tensor
+    target: Tensor
+    plane: int
+
+    @classmethod
+    def of(cls, motion: Motion) -> "CropPlan":
+        """Plan the cutting of each patch from its source frame at its box there.
+
+        Args:
+            motion: the motions, with boxes inside the frame.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: if a box leaves the frame.
+        """
+        (height, width), motion = motion.frame_size, motion.to("cpu")
+        boxes = source_boxes(motion)
+        limits = torch.tensor([width, height])
+        if bool((boxes[..., :2] < 0).any()) or bool((boxes[..., 2:] > limits).any()):
+            raise ValueError("patches can only be cut from boxes inside the frame; draw motions with clip_boxes=True")
+        patches = Patches.empty(boxes[..., 2:] - boxes[..., :2])
+        rows, columns, inside = _cells(patches.sizes)
+        clip = torch.arange(len(boxes))[:, None]
+        image = (clip * motion.boxes.shape[2] + motion.source_frames)[..., None, None] * (3 * height * width)
+        source = image + (boxes[..., 1, None, None] + rows) * width + boxes[..., 0, None, None] + columns
+        target = (patches.tops[..., None, None] + rows) * patches.atlas.shape[2] + columns + 1
+        source, target = source.expand_as(inside)[inside], target.expand_as(inside)[inside]
+        alphas = alpha_masks(motion.alpha_shapes, motion.alpha_edges, patches.sizes)[inside]
+        patches.atlas.flatten(1)[3, target] = alphas
+        return cls(patches, source, target, height * width)
+
+    def cut(self, frames: Tensor) -> Patches:
+        """Cut the patches.
+
+        Args:
+            frames: uint8 `(B, T, 3, H, W)`, on the device of the plan.
+
+        Returns:
+            The patches, on that device.
+        """
+        atlas = self.patches.atlas.clone()
+        planes = atlas.flatten(1)
+        for channel in range(3):
+            planes[channel, self.target] = torch.take(frames, self.source + channel * self.plane).float()
+        return replace(self.patches, atlas=atlas)
 
 
 def _cells(sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:

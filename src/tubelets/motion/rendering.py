@@ -5,21 +5,27 @@ of pixels inside the transformed patches of all clips, frames and objects are co
 blocks that fit into a processor's cache; frames are read and written eight pixels at a time. The patch is read once,
 bilinearly. The papers' code resizes, warps and pastes in separate steps that each round to whole grey levels; results
 differ by a few levels.
+
+Which rows to read and where they go follows from the motion and the outlines of the patches alone. It is planned on the
+CPU, in a worker if wanted; pasting then neither waits for an accelerator nor reads from it.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.motion.geometry import Placement, paste_order, place
+from tubelets.motion.movable import Movable
 from tubelets.motion.patches import Patches, check_frames
 from tubelets.motion.records import Motion
 
-# Pixels of a block: its temporary tensors (some 40 bytes per pixel) stay in a core's second-level cache.
-_BLOCK = 3 << 14
+# Pixels of a block: on CPUs its temporary tensors (some 40 bytes per pixel) stay in a core's second-level cache; on
+# accelerators it bounds the memory.
+_CPU_BLOCK = 3 << 14
+_ACCELERATOR_BLOCK = 1 << 23
 
 
 def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = False) -> Tensor:
@@ -50,25 +56,93 @@ def render(frames: Tensor, motion: Motion, patches: Patches, inplace: bool = Fal
         >>> moved.shape, bool((moved != frames).any())
         (torch.Size([2, 8, 3, 64, 64]), True)
     """
-    height, width = check_frames(frames, motion)
+    check_frames(frames, motion)
     if inplace and not frames.is_contiguous():
         raise ValueError("frames to write into must be contiguous; call .contiguous() on them, or omit inplace")
     result = frames if inplace else frames.clone(memory_format=torch.contiguous_format)
-    clips, objects, length, _ = motion.boxes.shape
-    images = torch.arange(clips * length, device=frames.device).view(clips, 1, length) * 3
-    targets = images.expand(clips, objects, length)
-    words = _words(result)
-    plane = height * width * words.numel() // result.numel()
-    # The same places, seen from the start of each colour plane.
-    planes = [words[channel * plane :] for channel in range(3)]
-    for places, values in _blocks(motion.to(frames.device), patches.to(frames.device), targets, words.itemsize):
-        under = torch.stack([colours.gather(0, places) for colours in planes]).view(torch.uint8).float()
-        # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
-        under.addcmul_(values[:3].round_().sub_(under), values[3])
-        # Converting floats to bytes through int32 is twice as fast.
-        for colours, blended in zip(planes, under.int().to(torch.uint8).view(words.dtype), strict=True):
-            colours.scatter_(0, places, blended)
+    plan = RenderPlan.of(motion, patches, _word(result))
+    plan.to(result.device).paste(patches.atlas.to(result.device), result)
     return result
+
+
+@dataclass(frozen=True)
+class RenderPlan(Movable):
+    """Which points of the patches each pixel of a batch shows; made on the CPU, carried out on any device.
+
+    Attributes:
+        shape: of the frames, `(B, T, 3, H, W)`.
+        ranks: rows of words of one object of each clip, in the order of pasting.
+        word: pixels that are read and written at once.
+
+    Example:
+        >>> from tubelets.motion import MotionSettings, crop_patches, sample_motion
+        >>> frames = torch.randint(256, (2, 8, 3, 64, 64), dtype=torch.uint8)
+        >>> settings = MotionSettings.tubelet_contrast()
+        >>> motion = sample_motion(settings, 2, 8, (64, 64), torch.Generator().manual_seed(0))
+        >>> patches = crop_patches(frames, motion)
+        >>> plan = RenderPlan.of(motion, patches)
+        >>> pasted = frames.clone()
+        >>> plan.paste(patches.atlas, pasted)
+        >>> torch.equal(pasted, render(frames, motion, patches))
+        True
+    """
+
+    shape: tuple[int, ...]
+    ranks: "tuple[_Rows, ...]"
+    word: int
+
+    @classmethod
+    def of(cls, motion: Motion, patches: Patches, word: int | None = None) -> "RenderPlan":
+        """Plan the pasting of patches.
+
+        Args:
+            motion: the motions of the B clips.
+            patches: the patches that move; of their pixels, only which are transparent counts.
+            word: pixels that are read and written at once, 8, 4, 2 or 1; their memory must begin at a multiple of it.
+                None is the largest for frames that have memory of their own.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: if motion and patches do not fit together.
+        """
+        clips, _, length, _ = motion.boxes.shape
+        height, width = motion.frame_size
+        word = _largest_word(width) if word is None else word
+        images = torch.arange(clips * length).view(clips, 1, length) * 3
+        targets = images.expand(*motion.boxes.shape[:3])
+        return cls((clips, length, 3, height, width), _plan(motion, patches, targets, word), word)
+
+    def paste(self, atlas: Tensor, *batches: Tensor) -> None:
+        """Paste the patches into one batch of frames, or into several, for which the patches are read once.
+
+        Args:
+            atlas: of the patches, on the device of the plan.
+            *batches: uint8 `(B, T, 3, H, W)`, contiguous, on the same device; overwritten.
+
+        Raises:
+            ValueError: if the plan was not made for frames of this shape and place in memory.
+        """
+        for frames in batches:
+            if tuple(frames.shape) != self.shape or frames.storage_offset() % self.word or not frames.is_contiguous():
+                raise ValueError(
+                    f"this plan is for contiguous frames {self.shape} that begin at a multiple of {self.word} bytes, "
+                    f"got {tuple(frames.shape)} at {frames.storage_offset()}; plan again for these frames"
+                )
+        every = [_words(frames, self.word) for frames in batches]
+        # The same places, seen from the start of each colour plane.
+        size = self.shape[3] * self.shape[4] // self.word
+        for places, values in _sampled(self.ranks, atlas):
+            # A resized patch has whole grey levels; only the blend of it with the frame is truncated.
+            colours = values[:3].round_()
+            for words in every:
+                planes = [words[channel * size :] for channel in range(3)]
+                under = torch.stack([plane.gather(0, places) for plane in planes]).view(torch.uint8).float()
+                under.addcmul_(colours.sub_(under) if words is every[-1] else colours - under, values[3])
+                # Converting floats to bytes through int32 is twice as fast.
+                for plane, blended in zip(planes, under.int().to(torch.uint8).view(words.dtype), strict=True):
+                    plane.scatter_(0, places, blended)
 
 
 def object_masks(motion: Motion, patches: Patches) -> Tensor:
@@ -92,45 +166,64 @@ def object_masks(motion: Motion, patches: Patches) -> Tensor:
     height, width = motion.frame_size
     clips, objects, frames, _ = motion.boxes.shape
     masks = torch.zeros(clips, objects, frames, height, width, dtype=torch.uint8, device=patches.atlas.device)
-    words = _words(masks)
-    targets = torch.arange(clips * objects * frames, device=masks.device).view(clips, objects, frames)
-    for places, values in _blocks(motion.to(masks.device), patches, targets, words.itemsize):
+    targets = torch.arange(clips * objects * frames).view(clips, objects, frames)
+    word = _word(masks)
+    words = _words(masks, word)
+    ranks = (rows.to(masks.device) for rows in _plan(motion, patches, targets, word))
+    for places, values in _sampled(ranks, patches.atlas):
         words.scatter_(0, places, (255 * values[3] + 0.5).to(torch.uint8).view(words.dtype))
     return masks
 
 
-def _words(images: Tensor) -> Tensor:
-    """Contiguous uint8 images `(..., W)` as one row of integers of 8, 4, 2 or 1 pixels, whichever divides W.
+def _largest_word(width: int, offset: int = 0) -> int:
+    """Pixels of an integer that divides a row of pixels and the place where its memory begins."""
+    return next(word for word in (8, 4, 2, 1) if width % word == 0 and offset % word == 0)
+
+
+def _word(images: Tensor) -> int:
+    return _largest_word(images.shape[-1], int(images.storage_offset()))
+
+
+def _words(images: Tensor, word: int) -> Tensor:
+    """Contiguous uint8 images `(..., W)` as one row of integers of that many pixels.
 
     Memory access is scattered, so reading and writing several neighbours at once makes pasting fast.
     """
-    for dtype in (torch.int64, torch.int32, torch.int16):
-        if images.shape[-1] % dtype.itemsize == 0 and images.storage_offset() % dtype.itemsize == 0:
-            return images.view(-1).view(dtype)
-    return images.view(-1)
+    return images.view(-1).view({8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}[word])
 
 
-def _blocks(motion: Motion, patches: Patches, targets: Tensor, word: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Sample all pixels that patches can touch, in the order of pasting.
+def _plan(motion: Motion, patches: Patches, targets: Tensor, word: int) -> "tuple[_Rows, ...]":
+    """The pixels that patches can touch, in the order of pasting, on the CPU.
 
     `targets` `(B, N, T)` is the index of the plane of the result for each object and frame, `word` the pixels of an
-    integer, see `_words`. Yields int64 `(words,)` places in the flat result, none twice in a block, and float32
-    `(4, words * word)` red, green, blue (0 to 255) and alpha (0 to 1; 0 where a word extends beyond a patch).
+    integer, see `_words`.
     """
     clips, objects, _, _ = motion.boxes.shape
     if tuple(patches.sizes.shape[:2]) != (clips, objects):
         raise ValueError(
             f"expected patches for {clips} clips of {objects} objects, got {tuple(patches.sizes.shape[:2])}"
         )
-    order, bounds = paste_order(motion.boxes), patches.bounds()
+    bounds, motion = patches.bounds().cpu(), motion.to("cpu")
+    # The atlas itself is not read, and stays where it is.
+    patches = replace(patches, tops=patches.tops.cpu(), sizes=patches.sizes.cpu())
+    order = paste_order(motion.boxes)
+    return tuple(_Rows.of_rank(motion, patches, bounds, targets, order[:, rank], word) for rank in range(objects))
+
+
+def _sampled(ranks: "Iterable[_Rows]", atlas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Sample all pixels of a plan.
+
+    Yields int64 `(words,)` places in the flat result, none twice in a block, and float32 `(4, words * word)` red,
+    green, blue (0 to 255) and alpha (0 to 1; 0 where a word extends beyond a patch).
+    """
     # The four values of a pixel are adjacent in memory: a sample is one fetch.
-    atlas = patches.atlas[None].contiguous(memory_format=torch.channels_last)
-    for rank in range(objects):
-        yield from _Rows.of_rank(motion, patches, bounds, targets, order[:, rank], word).sampled(atlas)
+    atlas = atlas[None].contiguous(memory_format=torch.channels_last)
+    for rows in ranks:
+        yield from rows.sampled(atlas)
 
 
 @dataclass(frozen=True)
-class _Rows:
+class _Rows(Movable):
     """Rows of words that show part of a patch, the longest first; R over all clips and frames.
 
     Attributes:
@@ -138,18 +231,20 @@ class _Rows:
         step: float32 `(2, R)` how far one pixel to the right moves it.
         first: float32 `(R, word)`, 1 for the pixels of the first word that belong to the patch and 0 for others.
         last: float32 `(R, word)`, the same for the last word, which may be the first.
-        length: int64 `(R,)` words, at least 1.
         opacity: float32 `(R,)`.
         place: int64 `(R,)`, where the first word goes in the flat result.
+        runs: words of a row, at least 1, and how many rows have that many, in order.
+        opaque: whether every opacity is 1.
     """
 
     start: Tensor
     step: Tensor
     first: Tensor
     last: Tensor
-    length: Tensor
     opacity: Tensor
     place: Tensor
+    runs: tuple[tuple[int, int], ...]
+    opaque: bool
 
     @classmethod
     def of_rank(
@@ -180,20 +275,24 @@ class _Rows:
 
         # A stable sort keeps rows of equal length in memory order.
         order = words.argsort(descending=True, stable=True)
+        words = words.index_select(0, order)
+        drawn = opacity.view(-1).index_select(0, box.index_select(0, order))
+        lengths, counts = words.unique_consecutive(return_counts=True)
         return cls(
             start=start.float().index_select(0, order).t().contiguous(),
             step=step.float().index_select(0, order).t().contiguous(),
             first=triangle.index_select(0, lead.index_select(0, order)),
-            last=1 - triangle.index_select(0, (lead + length - (words - 1) * word).index_select(0, order)),
-            length=words.index_select(0, order),
-            opacity=opacity.view(-1).index_select(0, box.index_select(0, order)),
+            last=1 - triangle.index_select(0, (lead + length).index_select(0, order) - (words - 1) * word),
+            opacity=drawn,
             place=(place_of // word).index_select(0, order),
+            runs=tuple(zip(lengths.tolist(), counts.tolist(), strict=True)),
+            opaque=bool((drawn == 1).all()),
         )
 
     def sampled(self, atlas: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Read the patches along the rows, about `_BLOCK` pixels at a time; see `_blocks`."""
-        word, opaque = self.first.shape[1], bool((self.opacity == 1).all())
-        for pieces in self._pieces():
+        """Read the patches along the rows, a block of pixels at a time; see `_sampled`."""
+        word = self.first.shape[1]
+        for pieces in self._pieces((_CPU_BLOCK if atlas.device.type == "cpu" else _ACCELERATOR_BLOCK) // word):
             words = pieces[-1][1].stop
             places = torch.empty(words, device=atlas.device, dtype=torch.int64)
             # Planes of x and y: both the arithmetic and grid_sample read them faster than pairs.
@@ -211,17 +310,15 @@ class _Rows:
                 alphas = values[3].view(-1, word)[part].view(-1, length, word)
                 alphas[:, 0] *= self.first[rows]
                 alphas[:, -1] *= self.last[rows]
-                if not opaque:
+                if not self.opaque:
                     alphas *= self.opacity[rows, None, None]
             yield places, values
 
-    def _pieces(self) -> Iterator[list[tuple[slice, slice, int]]]:
+    def _pieces(self, size: int) -> Iterator[list[tuple[slice, slice, int]]]:
         """Blocks of rows: ranges of rows of one length, the words of the block that they fill, and that length."""
-        size = _BLOCK // self.first.shape[1]
         pieces: list[tuple[slice, slice, int]] = []
         row, filled = 0, 0
-        lengths, counts = self.length.unique_consecutive(return_counts=True)
-        for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
+        for length, count in self.runs:
             left = count
             while left:
                 taken = min(left, max(1, (size - filled) // length))

@@ -34,7 +34,8 @@ def balance_prototypes(
     """Find the factor of each prototype that gives every prototype and every sample equal mass.
 
     The assignment is `exp(scores / epsilon) * factor` with rows rescaled to sum to 1. Alternating both scalings needs
-    two matrix-vector products per iteration with a constant matrix, instead of four passes that rescale the matrix.
+    two matrix-vector products per iteration with a constant matrix, instead of four passes that rescale the matrix. The
+    last scaling of the samples is not computed: it changes neither the factors nor the labels.
 
     In a distributed run the prototypes are balanced over the samples of all processes, which equals one process solving
     for the concatenated samples.
@@ -57,11 +58,12 @@ def balance_prototypes(
         # Kernel rows are relative to their own maximum, which the initial row weights compensate.
         weights = ((row_maxima - highest) / epsilon).exp()
         factor = torch.ones_like(kernel[0])
-        for _ in range(iterations):
+        for iteration in range(iterations):
+            if iteration:
+                weights = 1 / (kernel @ factor).clamp_min(tiny)
             mass = weights @ kernel
             factor = 1 / _all_reduce(mass, dist.ReduceOp.SUM).clamp_min(tiny)
             factor = factor / factor.max()  # only ratios count; without this they drift out of range
-            weights = 1 / (kernel @ factor).clamp_min(tiny)
     blocks = kernel.split(rows_per_block(kernel.shape[1], kernel.device))
     return factor, torch.cat([block.mul_(factor).argmax(dim=1) for block in blocks])
 

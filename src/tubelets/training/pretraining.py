@@ -1,6 +1,7 @@
 """The parts of a pretraining run, built from its recipe, and its final model."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
 from tubelets.info import package_versions
+from tubelets.models.backbones.convolutional.modeling_convolutional import use_channels_last
 from tubelets.models.common.auto import inference_processor, pretraining_collator
+from tubelets.models.common.collators import TwoPartCollator
 from tubelets.models.teachers import attach_teacher
 from tubelets.training.acceleration import enable_checkpointing
 from tubelets.training.recipe import DataSection, Recipe
@@ -32,6 +35,8 @@ def build_model(recipe: Recipe) -> PreTrainedModel:
     else:
         model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
     attach_teacher(model, recipe.model.teacher_cache)
+    if recipe.run.channels_last:
+        use_channels_last(model)
     if recipe.run.activation_checkpointing:
         enable_checkpointing(model)
     return model.train()
@@ -71,6 +76,7 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
             do not fit the number of processes.
     """
     data, specs = recipe.data, config.pretraining_specs
+    collator, on_device = pretraining_collator(config), recipe.run.augment_on == "device"
     video = next(iter(specs_of(specs, VideoSpec)), None)
     source = open_source(data.path, split=data.split, name=data.name)
     stream = ClipStream(
@@ -92,9 +98,33 @@ def build_loader(recipe: Recipe, config: Any, accelerator: Accelerator) -> ClipL
     return ClipLoader(
         stream,
         data.num_workers,
-        pretraining_collator(config),
+        collator.prepare if isinstance(collator, TwoPartCollator) and on_device else collator,
         pin_memory=accelerator.device.type == "cuda",
     )
+
+
+def second_part(recipe: Recipe, config: Any) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """What remains to be done with a batch on the model's device, see `run.augment_on`.
+
+    Args:
+        recipe: the run.
+        config: the model's configuration.
+
+    Returns:
+        A function from a batch of `build_loader`, on the device, to the arguments of the model.
+
+    Raises:
+        ValueError: if the method has nothing that could be done on the device.
+    """
+    if recipe.run.augment_on == "workers":
+        return lambda batch: batch
+    collator = pretraining_collator(config)
+    if not isinstance(collator, TwoPartCollator):
+        raise ValueError(
+            f"run.augment_on='device' is for methods that change pixels, and model_type={config.model_type!r} does "
+            "not; set run.augment_on='workers'"
+        )
+    return collator.finish
 
 
 def clip_transform(data: DataSection, size: int) -> ClipTransform:

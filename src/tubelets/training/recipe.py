@@ -142,6 +142,9 @@ class RunSection:
             with `torch.set_float32_matmul_precision("high")`).
         compile: compile the model with `torch.compile`: as a whole in one process, block by block in several.
         sync_batch_norm: compute the statistics of batch norm over all processes; needs GPUs.
+        channels_last: keep the channels of a convolutional model last in memory, for GPUs; measure which is faster.
+        augment_on: where a method pastes patches and changes colours: in the `workers`, or, if they cannot keep up, on
+            the model's `device`. Seeds decide the same, and so does resuming; grey levels may differ by rounding.
         activation_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimiser steps between two lines of the log.
         save_steps: optimiser steps between two checkpoints.
@@ -158,6 +161,8 @@ class RunSection:
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     compile: bool = False
     sync_batch_norm: bool = False
+    channels_last: bool = False
+    augment_on: Literal["workers", "device"] = "workers"
     activation_checkpointing: bool = False
     logging_steps: int = 20
     save_steps: int = 1000

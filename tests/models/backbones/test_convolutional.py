@@ -1,14 +1,17 @@
 """The convolutional backbones: saving and loading, inputs, torchvision's weights, and the momentum contrast."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torchvision
+from torch import nn
 from transformers import AutoModel, AutoModelForVideoClassification, AutoVideoProcessor
 
 import tubelets
+from tubelets.models.backbones.convolutional.modeling_convolutional import use_channels_last
 from tubelets.models.backbones.resnet3d.conversion_resnet3d import LAYOUTS, find_layout, from_official, to_official
 from tubelets.models.common.auto import inference_processor
 from tubelets.models.common.errors import CheckpointLayoutError
@@ -184,3 +187,28 @@ def test_queue_and_key_encoder_are_saved_and_go_on(tmp_path: Path) -> None:
 def test_a_queue_that_is_no_multiple_of_the_batch_is_refused() -> None:
     with pytest.raises(ValueError, match=r"8 .*multiple of the .*3 clips"):
         contrast().train()(clips(3), clips(3))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_channels_last_changes_the_layout_and_neither_results_nor_files(name: str, tmp_path: Path) -> None:
+    model = backbone(name)
+    raw = torch.randint(256, (2, 8, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    last = deepcopy(model)
+    use_channels_last(last)
+    layouts = []
+    first = next(module for module in last.modules() if isinstance(module, nn.Conv3d))
+    first.register_forward_pre_hook(
+        lambda _, inputs: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last_3d))
+    )
+    expected, found = (each(raw).pooler_output for each in (model, last))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    found.square().sum().backward()
+    assert layouts == [True], "clips reach the first convolution in its layout"
+    last.save_pretrained(tmp_path)
+    reloaded = type(model).from_pretrained(tmp_path).state_dict()
+    assert all(torch.equal(reloaded[key], value) for key, value in last.state_dict().items())
+
+
+def test_channels_last_is_refused_for_other_models() -> None:
+    with pytest.raises(ValueError, match="got Linear"):
+        use_channels_last(nn.Linear(1, 1))

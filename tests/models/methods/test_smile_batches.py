@@ -49,7 +49,7 @@ def test_objects_move_over_the_clips_and_nothing_else_changes() -> None:
     assert torch.equal(torch.stack([item["pixel_values"] for item in given]), before), "items are not written to"
     settings = config.motion
     assert settings is not None
-    _, motion = collator.paste(before.clone(), settings, [item["seed"] for item in given])
+    _, motion = collator.plan(before.shape, settings, [item["seed"] for item in given])
     boxes = motion.boxes
     # A rotated object stays within its box's diagonal of the box's centre.
     centre, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).float().norm(dim=-1) / 2
@@ -91,7 +91,7 @@ def test_masks_follow_the_objects() -> None:
     settings = config.motion
     assert settings is not None
     batch = collator(items(8))
-    _, motion = collator.paste(torch.stack([item["pixel_values"] for item in items(8)]), settings, list(range(8)))
+    _, motion = collator.plan((8, 8, 3, 64, 64), settings, list(range(8)))
     trajectory = trajectory_tokens(motion.boxes, config.grid, 8)
     hidden = batch["bool_masked_pos"][:, 0]
     assert float(hidden[trajectory].float().mean()) > 0.8

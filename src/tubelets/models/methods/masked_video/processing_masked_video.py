@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig
 from tubelets.models.common.mask_banks import load_mask_bank
@@ -63,7 +62,8 @@ class MaskedVideoCollator:
         Raises:
             ValueError: if the masks do not all have the generator's count.
         """
-        masks = torch.cat([self._mask(int(item["seed"])) for item in items])
+        generators = [torch.Generator().manual_seed(int(item["seed"])) for item in items]
+        masks = self.mask_generator(len(items), generator=generators)
         counts = masks.sum(dim=1)
         if not bool((counts == self.mask_generator.num_masked).all()):
             raise ValueError(
@@ -74,6 +74,3 @@ class MaskedVideoCollator:
             "bool_masked_pos": masks,
             "num_masked": self.mask_generator.num_masked,
         }
-
-    def _mask(self, seed: int) -> Tensor:
-        return self.mask_generator(1, generator=torch.Generator().manual_seed(seed))

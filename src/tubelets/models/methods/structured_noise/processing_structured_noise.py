@@ -180,7 +180,7 @@ class AudioCollator:
             with True = masked, and `num_masked`: the arguments of the pretraining model.
         """
         generators = [torch.Generator().manual_seed(int(item["seed"])) for item in items]
-        masks = torch.cat([self.mask_generator(1, generator=each) for each in generators])
+        masks = self.mask_generator(len(items), generator=generators)
         values = [self.augment(item["waveform"], each) for item, each in zip(items, generators, strict=True)]
         return {
             "input_values": torch.stack(values),
@@ -226,7 +226,7 @@ class AudioVideoCollator:
             "input_values": audio["input_values"],
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),
             "audio_bool_masked_pos": audio["bool_masked_pos"],
-            "video_bool_masked_pos": torch.cat([self.video_masks(1, generator=each) for each in generators]),
+            "video_bool_masked_pos": self.video_masks(len(items), generator=generators),
             "num_masked_audio": audio["num_masked"],
             "num_masked_video": self.video_masks.num_masked,
         }

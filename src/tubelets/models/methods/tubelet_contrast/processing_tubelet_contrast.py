@@ -1,17 +1,44 @@
 """Tubelet-Contrast's pretraining batches: pairs of clips that share moving patches (tubelet_contrast.md, 5 and 6)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tubelets.data.seeds import stable_seed
+from tubelets.models.common.collators import TwoPartCollator
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
-from tubelets.motion import crop_patches, recolour, render, sample_colour_change, sample_motion
+from tubelets.motion import (
+    ColourChange,
+    CropPlan,
+    Movable,
+    RenderPlan,
+    recolour,
+    sample_colour_change,
+    sample_motion,
+)
 
 
-class TubeletContrastCollator:
+@dataclass(frozen=True)
+class PairPlan(Movable):
+    """What is drawn for a batch of pairs.
+
+    Attributes:
+        shown: frames that queries and keys show, int64 `(pairs, frames)` each; None for all in order.
+        crop: how patches are cut; None if nothing is pasted.
+        render: how they are pasted.
+        colours: changes of colour, shared by the clips of a pair.
+    """
+
+    shown: tuple[Tensor, Tensor] | None
+    crop: CropPlan | None
+    render: RenderPlan | None
+    colours: ColourChange
+
+
+class TubeletContrastCollator(TwoPartCollator):
     """Batch of Tubelet-Contrast pretraining from the items of a clip stream.
 
     Every clip is the query of its own pair and, with other patches, the key of another pair half a batch away. The two
@@ -36,75 +63,126 @@ class TubeletContrastCollator:
         self.config = config
         self.motion_settings = config.motion
 
-    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Pair clips, paste patches and change colours.
+    def prepare(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Stack clips and draw everything that is random.
 
         Args:
             items: mappings with `pixel_values`, uint8 `(frames, 3, height, width)`, and `seed`, an integer. For
                 `contrast="temporal"` the two clips of each video are neighbours.
 
         Returns:
-            `pixel_values` and `key_pixel_values`, uint8 `(B, frames, 3, height, width)`: the arguments of the model.
+            `pixel_values`, uint8 `(clips, frames, 3, height, width)`, and `plan`, see `PairPlan`.
 
         Raises:
             ValueError: if there are too few clips for pairs, or an odd number of clips of one video each.
         """
         clips = torch.stack([item["pixel_values"] for item in items])
+        self.check(len(clips))
         generator = torch.Generator().manual_seed(stable_seed(*(int(item["seed"]) for item in items)))
-        queries, keys = self.pair(clips)
-        if self.config.contrast == "tubelet":
-            queries, keys = self.freeze(queries, generator), self.freeze(keys, generator)
-            self.paste(queries, keys, generator)
+        return {"pixel_values": clips, "plan": self.draw(clips.shape, generator)}
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> PairPlan:
+        """Draw frozen frames, motions and colours.
+
+        Args:
+            shape: of the clips, `(clips, frames, 3, height, width)`.
+            generator: source of the draws.
+
+        Returns:
+            The plan, on the CPU.
+        """
+        clips, frames, _, height, width = shape
+        probability = self.config.colour_probability
+        if self.config.contrast == "temporal":
+            return PairPlan(None, None, None, sample_colour_change(clips // 2, generator, probability))
+        shown = None
+        if self.config.still_probability:
+            shown = self.shown(clips, frames, generator), self.shown(clips, frames, generator)
+        motion = sample_motion(self.motion_settings, clips, frames, (height, width), generator)
+        crop = CropPlan.of(motion)
+        render = RenderPlan.of(motion, crop.patches)
+        return PairPlan(shown, crop, render, sample_colour_change(clips, generator, probability))
+
+    def finish(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Pair clips, paste patches and change colours.
+
+        Args:
+            batch: result of `prepare`.
+
+        Returns:
+            `pixel_values` and `key_pixel_values`, uint8 `(pairs, frames, 3, height, width)`: the arguments of the
+            model.
+        """
+        plan: PairPlan = batch["plan"]
+        queries, keys = self.pair(batch["pixel_values"])
+        if plan.shown is not None:
+            queries, keys = (_frozen(clips, shown) for clips, shown in zip((queries, keys), plan.shown, strict=True))
+        if plan.crop is not None and plan.render is not None:
+            self.paste(queries, keys, plan.crop.to(queries.device), plan.render.to(queries.device))
         # The same change for both clips of a pair, so that colour does not identify the pair.
-        change = sample_colour_change(len(queries), generator, self.config.colour_probability)
-        return {"pixel_values": recolour(queries, change), "key_pixel_values": recolour(keys, change)}
+        return {
+            "pixel_values": recolour(queries, plan.colours),
+            "key_pixel_values": recolour(keys, plan.colours),
+        }
+
+    def check(self, count: int) -> None:
+        """Reject a number of clips that cannot be paired.
+
+        Args:
+            count: clips of the batch.
+
+        Raises:
+            ValueError: if there are too few clips, or an odd number of clips in pairs per video.
+        """
+        if self.config.contrast == "temporal" and count % 2:
+            raise ValueError(f"contrast='temporal' needs two clips of every video, got {count} clips")
+        if self.config.contrast == "tubelet" and count < 2:
+            raise ValueError(
+                "contrast='tubelet' pairs clips of different videos of a batch, got 1 clip; set run.batch_size to 2 or "
+                "more"
+            )
 
     def pair(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys, uint8 `(pairs, frames, 3, height, width)`, not in shared memory.
 
         Args:
             clips: uint8 `(B, frames, 3, height, width)`.
-
-        Raises:
-            ValueError: if there are too few clips, or an odd number of clips in pairs per video.
         """
         if self.config.contrast == "temporal":
-            if len(clips) % 2:
-                raise ValueError(f"contrast='temporal' needs two clips of every video, got {len(clips)} clips")
             return clips[::2].contiguous(), clips[1::2].contiguous()
-        if len(clips) < 2:
-            raise ValueError(
-                "contrast='tubelet' pairs clips of different videos of a batch, got 1 clip; set run.batch_size to 2 or "
-                "more"
-            )
         return clips, clips.roll(len(clips) // 2, dims=0)
 
-    def freeze(self, clips: Tensor, generator: torch.Generator) -> Tensor:
-        """Freeze some clips to one of their frames.
+    def shown(self, count: int, frames: int, generator: torch.Generator) -> Tensor:
+        """Frames that clips show, int64 `(count, frames)`: some clips are frozen to one of their frames.
 
         Args:
-            clips: uint8 `(B, frames, 3, height, width)`.
+            count: number of clips.
+            frames: of each.
             generator: source of the draw.
         """
-        if not self.config.still_probability:
-            return clips
-        count, frames = clips.shape[:2]
         still = torch.rand(count, generator=generator) < self.config.still_probability
         shown = torch.randint(frames, (count, 1), generator=generator).expand(-1, frames)
-        order = torch.where(still[:, None], shown, torch.arange(frames))
-        return clips[torch.arange(count)[:, None], order]
+        return torch.where(still[:, None], shown, torch.arange(frames))
 
-    def paste(self, queries: Tensor, keys: Tensor, generator: torch.Generator) -> None:
+    def paste(self, queries: Tensor, keys: Tensor, crop: CropPlan, render: RenderPlan) -> None:
         """Move patches over both clips of each pair, in place: those of the query, or of each clip.
 
         Args:
             queries: uint8 `(pairs, frames, 3, height, width)`, contiguous.
             keys: the same.
-            generator: source of the motions.
+            crop: how patches are cut, on the device of the clips.
+            render: how they are pasted, on the same device.
         """
-        count, frames, _, height, width = queries.shape
-        motion = sample_motion(self.motion_settings, count, frames, (height, width), generator)
-        patches = crop_patches(queries, motion)
-        key_patches = crop_patches(keys, motion) if self.config.patches == "own" else patches
-        render(queries, motion, patches, inplace=True)
-        render(keys, motion, key_patches, inplace=True)
+        patches = crop.cut(queries)
+        if self.config.patches == "shared":
+            render.paste(patches.atlas, queries, keys)
+            return
+        key_patches = crop.cut(keys)
+        render.paste(patches.atlas, queries)
+        render.paste(key_patches.atlas, keys)
+
+
+def _frozen(clips: Tensor, shown: Tensor) -> Tensor:
+    """Clips that show the frames `(clips, frames)`."""
+    shown = shown.to(clips.device, non_blocking=True)
+    return clips[torch.arange(len(clips), device=clips.device)[:, None], shown]
