@@ -18,7 +18,7 @@ PARTS: dict[str, float] = {
     "speed": 3.0,
     "feeding": 0.8,
     "scale": 1.5,
-    "learning": 1.5,
+    "learning": 2.5,
     "placement": 0.5,
 }
 """The parts in their order, and their shares of the time."""

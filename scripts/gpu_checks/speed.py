@@ -67,64 +67,84 @@ def _matrix_rate(session: Session, rates: dict[str, float]) -> Finding:
     return Finding(detail, {"TFLOP/s": rates["matrices"], "size": size, "precision": name}, met=None)
 
 
+def _vit(session: Session, size: str, compiled: bool, *names: str) -> Speeds:
+    options: dict[str, Any] = {"precision": _precision(session), "device": session.device}
+
+    def make(name: str, count: int, compiled: bool) -> Step:
+        if session.tiny:
+            teachers = {"clip": _TINY_TEACHER, "dino": _TINY_TEACHER, "mask_ratio": 0.5}
+            return make_step(name, Workload(_TINY_FIELDS, count, **options, **teachers), compiled)
+        return make_step(name, Workload.of_paper(size, count, **options), compiled)
+
+    title = f"ViT-{size[0].upper()}{', compiled' if compiled else ''}: {', '.join(names)}"
+    return Speeds(title, make, names, "pixel", compiled, 2 if session.tiny else 64)
+
+
+def _cnn(session: Session, network: str, compiled: bool) -> Speeds:
+    def make(name: str, count: int, compiled: bool) -> Step:
+        shape = (count, 4, 32) if session.tiny else (count, 16, 112)
+        theirs = name == "torchvision"
+        return make_contrast_step(network, theirs, shape, session.device, _precision(session), compiled)
+
+    title = f"Tubelet-Contrast with {network}{', compiled' if compiled else ''}"
+    return Speeds(title, make, ("torchvision", "tubelets"), "tubelets", compiled, 2 if session.tiny else 64)
+
+
+def _precision(session: Session) -> str:
+    return "bf16" if session.on_gpu else "fp32"
+
+
 def _plan(session: Session) -> list[Speeds]:
-    clips = 2 if session.tiny else 64
-    precision = "bf16" if session.on_gpu else "fp32"
-
-    def vit(size: str, compiled: bool, *names: str) -> Speeds:
-        def make(name: str, count: int, compiled: bool) -> Step:
-            options: dict[str, Any] = {"precision": precision, "device": session.device}
-            if session.tiny:
-                teachers = {"clip": _TINY_TEACHER, "dino": _TINY_TEACHER, "mask_ratio": 0.5}
-                return make_step(name, Workload(_TINY_FIELDS, count, **options, **teachers), compiled)
-            return make_step(name, Workload.of_paper(size, count, **options), compiled)
-
-        title = f"ViT-{size[0].upper()}{', compiled' if compiled else ''}: {', '.join(names)}"
-        return Speeds(title, make, names, "pixel", compiled, clips)
-
-    def cnn(network: str, compiled: bool) -> Speeds:
-        def make(name: str, count: int, compiled: bool) -> Step:
-            shape = (count, 4, 32) if session.tiny else (count, 16, 112)
-            return make_contrast_step(network, name == "torchvision", shape, session.device, precision, compiled)
-
-        title = f"Tubelet-Contrast with {network}{', compiled' if compiled else ''}"
-        return Speeds(title, make, ("torchvision", "tubelets"), "tubelets", compiled, clips)
-
     if session.tiny:
-        return [vit("base", False, *_VITS), cnn("r3d_18", False)]
+        return [_vit(session, "base", False, *_VITS), _cnn(session, "r3d_18", False)]
     return [
-        vit("base", False, *_VITS),
-        vit("base", True, "transformers", "pixel"),
-        cnn("r2plus1d_18", False),
-        vit("small", False, *_VITS),
-        cnn("r3d_18", False),
-        vit("base", True, "pixel", "sigma_mlp", "smile_cached"),
-        vit("small", True, "transformers", "pixel"),
-        cnn("r2plus1d_18", True),
-        vit("base", True, "pixel", "sigma_dino", "smile_clip"),
-        cnn("r3d_18", True),
+        _vit(session, "base", False, *_VITS),
+        _vit(session, "base", True, "transformers", "pixel"),
+        _cnn(session, "r2plus1d_18", False),
+        _vit(session, "small", False, *_VITS),
+        _cnn(session, "r3d_18", False),
+        _vit(session, "base", True, "pixel", "sigma_mlp", "smile_cached"),
+        _vit(session, "small", True, "transformers", "pixel"),
+        _cnn(session, "r2plus1d_18", True),
+        _vit(session, "base", True, "pixel", "sigma_dino", "smile_clip"),
+        _cnn(session, "r3d_18", True),
     ]
 
 
 def measure(session: Session, speeds: Speeds, rates: Mapping[str, float]) -> Finding:
     """Time the steps of one comparison, at the largest number of clips that fits."""
+    clips, values = time_steps(session, speeds)
+    for step in values.values():
+        step["TFLOP/s"] = step["operations"] / step["seconds"] / 1e12
+        if "matrices" in rates:
+            step["share of matrix rate"] = step["TFLOP/s"] / rates["matrices"]
+    return judge(session, speeds, clips, values)
+
+
+def pixel_speed(session: Session, size: str) -> float:
+    """Clips per second of our pixel baseline, eager: what a loader has to deliver."""
+    speeds = _vit(session, size, False, "pixel")
+    return time_steps(session, speeds)[1]["pixel"]["clips/s"]
+
+
+def time_steps(session: Session, speeds: Speeds) -> tuple[int, dict[str, dict[str, Any]]]:
+    """Time steps at the largest number of clips that fits into memory.
+
+    Returns:
+        The number of clips, and of each step `seconds`, `clips/s`, `operations`, `time over own` and so on.
+    """
     clips = speeds.clips
     while True:
         try:
             values = _measure(session, speeds, clips)
-            break
         except torch.OutOfMemoryError:
-            clips //= 2
-            if clips < 2:
+            if clips == 2:
                 raise
+            clips //= 2
+        else:
+            return clips, values
+        finally:
             _free()
-    _free()
-    for step in values.values():
-        step["TFLOP/s"] = step["operations"] / step["seconds"] / 1e12
-        step["clips/s"] = clips / step["seconds"]
-        if "matrices" in rates:
-            step["share of matrix rate"] = step["TFLOP/s"] / rates["matrices"]
-    return judge(session, speeds, clips, values)
 
 
 def _free() -> None:
@@ -149,7 +169,8 @@ def _measure(session: Session, speeds: Speeds, clips: int) -> dict[str, dict[str
     rounds = 1 if session.tiny else 10
     seconds = alternate(steps, rounds, warmup=0 if session.tiny else 3)
     for name in speeds.names:
-        values[name] |= {"seconds": statistics.median(seconds[name]), "all seconds": seconds[name]}
+        median = statistics.median(seconds[name])
+        values[name] |= {"seconds": median, "all seconds": seconds[name], "clips/s": clips / median}
         values[name]["time over own"] = ratio(seconds, name, speeds.own)
     return values
 
