@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -125,15 +126,15 @@ class Session:
         except OutOfTimeError as reason:
             status, detail = CUT, str(reason)
         except Exception:
-            self.fail(name)
+            self.fail(name, time.monotonic() - started)
             return
         self._add(Result(self.part, name, status, detail, time.monotonic() - started, values))
 
-    def fail(self, name: str) -> None:
-        """Keep the exception that is being handled as a failure."""
-        text = traceback.format_exc()
-        detail = text.strip().splitlines()[-1]
-        self._add(Result(self.part, name, FAILED, detail, 0.0, {"traceback": text[-6000:]}))
+    def fail(self, name: str, seconds: float = 0.0) -> None:
+        """Keep the exception that is being handled as a failure of a check that took some seconds."""
+        error = sys.exc_info()[1]
+        detail = f"{type(error).__name__}: {error}"[:1000]
+        self._add(Result(self.part, name, FAILED, detail, seconds, {"traceback": traceback.format_exc()[-6000:]}))
 
     def _add(self, result: Result) -> None:
         self.results.append(result)

@@ -82,7 +82,7 @@ def _vit(session: Session, size: str, compiled: bool, *names: str) -> Speeds:
 
 def _cnn(session: Session, network: str, compiled: bool) -> Speeds:
     def make(name: str, count: int, compiled: bool) -> Step:
-        shape = (count, 4, 32) if session.tiny else (count, 16, 112)
+        shape = (count, 2, 16) if session.tiny else (count, 16, 112)
         theirs = name == "torchvision"
         return make_contrast_step(network, theirs, shape, session.device, _precision(session), compiled)
 

@@ -10,4 +10,4 @@ def evaluation_device() -> torch.device:
         >>> evaluation_device().type == "cpu" or torch.accelerator.is_available()
         True
     """
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
