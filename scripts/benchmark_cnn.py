@@ -10,7 +10,6 @@ Example:
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.video import r2plus1d_18, r3d_18
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from gpu_checks.timing import Step, alternate, finish
+from tubelets import TubeletContrastConfig, TubeletContrastForPreTraining
 from tubelets.models.backbones.resnet3d.conversion_resnet3d import from_official
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DForVideoClassification
 
@@ -37,15 +39,89 @@ def make_pair(network: str) -> tuple[nn.Module, ResNet3DForVideoClassification]:
     return theirs.train(), ours.train()
 
 
-def make_step(logits: Callable[[], Tensor], labels: Tensor, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+def make_step(logits: Callable[[], Tensor], labels: Tensor, optimizer: torch.optim.Optimizer) -> Step:
     """Return a function that runs one optimiser step."""
 
     def step() -> None:
         optimizer.zero_grad()
         F.cross_entropy(logits(), labels).backward()
         optimizer.step()
-        if labels.is_cuda:
-            torch.cuda.synchronize()
+        finish(labels.device)
+
+    return step
+
+
+class TorchvisionEncoder(nn.Module):
+    """A network of torchvision as the encoder of Tubelet-Contrast.
+
+    Args:
+        network: a name in `NETWORKS`.
+    """
+
+    def __init__(self, network: str) -> None:
+        super().__init__()
+        self.network = NETWORKS[network](num_classes=1)
+        self.network.fc = nn.Identity()
+
+    def forward(self, pixel_values: Tensor) -> BaseModelOutputWithPooling:
+        """Encode clips `(B, frames, channels, height, width)`; only `pooler_output` is set."""
+        return BaseModelOutputWithPooling(pooler_output=self.network(pixel_values.transpose(1, 2)))
+
+
+def make_contrast(network: str, theirs: bool, size: int, frames: int) -> TubeletContrastForPreTraining:
+    """Tubelet-Contrast's pretraining model on our encoder, or on torchvision's: the same loss, queue and momentum.
+
+    Args:
+        network: a name in `NETWORKS`.
+        theirs: use torchvision's encoder.
+        size: height and width of the clips in pixels.
+        frames: frames of a clip.
+    """
+    torch.manual_seed(0)
+    config = TubeletContrastConfig(backbone=network, image_size=size, num_frames=frames)
+    model = TubeletContrastForPreTraining(config)
+    if theirs:
+        model.encoder, model.key_encoder = TorchvisionEncoder(network), TorchvisionEncoder(network)
+        model.copy_query_to_key()
+    return model.train()
+
+
+def make_contrast_step(
+    network: str,
+    theirs: bool,
+    shape: tuple[int, int, int],
+    device: str,
+    precision: str = "bf16",
+    compiled: bool = False,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Step:
+    """Return a function that runs one step of Tubelet-Contrast on random pairs of clips, to its end.
+
+    Args:
+        network: a name in `NETWORKS`.
+        theirs: use torchvision's encoder.
+        shape: pairs, frames, and height and width in pixels.
+        device: where.
+        precision: `fp32`, or `bf16` under autocast.
+        compiled: compile the model.
+        memory_format: order of the weights in memory.
+    """
+    pairs, frames, size = shape
+    model = make_contrast(network, theirs, size, frames).to(device, memory_format=memory_format)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    query, key = (torch.randn(pairs, frames, 3, size, size, generator=generator).to(device) for _ in range(2))
+    if compiled:
+        model.compile()
+
+    def step() -> None:
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(query, key).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        finish(device)
 
     return step
 
@@ -91,13 +167,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
         name: make_step(logits, labels, torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9))
         for name, (network, logits) in networks.items()
     }
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(arguments.rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+    seconds = alternate(steps, arguments.rounds)
     medians = {name: statistics.median(found) for name, found in seconds.items()}
     return {
         "network": arguments.network,

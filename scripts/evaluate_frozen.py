@@ -23,6 +23,7 @@ from transformers import AutoModel
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.data.stream.clip_stream import Sampling
 from tubelets.evaluation.checkpoints import checkpoint_features, load_processor, save_random_twin
+from tubelets.evaluation.devices import evaluation_device
 from tubelets.evaluation.features import Pooling
 from tubelets.evaluation.frozen import evaluate_frozen, headline
 from tubelets.info import package_versions
@@ -55,7 +56,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     options = parse_arguments(arguments)
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     try:
         processor = load_processor(options.checkpoint)
         models = {"checkpoint": load_model(AutoModel, options.checkpoint)}
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = {}
         for name, model in models.items():
             train, test = checkpoint_features(
-                model.to(device),
+                model.to(evaluation_device()),
                 processor,
                 options.data,
                 (options.train_split, options.test_split),

@@ -64,6 +64,7 @@ class Study:
         frozen: arguments of `evaluate_frozen`.
         finetuning: `recipe` and `overrides` for `training/run_finetuning.py`.
         shots: labelled clips per class for fine-tuning.
+        variants: by name, fields that replace those above, mapping by mapping; chosen with `--variant`.
     """
 
     title: str
@@ -73,6 +74,7 @@ class Study:
     frozen: dict[str, Any] = field(default_factory=dict)
     finetuning: dict[str, Any] = field(default_factory=dict)
     shots: list[int] = field(default_factory=list)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.benchmarks:
@@ -300,9 +302,28 @@ def write_report(study: Study, results: list[dict[str, Any]], output: Path) -> N
     print(text)
 
 
-def load_study(path: str) -> Study:
-    """Read a study file and check the recipes it names."""
+def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace values, mapping by mapping.
+
+    Example:
+        >>> merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 4}})
+        {'a': {'b': 4, 'c': 2}, 'd': 3}
+    """
+    result = dict(content)
+    for name, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(name), Mapping)
+        result[name] = merged(result[name], value) if both else value
+    return result
+
+
+def load_study(path: str, variant: str | None = None) -> Study:
+    """Read a study file, or one of its variants, and check the recipes it names."""
     content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    if variant is not None:
+        variants = content.get("variants", {})
+        if variant not in variants:
+            raise ValueError(f"--variant is {variant!r}, and {path} has {', '.join(variants) or 'none'}; choose one")
+        content = merged(content, variants[variant])
     study = Study(**content)
     for stage in (stage for method in study.methods.values() for stage in stages(method)):
         words = flags({"data.path": "shards", "run.output_dir": "runs", **stage.get("overrides", {})})
@@ -315,11 +336,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", help="YAML file, see training/studies")
     parser.add_argument("output", type=Path, help="output folder")
+    parser.add_argument("--variant", help="the variant of the study, such as a smaller one")
     parser.add_argument("--seeds", type=int, nargs="+", help="replace the seeds of the study")
     parser.add_argument("--max-steps", type=int, help="replace the length of each pretraining run, for a quick check")
     options = parser.parse_args(arguments)
     try:
-        study = load_study(options.study)
+        study = load_study(options.study, options.variant)
         study.seeds = options.seeds or study.seeds
         runner = Runner(study, options.output.resolve(), options.max_steps)
         runner.build_benchmarks()

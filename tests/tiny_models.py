@@ -1,9 +1,11 @@
-"""A tiny model and a batch for every registered type and Auto class; a new type adds its sizes to `FIELDS`."""
+"""A tiny model and a batch for every registered type and Auto class; a new type adds its sizes to `FIELDS`.
+
+`scripts/check_gpu.py` uses them too.
+"""
 
 import re
 from typing import Any
 
-import pytest
 import torch
 import transformers
 from torch import Tensor
@@ -46,9 +48,9 @@ UNUSED = {
     "structured_noise_audio_video": r"(.*shared_layers\.\d+\.layernorm_\w+_(audio|video)|.*(audio|video)_norm)\..*",
 }
 
-# Auto class by Auto class; a class that serves two of them is tried once.
+# Model type and Auto class; a class that serves two of them is tried once.
 CASES = [
-    pytest.param(model_type, auto_class, id=f"{model_type}-{auto_class}")
+    (model_type, auto_class)
     for model_type, entry in MODELS.items()
     for auto_class, reference in entry.models.items()
     if auto_class == next(name for name, other in entry.models.items() if other == reference)

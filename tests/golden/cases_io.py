@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,33 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from gpu_checks.second_device import DEVICE_NAME as SECOND
+from gpu_checks.second_device import second_device
+
 DEFAULT_FOLDER = Path(__file__).parent / "cases"
+
+
+def golden_device() -> torch.device:
+    """Where the cases are computed: `TUBELETS_TEST_DEVICE`, default cpu; float32 is computed in full precision.
+
+    `second` is a device in memory that shows tensors on the wrong device without an accelerator, see
+    `scripts/gpu_checks/second_device.py`.
+    """
+    name = os.environ.get("TUBELETS_TEST_DEVICE") or "cpu"
+    with second_device() if name == SECOND else nullcontext():
+        try:
+            device = torch.zeros(1, device=name).device
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(
+                f"TUBELETS_TEST_DEVICE is {name!r}, which is no device of this machine; unset it, or name one such as "
+                f"cuda, or {SECOND}"
+            ) from error
+    # The tolerances are those of float32. cuDNN would round convolutions to TF32 by default.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+DEVICE = golden_device()
 
 
 def golden_dir() -> Path:
@@ -35,10 +62,11 @@ def case_paths(method: str) -> list[Path]:
 
 
 def load_case(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The json of a case and the tensors of the safetensors file of the same name (empty when there is none)."""
+    """The json of a case and, on `DEVICE`, the tensors of the safetensors file of its name (empty if there is none)."""
     case = json.loads(path.read_text(encoding="utf-8"))
-    tensors = path.with_suffix(".safetensors")
-    return case, load_file(tensors) if tensors.exists() else {}
+    path = path.with_suffix(".safetensors")
+    tensors = load_file(path) if path.exists() else {}
+    return case, {name: value.to(DEVICE) for name, value in tensors.items()}
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: Mapping[str, Any] | float, name: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cases_io import assert_close
+from cases_io import DEVICE, assert_close
 from fill import fill, fill_state_dict
 from tubelets import I3DConfig, I3DModel, TubeletContrastForPreTraining
 from tubelets.models.backbones.resnet3d.conversion_resnet3d import find_layout
@@ -41,7 +41,7 @@ def check_backbone(case: Case, tensors: Tensors) -> None:
         back = resnet_to_official(model, "backbone_3d" if case["network"] == "r3d_18" else "backbone_2plus1d")
         assert back.keys() == {f"backbone.{name}" for name in weights}
     with torch.no_grad():
-        output = model.eval()(frames_first(tensors["input"]), output_hidden_states=True)
+        output = model.to(DEVICE).eval()(frames_first(tensors["input"]), output_hidden_states=True)
     stages = dict(zip(model.stage_names, output.hidden_states, strict=True))
     found = {"output": output.last_hidden_state, "pooled": output.pooler_output, **stages}
     tolerance = {"rel": case["suggested_tolerance"]["rtol"], "abs": case["suggested_tolerance"]["atol"]}
@@ -67,7 +67,7 @@ def check_severe_layout(case: Case, tensors: Tensors) -> None:
         if find_layout({name.removeprefix("module."): value for name, value in checkpoint.items()}) == "sequential":
             # The original expects blue first, ours red.
             video = video.flip(2)
-        encoded = model.eval().backbone(video, output_hidden_states=True)
+        encoded = model.to(DEVICE).eval().backbone(video, output_hidden_states=True)
         logits = model(video).logits
     stages = dict(zip(backbone.stage_names, encoded.hidden_states, strict=True))
     found = {"logits": logits, "feature_map": encoded.last_hidden_state, "pooled": encoded.pooler_output}
@@ -79,7 +79,7 @@ def check_severe_layout(case: Case, tensors: Tensors) -> None:
 
 def check_contrast_loss(case: Case, tensors: Tensors) -> None:
     given, tolerance = case["hyper_parameters"], case["suggested_tolerance"]
-    queue = KeyQueue(given["dim"], given["queue_size"])
+    queue = KeyQueue(given["dim"], given["queue_size"]).to(DEVICE)
     queue.keys.copy_(tensors["queue"])
     queue.pointer.fill_(given["queue_pointer_before"])
     query = tensors["q"].clone().requires_grad_()
@@ -99,7 +99,7 @@ def check_contrast_step(case: Case, tensors: Tensors) -> None:
     weights["queue"] = nn.functional.normalize(weights["queue"], dim=0)
     weights["queue_ptr"] = torch.tensor([given["queue_pointer_before"]])
     constants = {"momentum": given["momentum"], "temperature": given["temperature"]}
-    model = from_official(weights, infer_config(weights, **constants))
+    model = from_official(weights, infer_config(weights, **constants)).to(DEVICE)
     assert (model.config.backbone, model.config.feature_size) == (case["backbone"], given["in_channels"])
     model.train()
     if case["mode"] == "eval":

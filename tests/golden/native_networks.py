@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cases_io import assert_close
+from cases_io import DEVICE, assert_close
 from fill import fill_state_dict
 from tubelets.models.backbones.r2plus1d_native.conversion_r2plus1d_native import from_official, to_official
 
@@ -25,6 +25,7 @@ def check_native_network(case: Case, tensors: Tensors) -> None:
     back = to_official(model)
     assert back.keys() == weights.keys()
     assert all(torch.equal(back[name], weights[name]) for name in weights)
+    model.to(DEVICE)
     backbone, video = getattr(model, "backbone", model), tensors["clip"].transpose(1, 2)
     encoded = backbone(video, output_hidden_states=True)
     stem, first = encoded.hidden_states[:2]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases_io import assert_close
+from cases_io import DEVICE, assert_close
 from fill import fill_state_dict
 from tubelets import SmileConfig, SmileForPreTraining, SmileForVideoClassification
 from tubelets.evaluation.video_text import video_text_recall
@@ -64,7 +64,7 @@ def build_pretraining(given: Case, weights: Tensors, **fields: Any) -> SmileForP
         "tubelet_size": given["tubelet_size"],
     }
     assert {name: getattr(config, name) for name in checked} == checked
-    return from_official(weights, config)
+    return from_official(weights, config).to(DEVICE)
 
 
 def check_all(found: Tensors, tensors: Tensors, inputs: set[str], tolerance: Any) -> None:
@@ -121,7 +121,7 @@ def check_pixel_target(case: Case, tensors: Tensors) -> None:
     }
     for name, normalize in (("target", True), ("target_raw", False)):
         config = SmileConfig(target_type="pixel", norm_pix_loss=normalize, **sizes)
-        ids = torch.arange(config.num_tokens).expand(len(video), -1)
+        ids = torch.arange(config.num_tokens, device=DEVICE).expand(len(video), -1)
         found, expected = pixel_targets(video, ids, config), tensors[name]
         # The case's note: the exact target of a constant tube is 0, which float noise over 1e-6 misses by up to 0.2.
         pixels = tensors["target_raw"].unflatten(2, (-1, config.num_channels))
@@ -153,7 +153,7 @@ def check_classifier(case: Case, tensors: Tensors) -> None:
         "tubelet_size": given["tubelet_size"],
     }
     assert {name: getattr(config, name) for name in checked} == checked
-    model = from_official(weights, config).eval()
+    model = from_official(weights, config).to(DEVICE).eval()
     video = frames_first(tensors["video"])
     encoded = model.videomae(video)
     found = {
@@ -171,7 +171,7 @@ def check_transfer(case: Case, tensors: Tensors) -> None:
     weights = weights_of(case["pretrain_state_dict"], case["salt"])
     pretrained = build_pretraining(case["pretrain_config"], weights)
     with tempfile.TemporaryDirectory() as folder:
-        pretrained.save_pretrained(folder)
+        pretrained.cpu().save_pretrained(folder)
         model = SmileForVideoClassification.from_pretrained(folder).eval()
     official = to_official(model)
     for name in case["keys_loaded"]:
@@ -179,6 +179,7 @@ def check_transfer(case: Case, tensors: Tensors) -> None:
     assert official.keys() - set(case["keys_loaded"]) == set(case["keys_left_at_init"])
     assert bool((official["fc_norm.weight"] == 1).all())
     assert not bool(official["fc_norm.bias"].any())
+    model.to(DEVICE)
     features = model.fc_norm(model.videomae(frames_first(tensors["video"])).pooler_output)
     check_all({"features": features}, tensors, {"video"}, case["tolerance"])
 
@@ -204,7 +205,7 @@ def check_teacher(case: Case, tensors: Tensors) -> None:
         num_attention_heads=2,
         num_hidden_layers=1,
     )
-    model = SmileForPreTraining(config).load_teacher(TransformersImageEncoder(tower))
+    model = SmileForPreTraining(config).load_teacher(TransformersImageEncoder(tower)).to(DEVICE)
     found = model.teacher_features(video).view_as(tensors["features"])
     check_all({"features": found}, tensors, {"video"}, case["tolerance"])
 
@@ -245,7 +246,7 @@ def check_retrieval(case: Case, tensors: Tensors) -> None:
     }
     inputs = {"video_embeddings", "text_embeddings", "index", "eval_text_embeddings"}
     check_all(found, tensors, inputs, case["tolerance"])
-    owners = torch.arange(len(video)).repeat_interleave(similarity.shape[1] // len(video))
+    owners = torch.arange(len(video), device=DEVICE).repeat_interleave(similarity.shape[1] // len(video))
     reweighted = video_text_recall(found["eval_similarity_dsl_v2t"], owners, found["eval_similarity_dsl_t2v"])
     for name, scores in (("metrics", video_text_recall(similarity, owners)), ("metrics_dsl", reweighted)):
         for official, ours in (("txt", "video_to_text"), ("img", "text_to_video")):

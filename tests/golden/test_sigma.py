@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cases_io import assert_close, case_paths, load_case
+from cases_io import DEVICE, assert_close, case_paths, load_case
 from distributed import run_processes
 from fill import fill_state_dict
 from tubelets import SigmaForPreTraining, SigmaForVideoClassification
@@ -61,7 +61,7 @@ def build(case: Case, tensors: Tensors) -> SigmaForPreTraining | SigmaForVideoCl
             "intermediate_size": given["embed_dim"] * given["mlp_ratio"],
             "num_labels": given["num_classes"],
         }
-        return from_official(weights, infer_config(weights, **sizes))
+        return from_official(weights, infer_config(weights, **sizes)).to(DEVICE)
     sizes |= {
         "hidden_size": given["encoder_embed_dim"],
         "num_hidden_layers": given["encoder_depth"],
@@ -81,7 +81,7 @@ def build(case: Case, tensors: Tensors) -> SigmaForPreTraining | SigmaForVideoCl
     }
     if given["target_type"].startswith("dino"):
         sizes["teacher_hidden_size"] = given["decoder_num_classes"]
-    return from_official(weights, infer_config(weights, **sizes))
+    return from_official(weights, infer_config(weights, **sizes)).to(DEVICE)
 
 
 def gradients(model: SigmaForPreTraining) -> Tensors:
@@ -157,7 +157,8 @@ def solve_part(rank: int, world_size: int, scores: Tensor, epsilon: float, itera
 def check_sinkhorn_distributed(case: Case, tensors: Tensors) -> None:
     given = case["hyper_parameters"]
     assert tensors.keys() == {"scores", "q"}
-    parts = run_processes(solve_part, given["world_size"], tensors["scores"], given["epsilon"], given["iterations"])
+    scores = tensors["scores"].cpu()  # the processes speak gloo
+    parts = run_processes(solve_part, given["world_size"], scores, given["epsilon"], given["iterations"])
     assert_close(torch.cat(parts), tensors["q"], case["tolerance"], "q")
 
 

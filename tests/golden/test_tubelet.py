@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import convolutional_networks as networks
-from cases_io import assert_close, case_paths, load_case
+from cases_io import DEVICE, assert_close, case_paths, load_case
 from exact_motion import alpha_steps, paste, render_exactly, resize_bilinear, warp
 from tubelet_draws import OfficialDraws
 from tubelets.motion import MODES, alpha_masks, crop_patches, render
@@ -51,7 +51,7 @@ def stacked(tensors: Tensors, prefix: str, dim: int = 0) -> Tensor:
 def check_interpolation(case: Case, tensors: Tensors) -> None:
     values, keys = tensors["values"][None].double(), tensors["key_frames"][None]
     for number, name in enumerate(("uniform", "accelerate", "decelerate")):
-        modes = torch.full((1, keys.shape[1] - 1), number)
+        modes = torch.full((1, keys.shape[1] - 1), number, device=DEVICE)
         found = interpolate(values, keys, modes, case["hyper_parameters"]["num_frames"])
         assert_close(found[0], tensors[f"expected_{name}"], 1e-6, f"{name} ({MODES[number]})")
 
@@ -99,7 +99,7 @@ def check_colour(case: Case, tensors: Tensors) -> None:
     given = case["hyper_parameters"]
 
     def value(name: str) -> Tensor:
-        return torch.tensor([given[name]])
+        return torch.tensor([given[name]], device=DEVICE)
 
     def rgb(name: str) -> Tensor:
         return tensors[name].flip(-1).permute(0, 3, 1, 2)[None].float()
@@ -121,7 +121,7 @@ def pasted(tensors: Tensors, clip: str, angles: Tensor, shears: Tensor) -> Tenso
             patch = tensors[f"patch_{index}_{frame}"].permute(2, 0, 1)[None]
             alpha = tensors[f"alpha_{index}_{frame}"][None, None]
             now, turn, shear = slice(frame, frame + 1), angles[index, frame][None], shears[index, frame][None]
-            size = torch.tensor([[patch.shape[3], patch.shape[2]]])
+            size = torch.tensor([[patch.shape[3], patch.shape[2]]], device=DEVICE)
             steps = zip(warp_steps(size, turn, shear), alpha_steps(size, turn, shear), strict=True)
             alpha_size = size
             for step, alpha_step in steps:
@@ -133,11 +133,12 @@ def pasted(tensors: Tensors, clip: str, angles: Tensor, shears: Tensor) -> Tenso
 
 
 def check_paste(case: Case, tensors: Tensors) -> None:
-    zeros = torch.zeros(tensors["rois"].shape[:2])
+    zeros = torch.zeros(tensors["rois"].shape[:2], device=DEVICE)
     angles = tensors.get("angles", zeros).long()
     along = torch.stack((tensors.get("shear_x", zeros), tensors.get("shear_y", zeros)), dim=-1)
     # Both axes are sheared, or one of them; the suffix of the expected clip says which.
-    variants = {"": along, "_type0": along * torch.tensor([1, 0]), "_type1": along * torch.tensor([0, 1])}
+    axes = torch.eye(2, device=DEVICE)
+    variants = {"": along, "_type0": along * axes[0], "_type1": along * axes[1]}
     variants["_type2"] = along
     checked = 0
     for suffix, shears in variants.items():
@@ -158,11 +159,11 @@ def check_alpha(case: Case, tensors: Tensors) -> None:
     checked = 0
     for name in [name for name in tensors if name.endswith("_turning_point")]:
         prefix = name.removesuffix("turning_point")
-        shape, smooth = torch.tensor([int(prefix[4])]), "smooth1" in prefix
-        edge = tensors[name] if smooth else torch.zeros(1)
+        shape, smooth = torch.tensor([int(prefix[4])], device=DEVICE), "smooth1" in prefix
+        edge = tensors[name] if smooth else torch.zeros(1, device=DEVICE)
         drawn = alpha_masks(shape, edge, sizes[crop][None])[:, None]
         values, keys = tensors[f"{prefix}key_alphas"][None], tensors[f"{prefix}key_frames"][None]
-        modes = torch.zeros(1, keys.shape[1] - 1, dtype=torch.long)
+        modes = torch.zeros(1, keys.shape[1] - 1, dtype=torch.long, device=DEVICE)
         opacity = interpolate(values.double(), keys, modes, len(sizes))[0]
         for frame, size in enumerate(sizes):
             resized = resize_bilinear(drawn, sizes[crop][None], size[None])[0, 0]
@@ -176,7 +177,7 @@ def check_generator(case: Case, tensors: Tensors) -> None:
     given = case["hyper_parameters"]
     assert given["patch_transformation"] == "rotation"
     size, frames = given["size"], given["frames"]
-    motion = OfficialDraws(given["seed"], size, frames).motion()
+    motion = OfficialDraws(given["seed"], size, frames).motion().to(DEVICE)
     assert torch.equal(motion.boxes[0], tensors["traj_rois"])
 
     clip, time = torch.arange(2).view(2, 1, 1, 1), torch.arange(frames).view(1, frames, 1, 1)
@@ -186,7 +187,7 @@ def check_generator(case: Case, tensors: Tensors) -> None:
         x * y // 7 + 11 * time + 90 * clip,
         2 * x + 3 * y + x * x // 31 + 5 * time + 130 * clip,
     )
-    clips = torch.stack(channels, dim=2).remainder(256).to(torch.uint8)
+    clips = torch.stack(channels, dim=2).remainder(256).to(DEVICE, torch.uint8)
     patches = crop_patches(clips[:1], motion)
     expected = tensors["expected_frames"].permute(0, 3, 1, 2).int()
     stored = [frame for start in (0, frames) for frame in (start, start + 7, start + 15)]

@@ -116,11 +116,29 @@ def test_summaries_are_means_and_deviations_over_seeds(script):
     }
 
 
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_published_studies_load(script, path):
-    study = script.load_study(str(path))
-    assert len(study.seeds) == 3
+VARIANTS = [
+    (path, variant) for path in STUDIES for variant in (None, *yaml.safe_load(path.read_text()).get("variants", {}))
+]
+
+
+@pytest.mark.parametrize(("path", "variant"), VARIANTS, ids=lambda value: getattr(value, "stem", value))
+def test_published_studies_load(script, path, variant):
+    study = script.load_study(str(path), variant)
+    # Minutes of a GPU show whether a method learns; comparing methods takes seeds.
+    assert len(study.seeds) == (1 if path.stem.startswith("gpu_") else 3)
     assert (ROOT / study.finetuning["recipe"]).is_file()
+    assert all(stage["recipe"] for method in study.methods.values() for stage in script.stages(method))
+
+
+def test_a_variant_replaces_what_it_names_and_nothing_else(script):
+    path = str(ROOT / "training" / "studies" / "gpu_footage.yaml")
+    whole, small = script.load_study(path), script.load_study(path, "cpu")
+    assert list(small.methods) == list(whole.methods)
+    assert small.methods["green 3D masks"]["overrides"]["model.config.mask_type"] == "green3d"
+    assert small.methods["green 3D masks"]["overrides"]["model.config.image_size"] == 32
+    assert small.benchmarks["camera_motion"]["size"] < whole.benchmarks["camera_motion"]["size"]
+    with pytest.raises(ValueError, match=r"'gpu'.*cpu"):
+        script.load_study(path, "gpu")
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ from tiny_models import BATCH, CASES, FIELDS, LABELS, batch_of, is_unused, loss_
 from tubelets.models.common.auto import MODELS
 
 every_model = pytest.mark.parametrize(("model_type", "auto_class"), CASES)
-_CLASSIFIERS = [case for case in CASES if case.values[1].endswith("Classification")]
+_CLASSIFIERS = [case for case in CASES if case[1].endswith("Classification")]
 # SIGMA, SMILE and the pixel baseline share one classifier, and `tests/hub` exports the CNNs and the audio models.
-EXPORTED = [case for case in _CLASSIFIERS if case.values[0] in ("sigma", "tubelet_contrast", "r2plus1d_native")]
+EXPORTED = [case for case in _CLASSIFIERS if case[0] in ("sigma", "tubelet_contrast", "r2plus1d_native")]
 # Adapters are for encoders and classifiers; a momentum encoder follows the weights that they leave alone.
-ADAPTED = [case for case in CASES if case.values[1] != "AutoModelForPreTraining"]
+ADAPTED = [case for case in CASES if case[1] != "AutoModelForPreTraining"]
 # SIGMA's first forward rounds its prototypes to unit length again.
 SAME = 1e-5
 

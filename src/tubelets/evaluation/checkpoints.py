@@ -15,6 +15,7 @@ from tubelets.data.modalities.specs import SpectrogramSpec, VideoSpec
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import Sampling
+from tubelets.evaluation.devices import evaluation_device
 from tubelets.evaluation.features import FeatureSet, Pooling, extract_features
 from tubelets.evaluation.frozen import evaluate_frozen
 from tubelets.evaluation.inputs import processor_inputs
@@ -105,7 +106,7 @@ def load_processor(checkpoint: str | Path) -> Any:
 def evaluate_checkpoint(
     checkpoint: str | Path, data: str | Path, *, frozen: Mapping[str, Any] | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Load a model and evaluate its frozen features.
+    """Load a model on the machine's accelerator, if it has one, and evaluate its frozen features.
 
     Args:
         checkpoint: folder or Hub id.
@@ -116,6 +117,6 @@ def evaluate_checkpoint(
     Returns:
         The result of `evaluate_frozen`.
     """
-    model, processor = load_model(AutoModel, checkpoint), load_processor(checkpoint)
+    model, processor = load_model(AutoModel, checkpoint).to(evaluation_device()), load_processor(checkpoint)
     train, test = checkpoint_features(model, processor, data, **options)
     return evaluate_frozen(train, test, **(frozen or {}))

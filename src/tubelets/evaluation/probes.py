@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from tubelets.data.sources.few_shot import first_of_each_class
+from tubelets.evaluation.devices import evaluation_device
 from tubelets.evaluation.features import FeatureSet
 from tubelets.tasks.metrics import top_k_accuracy
 
@@ -121,7 +122,7 @@ def attentive_probe(
     num_heads: int = 4,
     seed: int = 0,
 ) -> Tensor:
-    """Train an `AttentiveProbe` on token features and score the test clips.
+    """Train an `AttentiveProbe` on token features and score the test clips, on an accelerator if there is one.
 
     Args:
         train: features with tokens and labels.
@@ -145,6 +146,8 @@ def attentive_probe(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         probe = AttentiveProbe(train.tokens.shape[2], train.num_classes, num_heads)
+    device = evaluation_device()
+    probe.to(device)
     optimizer = torch.optim.AdamW(probe.parameters(), lr=learning_rate, weight_decay=weight_decay)
     warmup = max(1, round(0.05 * steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -152,13 +155,14 @@ def attentive_probe(
     )
     for _ in range(steps):
         chosen = torch.randint(len(train.labels), (min(batch_size, len(train.labels)),), generator=generator)
-        loss = F.cross_entropy(probe(train.tokens[chosen].float()), train.labels[chosen])
+        tokens, labels = train.tokens[chosen].to(device), train.labels[chosen].to(device)
+        loss = F.cross_entropy(probe(tokens.float()), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
     with torch.no_grad():
-        return torch.cat([probe(block.float()) for block in test.tokens.split(256)])
+        return torch.cat([probe(block.to(device).float()).cpu() for block in test.tokens.split(256)])
 
 
 def draw_shots(labels: Tensor, shots: int, generator: torch.Generator) -> Tensor:
