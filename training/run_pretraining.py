@@ -31,6 +31,7 @@ from tubelets.training.acceleration import (
     compile_model,
     data_parallel_settings,
     enable_checkpointing,
+    keep_own_buffers,
     take_over_checkpointing,
 )
 from tubelets.training.checkpointing import (
@@ -93,8 +94,10 @@ def main() -> None:
     set_seed(run.seed, device_specific=True)
     if run.sync_batch_norm:
         model = synchronize_batch_norm(model, accelerator)
-    optimizer = build_optimizer(model, optimization, plan.schedule(0))
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    optimizer = build_optimizer(model, optimization, plan.schedule(0), sharded)
     model, optimizer = accelerator.prepare(model, optimizer)
+    keep_own_buffers(model)
     if run.compile:
         compile_model(model)
     if accelerator.is_main_process:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tiny_models import CASES, batch_of, loss_of, tiny_model
+from tiny_models import CASES, FIELDS, batch_of, loss_of, tiny_model
 from tubelets.data.modalities.specs import VideoSpec
 from tubelets.data.transforms.mixing import Mixing
 from tubelets.objectives.classification import classification_loss
@@ -110,3 +111,33 @@ def test_a_batch_of_finetuning_is_sent_and_augmented_without_waiting() -> None:
 def test_waiting_is_noticed(wait: Any) -> None:
     with pytest.raises((AssertionError, NotImplementedError)), unwaited():
         wait()
+
+
+class Masks(TorchFunctionMode):
+    """Records the masks that attention gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Any] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.scaled_dot_product_attention:
+            self.calls.append((kwargs or {}).get("attn_mask", args[3] if len(args) > 3 else None))
+        return func(*args, **(kwargs or {}))
+
+
+TRANSFORMERS = [
+    case.values for case in CASES if case.values[1] != "AutoModel" and "hidden_size" in FIELDS[case.values[0]]
+]
+
+
+@pytest.mark.parametrize(("model_type", "auto_class"), TRANSFORMERS)
+def test_attention_has_no_mask_that_rules_out_the_fastest_kernels(model_type: str, auto_class: str) -> None:
+    model = tiny_model(model_type, auto_class).train()
+    batch = on_device(batch_of(model, auto_class))
+    with Masks() as masks:
+        model.to(META)(**batch)
+    assert masks.calls
+    # Attention within windows adds a bias of distances, which is part of the network.
+    windows = sum(type(module).__name__ == "WindowAttention" for module in model.modules())
+    assert sum(mask is not None for mask in masks.calls) == windows

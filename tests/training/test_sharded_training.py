@@ -7,14 +7,25 @@ import pytest
 import torch
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+from torch._dynamo.testing import CompileCounter
 from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
 
 from distributed import run_processes
 from tiny_models import CASES, batch_of, loss_of, tiny_model
+from tubelets.training.acceleration import compile_model, data_parallel_settings, enable_checkpointing
+from tubelets.training.optimization import build_optimizer
+from tubelets.training.recipe import OptimizationSection
 
 STEPS = 3
-# One Auto class per network: encoders are part of both others, and pretraining has decoders, prototypes and queues.
-TRAINED = [case.values for case in CASES if case.values[1] != "AutoModel"]
+# Encoders are part of the others, and the classifiers of these types are those of types that stay.
+SAME_CLASSIFIER = ("sigma", "smile", "structured_noise_video", "tubelet_contrast")
+TRAINED = [
+    case.values
+    for case in CASES
+    if case.values[1] == "AutoModelForPreTraining"
+    or (case.values[1].endswith("Classification") and case.values[0] not in SAME_CLASSIFIER)
+]
 
 
 def shard(model: Any) -> Any:
@@ -30,14 +41,19 @@ def shard(model: Any) -> Any:
     return fsdp2_prepare_model(accelerator, model)
 
 
-def train(model_type: str, auto_class: str, sharded: bool) -> tuple[list[float], dict[str, torch.Tensor]]:
+def wrap(model: Any, how: str) -> Any:
+    if how == "FSDP2":
+        model = shard(model)
+        assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return DistributedDataParallel(model, **data_parallel_settings().to_kwargs()) if how == "DDP" else model
+
+
+def train(model_type: str, auto_class: str, how: str) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses of some steps, and the whole state afterwards."""
     model = tiny_model(model_type, auto_class).train()
     batch = batch_of(model, auto_class)
-    if sharded:
-        model = shard(model)
-        assert all(isinstance(parameter, DTensor) for parameter in model.parameters())
-    optimizer = torch.optim.SGD([each for each in model.parameters() if each.requires_grad], lr=0.05, weight_decay=0.1)
+    model = wrap(model, how)
+    optimizer = build_optimizer(model, OptimizationSection(optimizer="sgd"), 0.05, how == "FSDP2")
     losses = []
     for step in range(STEPS):
         torch.manual_seed(step)
@@ -57,8 +73,30 @@ def train(model_type: str, auto_class: str, sharded: bool) -> tuple[list[float],
     return losses, state
 
 
+def compiled(how: str) -> tuple[list[float], list[int], list[str]]:
+    """Losses of SIGMA in compiled blocks that recompute activations, compilations after each step, names of weights."""
+    model = tiny_model("sigma", "AutoModelForPreTraining").train()
+    batch = batch_of(model, "AutoModelForPreTraining")
+    enable_checkpointing(model)
+    model = wrap(model, how)
+    counter = CompileCounter()
+    compile_model(model, backend=counter)
+    optimizer = build_optimizer(model, OptimizationSection(), 1e-2)
+    losses, counts = [], []
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = 1e-2 / (step + 1)
+        loss = loss_of(model(**batch))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        counts.append(counter.frame_count)
+    return losses, counts, list(model.state_dict())
+
+
 def both_ways(rank: int, world_size: int) -> dict[str, Any]:
-    return {"-".join(case): [train(*case, sharded) for sharded in (False, True)] for case in TRAINED}
+    found: dict[str, Any] = {"-".join(case): [train(*case, how) for how in ("alone", "FSDP2")] for case in TRAINED}
+    return {**found, **{how: compiled(how) for how in ("DDP", "FSDP2")}}
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +128,15 @@ def test_what_a_forward_changes_is_stored(runs: list[dict[str, Any]]) -> None:
         name for name in state if name.startswith("key_") and name.endswith("num_batches_tracked")
     }
     assert state["queue.pointer"].item() == 2 * 2 * STEPS % 8
+
+
+def test_compiled_blocks_are_compiled_once_and_learn_the_same(runs: list[dict[str, Any]]) -> None:
+    """Not once a layer or a step, with a learning rate that changes; and no name shows that the model is compiled."""
+    names = list(tiny_model("sigma", "AutoModelForPreTraining").state_dict())
+    for run in runs:
+        (expected, counts, prefixed), (found, shard_counts, shard_names) = run["DDP"], run["FSDP2"]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert expected[0] == pytest.approx(run["sigma-AutoModelForPreTraining"][0][0][0], rel=1e-5)
+        # Embedding, encoder block, and the decoder's last block, which has fewer queries.
+        assert counts == shard_counts == [3] * STEPS
+        assert shard_names == [name.removeprefix("module.") for name in prefixed] == names

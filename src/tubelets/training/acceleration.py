@@ -16,14 +16,26 @@ def data_parallel_settings() -> DistributedDataParallelKwargs:
 
     Example:
         >>> data_parallel_settings().to_kwargs()
-        {'broadcast_buffers': False, 'gradient_as_bucket_view': True}
+        {'gradient_as_bucket_view': True}
     """
-    return DistributedDataParallelKwargs(
-        # Statistics of batch norm and a queue of keys are each process's own, or equal anyway.
-        broadcast_buffers=False,
-        # Gradients are views of what is reduced, instead of copies of it: less memory, no copy.
-        gradient_as_bucket_view=True,
-    )
+    # Gradients are views of what is reduced, instead of copies of it: less memory, no copy.
+    return DistributedDataParallelKwargs(gradient_as_bucket_view=True)
+
+
+def keep_own_buffers(model: nn.Module) -> None:
+    """Let the processes of DistributedDataParallel not exchange buffers before each forward pass.
+
+    Statistics of batch norm and a queue of keys are each process's own, or equal anyway.
+
+    Args:
+        model: as `prepare` returned it; nothing happens to one that is not wrapped.
+
+    Example:
+        >>> keep_own_buffers(nn.Linear(1, 1))
+    """
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        # The attribute: the argument of that name is deprecated, and accelerate cannot pass the one that replaces it.
+        model.broadcast_buffers = False
 
 
 def take_over_checkpointing(accelerator: Accelerator) -> bool:

@@ -136,8 +136,10 @@ class RunSection:
         output_dir: folder for checkpoints, the log and the final model.
         seed: seed of initial weights, data order, crops and masks.
         batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients.
-        precision: `fp32`, `bf16` or `fp16` (autocast).
-        compile: compile the model with `torch.compile`.
+        precision: `fp32`, `bf16` or `fp16` (autocast). `fp32` keeps PyTorch's settings: on NVIDIA GPUs convolutions
+            compute in TF32 (off with `torch.backends.cudnn.allow_tf32 = False`), matrix products in float32 (in TF32
+            with `torch.set_float32_matmul_precision("high")`).
+        compile: compile the model with `torch.compile`: as a whole in one process, block by block in several.
         sync_batch_norm: compute the statistics of batch norm over all processes; needs GPUs.
         activation_checkpointing: recompute activations in the backward pass to save memory.
         logging_steps: optimiser steps between two lines of the log.
