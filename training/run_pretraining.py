@@ -102,7 +102,8 @@ def main() -> None:
     set_seed(run.seed, device_specific=True)
     if run.sync_batch_norm:
         model = synchronize_batch_norm(model, accelerator)
-    optimizer = build_optimizer(model, optimization, plan.schedule(0))
+    sharded = accelerator.distributed_type == DistributedType.FSDP
+    optimizer = build_optimizer(model, optimization, plan.schedule(0), sharded)
     model, optimizer = accelerator.prepare(model, optimizer)
     keep_own_buffers(model)
     if run.compile:

@@ -53,7 +53,7 @@ def train(model_type: str, auto_class: str, how: str) -> tuple[list[float], dict
     model = tiny_model(model_type, auto_class).train()
     batch = batch_of(model, auto_class)
     model = wrap(model, how)
-    optimizer = build_optimizer(model, OptimizationSection(optimizer="sgd"), 0.05)
+    optimizer = build_optimizer(model, OptimizationSection(optimizer="sgd"), 0.05, how == "FSDP2")
     losses = []
     for step in range(STEPS):
         torch.manual_seed(step)

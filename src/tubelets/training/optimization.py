@@ -188,16 +188,19 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def build_optimizer(model: nn.Module, optimization: OptimizationSection, learning_rate: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, optimization: OptimizationSection, learning_rate: float, sharded: bool = False
+) -> torch.optim.Optimizer:
     """The optimiser of a recipe over the parameters that are trained.
 
     Args:
         model: the model.
         optimization: the recipe's section.
         learning_rate: of the first step.
+        sharded: whether FSDP shards the parameters, for which PyTorch has no fused SGD.
 
     Returns:
-        AdamW or SGD with momentum, with one kernel for all parameters.
+        AdamW or SGD with momentum, with one kernel for all parameters, or one for each operation of sharded SGD.
 
     Example:
         >>> optimizer = build_optimizer(nn.Linear(2, 1), OptimizationSection(optimizer="sgd", decayed="all"), 0.1)
@@ -210,7 +213,8 @@ def build_optimizer(model: nn.Module, optimization: OptimizationSection, learnin
     else:
         groups = parameter_groups(model, optimization.weight_decay)
     if optimization.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=optimization.momentum, fused=True)
+        kernels = {"foreach": True} if sharded else {"fused": True}
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=optimization.momentum, **kernels)
     first, second = optimization.betas
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(first, second), eps=optimization.eps, fused=True)
 
