@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_pretraining_benchmark_measures_the_models_it_is_given(tmp_path: Path) -> None:
-    # At the paper's sizes; the other models run in small ones in test_check_gpu. float32: processors without bfloat16 instructions take minutes otherwise.
+    # At the papers' sizes; the other models run in small ones in test_check_gpu.
+    # float32: processors without bfloat16 instructions take minutes otherwise.
     output = tmp_path / "numbers.json"
     command = [
         sys.executable,
