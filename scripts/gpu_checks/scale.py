@@ -155,7 +155,7 @@ class Runs:
     def sharded(self) -> Finding:
         """FSDP2 over all cards."""
         if not self.session.on_gpu:
-            raise NotApplicableError("accelerate shards parameters on accelerators only")
+            raise NotApplicableError("on CPUs accelerate falls back to data parallel without a word")
         processes = 4 if self.cards >= 4 else min(self.cards, 2)
         launcher = ["-m", "accelerate.commands.launch", *_FSDP, "--num_processes", str(processes)]
         found = self.compare(self.train("fsdp2", launcher, processes))

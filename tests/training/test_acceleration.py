@@ -19,7 +19,7 @@ from tubelets.training.acceleration import (
     take_over_checkpointing,
 )
 
-TRAINED = [case.values for case in CASES if case.values[1] != "AutoModel"]
+TRAINED = [case for case in CASES if case[1] != "AutoModel"]
 
 
 def assert_equal_steps(plain: Any, other: Any, batch: dict[str, Any]) -> None:

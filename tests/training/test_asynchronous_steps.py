@@ -67,7 +67,7 @@ def on_device(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: value.to(META) if isinstance(value, Tensor) else value for name, value in batch.items()}
 
 
-@pytest.mark.parametrize(("model_type", "auto_class"), [case.values for case in CASES if case.values[1] != "AutoModel"])
+@pytest.mark.parametrize(("model_type", "auto_class"), [case for case in CASES if case[1] != "AutoModel"])
 def test_a_training_step_of_every_model_waits_for_nothing(model_type: str, auto_class: str) -> None:
     model = tiny_model(model_type, auto_class).train()
     batch = batch_of(model, auto_class)
@@ -126,9 +126,7 @@ class Masks(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-TRANSFORMERS = [
-    case.values for case in CASES if case.values[1] != "AutoModel" and "hidden_size" in FIELDS[case.values[0]]
-]
+TRANSFORMERS = [case for case in CASES if case[1] != "AutoModel" and "hidden_size" in FIELDS[case[0]]]
 
 
 @pytest.mark.parametrize(("model_type", "auto_class"), TRANSFORMERS)

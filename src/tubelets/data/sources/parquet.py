@@ -70,14 +70,11 @@ class ParquetShards(ShardReader):
         return sum(self._count(index) or 0 for index in range(len(self._files)))
 
     def _count(self, index: int) -> int | None:
-        known = self._counts.get(self.names[index])
-        if known is not None:
-            return known
         try:
             with open_file(self._files[index]) as stream:
                 return pq.read_metadata(stream).num_rows
-        except Exception:  # counted when the shard is read
-            return None
+        except Exception:  # damage raises errors of any type in Arrow
+            return self._counts.get(self.names[index])
 
     def local_parquet(self, index: int) -> str | None:
         """The path of a shard on this machine."""
