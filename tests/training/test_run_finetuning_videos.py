@@ -290,7 +290,7 @@ def test_an_unreadable_video_is_skipped_and_counted(
     [
         ({"class_names": "{}/few.txt"}, "label 'walk' of clip .* is not among the 2 class names"),
         ({"class_names": "{}/none.txt"}, "no class names at"),
-        ({"train_dir": "{}/empty"}, "contains no .parquet or .tar shards and no class folders"),
+        ({"train_dir": "{}/empty"}, r"contains no \.parquet or \.tar shards and no class folders"),
         ({"train_dir": "{}/nowhere"}, "does not exist"),
         ({"validation_dir": "{}/other"}, "label 'sit' of clip 'sit/0.mp4' is not among the 3 class names"),
         ({"validation_dir": None}, "no validation videos; set validation_dir"),

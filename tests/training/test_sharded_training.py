@@ -21,10 +21,9 @@ STEPS = 3
 # Encoders are part of the others, and the classifiers of these types are those of types that stay.
 SAME_CLASSIFIER = ("sigma", "smile", "structured_noise_video", "tubelet_contrast")
 TRAINED = [
-    case.values
+    case
     for case in CASES
-    if case.values[1] == "AutoModelForPreTraining"
-    or (case.values[1].endswith("Classification") and case.values[0] not in SAME_CLASSIFIER)
+    if case[1] == "AutoModelForPreTraining" or (case[1].endswith("Classification") and case[0] not in SAME_CLASSIFIER)
 ]
 
 
