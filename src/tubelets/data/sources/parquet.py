@@ -73,7 +73,7 @@ class ParquetShards(ShardReader):
         try:
             with open_file(self._files[index]) as stream:
                 return pq.read_metadata(stream).num_rows
-        except Exception:  # damage raises errors of any type in Arrow
+        except Exception:  # damage raises errors of any type, and is reported when the shard is read
             return self._counts.get(self.names[index])
 
     def local_parquet(self, index: int) -> str | None:
