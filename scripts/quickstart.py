@@ -26,7 +26,7 @@ from tubelets.data.assets.table import FOOTAGE
 from tubelets.data.build.shards import build_shards
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.video import read_clip
-from tubelets.data.sources.annotations import VideoRecord, find_class_names
+from tubelets.data.sources.records import VideoRecord, find_class_names
 from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation.frozen import headline
 from tubelets.masking import build_mask_generator

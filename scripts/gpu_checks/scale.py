@@ -1,4 +1,4 @@
-"""Scale: data parallel, sharded, recomputed and resumed runs of the training script lose what one process loses."""
+"""Scale: data parallel, sharded, recomputed and resumed runs of the training script, with the losses of one process."""
 
 import functools
 import json
@@ -14,31 +14,14 @@ import torch
 from benchmark_loading import write_videos
 from gpu_checks.models import ROOT
 from gpu_checks.session import Finding, NotApplicableError, OutOfTimeError, Session
+from tiny import TINY_RUN
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.annotations import read_records
 from tubelets.training.run_log import read_log
 
 _RECIPE = "training/recipes/sigma_tiny_demo.yaml"
 _STEPS = 6
-_FIELDS: dict[str, Any] = {
-    "data.num_workers": 1,
-    "data.shuffle_window": 8,
-    "data.clips_per_video": 1,
-    "data.split_by": "samples",
-    "optimization.max_steps": _STEPS,
-    "optimization.global_batch_size": 4,
-    "optimization.warmup_epochs": 0,
-    "run.logging_steps": 1,
-    "run.save_steps": 2,
-    "model.config.image_size": 32,
-    "model.config.hidden_size": 48,
-    "model.config.num_attention_heads": 3,
-    "model.config.num_hidden_layers": 2,
-    "model.config.intermediate_size": 96,
-    "model.config.decoder_hidden_size": 48,
-    "model.config.decoder_intermediate_size": 96,
-    "model.config.num_prototypes": 8,
-}
+_FIELDS: dict[str, Any] = {**TINY_RUN, "data.split_by": "samples", "optimization.max_steps": _STEPS}
 _FSDP = [
     "--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
     "--fsdp_reshard_after_forward", "true", "--fsdp_state_dict_type", "FULL_STATE_DICT",

@@ -17,9 +17,10 @@ from tubelets.data.build.shards import ShardPlan, build_shards
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
 from tubelets.data.modalities.audio import audio_span, decode_audio, encode_audio
 from tubelets.data.modalities.video import open_video
-from tubelets.data.sources.annotations import VideoRecord, class_fraction, find_class_names, read_records
+from tubelets.data.sources.annotations import read_records
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord, class_fraction, find_class_names
 from videos import make_video
 
 SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"

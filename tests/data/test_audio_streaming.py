@@ -11,8 +11,8 @@ from sounds import make_sounding_video, sweep, tone
 from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.audio import AudioSpec, decode_audio, encode_audio
 from tubelets.data.modalities.clips import ClipDecoder
-from tubelets.data.sources.annotations import VideoRecord, find_class_names
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord, find_class_names
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from videos import make_video

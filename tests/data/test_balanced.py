@@ -8,10 +8,10 @@ import torch
 from sounds import tone
 from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.audio import AudioSpec, decode_audio, encode_audio
-from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.balanced import BalancedSource, balanced_weights
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.stream.clip_stream import ClipStream
 from tubelets.data.stream.loader import ClipLoader
 

@@ -19,11 +19,12 @@ from torch.utils.data import DataLoader
 
 from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.video import BadVideoError
-from tubelets.data.sources.annotations import VideoRecord, read_records
+from tubelets.data.sources.annotations import read_records
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.sources.source import ALL_CLIPS, Media, Sample, Source, SourceDescription
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
@@ -352,7 +353,7 @@ def test_a_damaged_class_number_is_named(tmp_path: Path) -> None:
 
 
 def test_checksums_of_files_and_tars(tmp_path: Path) -> None:
-    """Other frames than those that were listed: they decode, and only the checksum tells."""
+    """Other frames than those that were listed: they decode, and only the checksum differs."""
     import hashlib
 
     good, other = (hashlib.sha256(video_bytes(kind)).hexdigest() for kind in (0, 1))

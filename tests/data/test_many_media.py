@@ -25,10 +25,11 @@ from tubelets.data.build.shards import build_shards
 from tubelets.data.modalities.modality import BadMediumError
 from tubelets.data.modalities.specs import TextSpec, VideoSpec
 from tubelets.data.modalities.video import BadVideoError
-from tubelets.data.sources.annotations import VideoRecord, find_class_names, read_records
+from tubelets.data.sources.annotations import read_records
 from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord, find_class_names
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import ColorJitter, RandAugment

@@ -48,7 +48,7 @@ def with_clock(video: bytes, seconds: float, picture_starts: float = 0.0, lost: 
 
 
 def heard_and_shown(video: bytes, start: int, stride: int = 1) -> tuple[float, float]:
-    """The time that the middle of a clip's sound tells, and the middle of the time over which its frames are shown."""
+    """The time that the middle of a clip's sound encodes, and the middle of the time that its frames cover."""
     decode = ClipDecoder(ClipSpec(2, stride), AudioSpec(RATE, 0.2))
     with open_video(video) as reader:
         edges = reader.edges

@@ -10,8 +10,9 @@ import torch
 
 from tubelets.data.modalities.frame_sampling import uniform_clip
 from tubelets.data.modalities.registry import modality_of_suffix
+from tubelets.data.modalities.suffixes import VIDEO_SUFFIXES
 from tubelets.data.modalities.video import BadVideoError, encode_video, open_video, read_clip
-from tubelets.data.sources.annotations import VIDEO_SUFFIXES, read_folder
+from tubelets.data.sources.file_folders import read_folder
 from videos import frame_numbers, make_video, restamped
 
 COUNT = 50

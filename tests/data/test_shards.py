@@ -17,8 +17,9 @@ from tubelets.data.build.shards import ShardPlan, build_shards
 from tubelets.data.build.splitting import draw_splits, find_groups
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.video import open_video
-from tubelets.data.sources.annotations import VideoRecord, find_class_names, read_records
+from tubelets.data.sources.annotations import read_records
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord, find_class_names
 from tubelets.data.sources.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
 from videos import make_video
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from clip_shards import clip_rows, video_bytes, write_parquet
 
-from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.blank import BlankSource
 from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.sources.shards import ShardSource
 from tubelets.data.sources.source import Sample, Source
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from clip_shards import clip_rows, video_bytes, write_parquet
 
-from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 
 

@@ -13,7 +13,7 @@ import torch
 from tubelets.data.build.shards import build_shards
 from tubelets.data.build.transcoding import TranscodeOptions, on_time_grid, prepare_video
 from tubelets.data.modalities.video import BadVideoError, encode_video, open_video
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord
 from videos import bad_videos, frame_numbers, make_video, rotate
 
 

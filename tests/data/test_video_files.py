@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tubelets.data.sources.annotations import VideoRecord, read_records
+from tubelets.data.sources.annotations import read_records
 from tubelets.data.sources.folders import FolderSource
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from videos import make_video

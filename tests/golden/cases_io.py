@@ -29,8 +29,8 @@ def golden_device() -> torch.device:
             device = torch.zeros(1, device=name).device
         except (AssertionError, RuntimeError) as error:
             raise ValueError(
-                f"TUBELETS_TEST_DEVICE is {name!r}, which is no device of this machine; unset it, or name one such as "
-                f"cuda, or {SECOND}"
+                f"TUBELETS_TEST_DEVICE is {name!r}, which is not a device of this machine; unset it, or name one "
+                f"such as cuda, or {SECOND}"
             ) from error
     # The tolerances are those of float32. cuDNN would round convolutions to TF32 by default.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False

@@ -4,34 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from preloaded import run_script
+from tiny import TINY_RUN as TINY
 from tubelets.data.build.shards import build_shards
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord
 from tubelets.training.run_log import read_log
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "training" / "run_pretraining.py"
 DEMO = ROOT / "training" / "recipes" / "sigma_tiny_demo.yaml"
-
-TINY = {
-    "data.num_workers": 1,
-    "data.shuffle_window": 8,
-    "data.clips_per_video": 1,
-    "optimization.max_steps": 6,
-    "optimization.global_batch_size": 4,
-    "optimization.warmup_epochs": 0,
-    "run.batch_size": 4,
-    "run.logging_steps": 1,
-    "run.save_steps": 2,
-    "model.config.image_size": 32,
-    "model.config.hidden_size": 48,
-    "model.config.num_attention_heads": 3,
-    "model.config.num_hidden_layers": 2,
-    "model.config.intermediate_size": 96,
-    "model.config.decoder_hidden_size": 48,
-    "model.config.decoder_intermediate_size": 96,
-    "model.config.num_prototypes": 8,
-}
 
 
 def make_clip_shards(folder: Path, num_videos: int = 16, clips_per_shard: int = 4) -> Path:

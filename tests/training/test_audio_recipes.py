@@ -14,7 +14,7 @@ from sounds import make_sounding_video, tone
 from tubelets.data.build.shards import build_shards
 from tubelets.data.build.transcoding import TranscodeOptions
 from tubelets.data.modalities.audio import encode_audio
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord
 from tubelets.models.common.auto import pretraining_collator
 from tubelets.training.optimization import build_optimizer, plan_run
 from tubelets.training.pretraining import build_loader, build_model

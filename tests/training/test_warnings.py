@@ -17,7 +17,7 @@ from tubelets.training.acceleration import data_parallel_settings, enable_checkp
 def train(rank: int, world_size: int) -> dict[str, Any]:
     warnings.simplefilter("error", FutureWarning)
     warnings.simplefilter("error", DeprecationWarning)
-    # Raised inside of PyTorch for its own calls, so it is not ours to mend.
+    # Raised inside of PyTorch for its own calls, so we cannot fix it.
     warnings.filterwarnings("ignore", module=r"torch\._dynamo.*")
     for key_encoder in ("momentum", "shared"):
         torch.manual_seed(0)

@@ -23,7 +23,7 @@ from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
 from tubelets.data.modalities.video import BadVideoError, encode_video, open_video
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.transforms.spatial import ShortSideResize
 
 CAMERA_MOTIONS: dict[str, str] = {

@@ -23,7 +23,7 @@ from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
 from tubelets.data.modalities.audio import BadAudioError, decode_audio, encode_audio
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord
 
 _TEST_SOUNDS = 2  # per family
 _CLIPS_PER_SHARD = 256

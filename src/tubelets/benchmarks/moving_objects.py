@@ -30,7 +30,7 @@ from tubelets.data.build.plan import ShardPlan
 from tubelets.data.build.shards import ShardReport, build_shards, is_complete
 from tubelets.data.modalities.video import BadVideoError, encode_video
 from tubelets.data.seeds import stable_seed
-from tubelets.data.sources.annotations import VideoRecord
+from tubelets.data.sources.records import VideoRecord
 from tubelets.motion import Motion, MotionRecord, object_patches, render
 from tubelets.motion.captions import caption
 from tubelets.motion.paths import centred_boxes, rounded_boxes, with_area

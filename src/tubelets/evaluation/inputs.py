@@ -148,7 +148,7 @@ def _part(processor: Any, spec: InputSpec) -> Any:
     """The part of a processor of several inputs that prepares one of them."""
     if not isinstance(processor, ProcessorMixin):
         return processor
-    return getattr(processor, "video_processor" if isinstance(spec, VideoSpec) else "feature_extractor", processor)
+    return vars(processor).get("video_processor" if isinstance(spec, VideoSpec) else "feature_extractor", processor)
 
 
 def _statistics(processor: Any) -> tuple[list[float], list[float]]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from tubelets import SmileConfig
 from tubelets.data.assets.objects import ShapeObjects
 from tubelets.data.build.shards import build_shards
-from tubelets.data.sources.annotations import VideoRecord
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.records import VideoRecord
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.spatial import MultiScaleCrop

@@ -6,25 +6,8 @@ from pathlib import Path
 from tubelets.data.modalities.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tubelets.data.sources.file_folders import read_folder
 from tubelets.data.sources.lists import Table, is_headerless, read_csv, read_list
-from tubelets.data.sources.records import (
-    VideoRecord,
-    check_unique_ids,
-    class_fraction,
-    find_class_names,
-)
+from tubelets.data.sources.records import VideoRecord, check_unique_ids
 from tubelets.data.sources.splits import canonical_split, split_in_name
-
-__all__ = [
-    "VideoRecord",
-    "check_unique_ids",
-    "class_fraction",
-    "find_class_names",
-    "read_csv",
-    "read_folder",
-    "read_list",
-    "read_records",
-    "read_splits",
-]
 
 _LIST_SUFFIXES = (".csv", ".txt", ".tsv", ".lst")
 

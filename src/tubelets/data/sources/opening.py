@@ -46,8 +46,8 @@ def open_source(
     `x.npy` "skeleton"; values in `x.json` are columns. Images without a video are videos of one frame. The main medium
     is "video", otherwise "audio", otherwise the first one.
 
-    A shard that is damaged or missing from its numbering is no error here: its rows are samples with a `problem`, which
-    streams skip and report.
+    A shard that is damaged or missing from its numbering is not an error here: its rows are samples with a `problem`,
+    which streams skip and report.
 
     Args:
         path: A folder, file or glob pattern of `.parquet` or WebDataset `.tar` shards (or an fsspec URL of one); a

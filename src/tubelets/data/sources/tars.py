@@ -144,7 +144,7 @@ class _Grouping:
     """Collects members into rows, and decides which rows damage has taken something from.
 
     Args:
-        members: Fields whose content is read, None for those that are no media.
+        members: Fields whose content is read, None for those that are not media.
         expected: Columns that rows have.
     """
 

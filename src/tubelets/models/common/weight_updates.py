@@ -1,16 +1,17 @@
 """Weights that a model changes itself, besides the optimiser, in a way that sharding keeps."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import distributed, nn
 
 
-class UpdatesWeights:
+class UpdatesWeights(ABC):
     """Mixin of a model that changes some of its own weights before every forward pass; named before the model class.
 
     FSDP2 gathers the shards of a weight into a temporary copy for the forward pass, and writes to that copy are lost.
-    Such a change therefore belongs into `update_weights`, which sees the shards, as DTensors. Buffers are not sharded
+    Such a change therefore belongs in `update_weights`, which sees the shards, as DTensors. Buffers are not sharded
     and may be changed in `forward`.
 
     Example:
@@ -23,9 +24,9 @@ class UpdatesWeights:
         (0.5, 0.25)
     """
 
+    @abstractmethod
     def update_weights(self) -> None:
         """Change weights in place; called without gradient before each forward pass, in training and evaluation."""
-        raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Update the weights, then run the hooks and `forward`."""

@@ -141,7 +141,7 @@ def use_channels_last(model: nn.Module) -> None:
     """Keep the channels of a convolutional model's weights and activations last in memory; results are the same.
 
     Meant for GPUs, whose matrix units read channels last; whether a network gains depends on GPU, precision and widths.
-    Weights are saved as ever.
+    Saved weights do not change.
 
     Args:
         model: changed in place.
