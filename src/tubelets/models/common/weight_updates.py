@@ -1,13 +1,12 @@
 """Weights that a model changes itself, besides the optimiser, in a way that sharding keeps."""
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import distributed, nn
 
 
-class UpdatesWeights(ABC):
+class UpdatesWeights:
     """Mixin of a model that changes some of its own weights before every forward pass; named before the model class.
 
     FSDP2 gathers the shards of a weight into a temporary copy for the forward pass, and writes to that copy are lost.
@@ -24,9 +23,10 @@ class UpdatesWeights(ABC):
         (0.5, 0.25)
     """
 
-    @abstractmethod
     def update_weights(self) -> None:
         """Change weights in place; called without gradient before each forward pass, in training and evaluation."""
+        # Not an abstract method: FSDP2 replaces the class of a model, which an ABC among its bases prevents.
+        raise NotImplementedError(f"{type(self).__name__} must define update_weights")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Update the weights, then run the hooks and `forward`."""
