@@ -31,6 +31,7 @@ from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResiz
 from tubelets.evaluation.frozen import headline
 from tubelets.masking import build_mask_generator
 from tubelets.models.methods.sigma.modeling_sigma import SigmaForPreTraining
+from tubelets.training.acceleration import computes_bfloat16
 from tubelets.training.run_log import read_log
 from tubelets.visualization import save_assignments, save_masks, save_scores, save_training_curves
 
@@ -65,6 +66,8 @@ def make_shards(output: Path) -> Path:
 def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Path | None = None) -> Path:
     """Pretrain a recipe, from a model or random weights, or resume it; return the model's folder."""
     start = () if init_from is None else ("--model.init_from", init_from)
+    if not computes_bfloat16():
+        start = (*start, "--run.precision", "fp32")
     run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
         "--run.output_dir", folder, "--optimization.max_steps", str(steps), *start)  # fmt: skip
     return folder / "final"
@@ -136,7 +139,8 @@ def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int
     if not (output / "all_results.json").exists():
         run("training/run_finetuning.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
             "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
-            "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
+            "--shots_per_class", str(shots), "--max_steps", str(steps),
+            "--bf16", str(computes_bfloat16()))  # fmt: skip
     return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
 

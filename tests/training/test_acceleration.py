@@ -15,6 +15,7 @@ from tubelets import R2Plus1DNativeForVideoClassification
 from tubelets.training.acceleration import (
     choose_convolutions,
     compile_model,
+    computes_bfloat16,
     enable_checkpointing,
     take_over_checkpointing,
 )
@@ -108,3 +109,15 @@ def test_cudnn_measures_for_convolutional_networks_on_gpus(monkeypatch: pytest.M
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     assert choose_convolutions(network, torch.device("cuda"))
     assert torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"bf16": True}, True)]
+)
+def test_bfloat16_needs_instructions_of_the_processor(
+    found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
+    assert computes_bfloat16() is expected

@@ -11,6 +11,25 @@ from transformers import PreTrainedModel
 from tubelets.models.backbones.convolutional.modeling_convolutional import ConvolutionalPreTrainedModel
 
 
+def computes_bfloat16() -> bool:
+    """Whether this machine has instructions for bfloat16: its accelerator, or its CPU without one.
+
+    PyTorch emulates them elsewhere: a step of a small R3D took 58 s in bfloat16 and 3.5 s in float32 on two cores with
+    AVX2 only.
+
+    Example:
+        >>> type(computes_bfloat16()).__name__
+        'bool'
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.accelerator.is_available():
+        return True
+    # Older versions of PyTorch do not report capabilities.
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def data_parallel_settings() -> DistributedDataParallelKwargs:
     """Settings of DistributedDataParallel, for `Accelerator(kwargs_handlers=[...])`.
 
