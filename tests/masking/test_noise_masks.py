@@ -87,6 +87,18 @@ def test_coherence_decays_with_time():
     assert [correlation(masks, lag) for lag in (1, 2, 3)] == pytest.approx([0.41, 0.08, -0.02], abs=0.04)
 
 
+def test_default_green_masks_resemble_those_that_the_paper_shows():
+    masks = draw("green3d", 400, 0.75, bank_size=16, volume_shape=(32, 64, 64))
+    assert [correlation(masks, lag) for lag in (1, 2, 3)] == pytest.approx([0.47, 0.16, 0.10], abs=0.11)
+    assert neighbours(masks) > 0.96
+    # A temporal deviation of its own shows in time alone; given deviations hold along all axes.
+    given = {"sigma_low": 1.0, "sigma_high": 2.0, "bank_size": 8, "volume_shape": (32, 64, 64)}
+    same, short = draw("green3d", 200, **given), draw("green3d", 200, temporal_sigma_ratio=0.6, **given)
+    assert torch.equal(same, draw("green3d", 200, temporal_sigma_ratio=1.0, **given))
+    assert correlation(short) < correlation(same) - 0.15
+    assert neighbours(short) == pytest.approx(neighbours(same), abs=0.03)
+
+
 def spectrum(color, low, high=None, axis=0):
     """Power of the noise along one axis, all other frequencies 0, averaged over volumes."""
     power = torch.zeros(64, 64, 64)
@@ -191,6 +203,7 @@ def test_ties_leave_the_first_visible():
         ({"kind": "green3d", "mask_ratio": 0.999, "count_rule": "kept_floor"}, "no visible token"),
         ({"kind": "green3d", "volume_shape": (4, 64, 64)}, "volume_shape"),
         ({"kind": "red3d", "sigma_high": 2.0}, "sigma_high"),
+        ({"kind": "green3d", "temporal_sigma_ratio": 0.0}, "temporal_sigma_ratio must be positive, got 0.0"),
         ({"kind": "green3d", "bank_size": 0}, "bank_size"),
         ({"kind": "green3d", "count_rule": "round"}, "count_rule"),
     ],

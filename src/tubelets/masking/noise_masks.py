@@ -22,9 +22,11 @@ NOISE_TYPES = ("red2d", "blue2d", "green2d", "red3d", "blue3d", "green3d", "regu
 """Kinds of noise; those that end in 2d repeat one pattern over time."""
 
 # Defaults where no deviation is given (structured_noise_masking.md, section 3.3; choices of this package).
-_SIGMA_LOW: dict[str, Sigma] = {"red": 1.5, "blue": 1.0, "green": (0.5, 1.0)}
-_SIGMA_HIGH: dict[str, Sigma] = {"green": (1.5, 3.0)}
+_SIGMA_LOW: dict[str, Sigma] = {"red": 1.5, "blue": 1.0, "green": (1.0, 1.5)}
+_SIGMA_HIGH: dict[str, Sigma] = {"green": (2.0, 3.5)}
 _LEAST_RATIO = 1.5  # of the two deviations of green noise
+# The masks that the paper shows change faster over time than over space.
+_GREEN_TEMPORAL_RATIO = 0.8
 
 
 def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floor") -> int:
@@ -70,6 +72,8 @@ class NoiseMaskGenerator:
         sigma_low: deviation of the (first) Gaussian in tokens, or (low, high) to draw it for each volume. None is a
             default for the colour.
         sigma_high: of the second Gaussian of green noise, likewise; at least 1.5 times the first.
+        temporal_sigma_ratio: deviations along time over those along rows and columns, for noise over time. None is 0.8
+            for green noise with the default deviations, and 1 otherwise.
         per_slot: the same number of visible tokens at each time step; False keeps the strongest of the whole clip, the
             same number in total. Patterns that repeat over time always have the same number.
         count_rule: see `count_visible`.
@@ -96,6 +100,7 @@ class NoiseMaskGenerator:
     mask_ratio: float = 0.9
     sigma_low: Sigma | None = None
     sigma_high: Sigma | None = None
+    temporal_sigma_ratio: float | None = None
     per_slot: bool = True
     count_rule: CountRule = "masked_floor"
     bank_size: int | None = None
@@ -119,6 +124,8 @@ class NoiseMaskGenerator:
             raise ValueError(f"volume_shape {self.volume_shape} must be at least the grid {self.grid}")
         if self.sigma_high is not None and not self.kind.startswith("green"):
             raise ValueError(f"sigma_high is for green noise; {self.kind} has one deviation, sigma_low")
+        if self.temporal_sigma_ratio is not None and not 0 < self.temporal_sigma_ratio < math.inf:
+            raise ValueError(f"temporal_sigma_ratio must be positive, got {self.temporal_sigma_ratio}")
         _ = self._num_visible  # refuses a ratio that hides everything
 
     @property
@@ -161,10 +168,19 @@ class NoiseMaskGenerator:
                 drawn = self._draw_sigma(self.sigma_high, color, generator, high=True)
                 high = max(drawn, _LEAST_RATIO * low)
             white = torch.randn(shape, generator=generator)
-            volumes.append(
-                color_noise(white[0], color, low, high)[None] if flat else color_noise(white, color, low, high)
-            )
+            if flat:
+                volumes.append(color_noise(white[0], color, low, high)[None])
+            else:
+                volumes.append(color_noise(white, color, *(None if s is None else self._along(s) for s in (low, high))))
         return torch.stack(volumes)
+
+    def _along(self, sigma: float) -> tuple[float, float, float]:
+        """A deviation along time, rows and columns."""
+        ratio = self.temporal_sigma_ratio
+        if ratio is None:
+            default = self.kind == "green3d" and self.sigma_low is None and self.sigma_high is None
+            ratio = _GREEN_TEMPORAL_RATIO if default else 1.0
+        return ratio * sigma, sigma, sigma
 
     def with_bank(self, bank: Tensor) -> "NoiseMaskGenerator":
         """The same generator with an existing bank.

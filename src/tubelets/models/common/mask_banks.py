@@ -18,7 +18,9 @@ from tubelets.models.common.errors import CheckpointLayoutError
 
 FILE = "mask_bank.safetensors"
 # Fields that determine the noise; the others determine how masks are cropped from it.
-MADE_FROM = ("kind", "sigma_low", "sigma_high", "bank_size", "volume_shape", "weights", "seed")
+MADE_FROM = (
+    "kind", "sigma_low", "sigma_high", "temporal_sigma_ratio", "bank_size", "volume_shape", "weights", "seed"
+)  # fmt: skip
 
 
 def save_mask_bank(generator: NoiseMaskGenerator, folder: str | Path) -> Path:
