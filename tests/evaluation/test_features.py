@@ -87,7 +87,7 @@ def test_a_head_is_stripped_and_the_mode_restored(source):
 def test_an_interrupted_extraction_continues_and_gives_the_same(source, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_BATCHES_PER_PART", 2)
     seen = []
-    forward = module._forward
+    forward = module.pooled_features
 
     def failing(backbone, inputs, *rest):
         seen.append(len(inputs["pixel_values"]))
@@ -95,7 +95,7 @@ def test_an_interrupted_extraction_continues_and_gives_the_same(source, tmp_path
             raise KeyboardInterrupt
         return forward(backbone, inputs, *rest)
 
-    monkeypatch.setattr(module, "_forward", failing)
+    monkeypatch.setattr(module, "pooled_features", failing)
     with pytest.raises(KeyboardInterrupt):
         extract(source, cache_dir=tmp_path)
     resumed = extract(source, cache_dir=tmp_path)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,12 +17,13 @@ from tubelets.data.atomic import write_atomically
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.evaluation.inputs import FrameInputs, SoundInputs
+from tubelets.evaluation.parts import Parts
 from tubelets.models.backbones.adapters import as_backbone
 from tubelets.models.common.backbone import Backbone
 
 Pooling = Literal["own", "tokens"]
 
-_DESCRIPTION, _TENSORS, _PROGRESS = "features.json", "features.safetensors", "progress.json"
+_DESCRIPTION, _TENSORS = "features.json", "features.safetensors"
 _BATCHES_PER_PART = 64
 
 
@@ -152,25 +153,30 @@ def extract_features(
             return FeatureSet.load(folder)
         folder.mkdir(parents=True, exist_ok=True)
     stream = inputs.stream(source, batch_size)
-    parts = _Parts(folder, num_workers, what)
     loader = ClipLoader(stream, num_workers, inputs.collate)
-    parts.resume(loader)
+    # The loader's position depends on its workers.
+    parts = None if folder is None else Parts(folder / "parts", {**what, "num_workers": num_workers})
+    if parts is not None:
+        parts.resume(loader)
+    rows = _Rows(parts)
     was_training = backbone.training
     backbone.eval()
     device = next(backbone.parameters(), torch.empty(0)).device
     total = None if source.num_samples is None else source.num_samples * stream.clips_per_video
-    with tqdm(total=total, initial=parts.num_clips, desc="features", unit="clip", disable=not progress) as bar:
+    with tqdm(
+        total=total, initial=parts.num_clips if parts else 0, desc="features", unit="clip", disable=not progress
+    ) as bar:
         for number, batch in enumerate(loader, start=1):
             values = {inputs.name: inputs.tensor(batch, device)}
-            features, tokens = _forward(backbone, values, pooling, precision)
+            features, tokens = pooled_features(backbone, values, pooling, precision)
             names = [f"{name}#{k}" for name, k in zip(batch["clip_id"], batch["clip_index"], strict=True)]
-            parts.add(FeatureSet(features, batch["label"], names, tokens=tokens))
+            rows.add(FeatureSet(features, batch["label"], names, tokens=tokens))
             bar.update(len(names))
             if number % _BATCHES_PER_PART == 0:
-                parts.flush(loader)
+                rows.flush(loader)
     backbone.train(was_training)
-    parts.flush(loader)
-    result = replace(parts.collect(), class_names=source.class_names)
+    rows.flush(loader)
+    result = replace(rows.collect(), class_names=source.class_names)
     if folder is not None:
         result.save(folder)
         shutil.rmtree(folder / "parts", ignore_errors=True)
@@ -178,10 +184,20 @@ def extract_features(
 
 
 @torch.no_grad()
-def _forward(
+def pooled_features(
     backbone: Backbone, inputs: dict[str, Tensor], pooling: Pooling, precision: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    """Pooled features `(B, D)` of a batch and, if requested, its tokens `(B, T, D)`; on the CPU."""
+    """Features of a batch from a frozen backbone, on the CPU.
+
+    Args:
+        backbone: in evaluation mode.
+        inputs: its inputs by argument, on its device.
+        pooling: see `extract_features`.
+        precision: type of the forward pass (autocast).
+
+    Returns:
+        Pooled features, float32 `(B, D)`, and, if requested, tokens, float16 `(B, T, D)`.
+    """
     device = next(iter(inputs.values())).device.type
     with torch.autocast(device, precision, enabled=precision != torch.float32):
         output = backbone(**inputs)
@@ -189,45 +205,27 @@ def _forward(
     return output.pooler_output.to("cpu", torch.float32), tokens
 
 
-class _Parts:
-    """Features so far: recent rows in memory; finished parts with the loader's position in the cache folder."""
+class _Rows:
+    """Features so far: recent rows in memory, and finished parts in the cache folder."""
 
-    def __init__(self, folder: Path | None, num_workers: int, what: dict[str, Any]) -> None:
-        self._folder = None if folder is None else folder / "parts"
-        self._what = {**what, "num_workers": num_workers}  # the loader's position depends on its workers
-        self._done: list[str] = []
-        self._rows: list[FeatureSet] = []
-        self.num_clips = 0
-
-    def resume(self, loader: ClipLoader) -> None:
-        """Resume after finished parts of the same extraction."""
-        if self._folder is None or not (self._folder / _PROGRESS).is_file():
-            return
-        progress = json.loads((self._folder / _PROGRESS).read_text(encoding="utf-8"))
-        if progress["what"] == self._what:
-            loader.load_state_dict(progress["loader"])
-            self._done, self.num_clips = progress["parts"], progress["num_clips"]
+    def __init__(self, parts: Parts | None) -> None:
+        self._parts = parts
+        self._recent: list[FeatureSet] = []
 
     def add(self, rows: FeatureSet) -> None:
-        self._rows.append(rows)
+        self._recent.append(rows)
 
     def flush(self, loader: ClipLoader) -> None:
         """Write the rows in memory as a part; without a cache folder they stay in memory."""
-        if self._folder is None or not self._rows:
+        if self._parts is None or not self._recent:
             return
-        part = _merge(self._rows)
-        name = f"part-{len(self._done):05d}"
-        part.save(self._folder / name)
-        self._done.append(name)
-        self.num_clips += len(part.clip_ids)
-        self._rows = []
-        state = {"what": self._what, "loader": loader.state_dict(), "parts": self._done, "num_clips": self.num_clips}
-        content = json.dumps(state)
-        write_atomically(self._folder / _PROGRESS, lambda path: path.write_text(content, encoding="utf-8"))
+        part = _merge(self._recent)
+        self._parts.add(part.save, len(part.clip_ids), loader)
+        self._recent = []
 
     def collect(self) -> FeatureSet:
         """All rows, sorted by name."""
-        rows = [FeatureSet.load(Path(str(self._folder)) / name) for name in self._done] + self._rows
+        rows = [FeatureSet.load(path) for path in (self._parts.paths if self._parts else [])] + self._recent
         if not rows:
             raise ValueError("no clip could be read: the split is empty, or all of its videos are bad")
         merged = _merge(rows)

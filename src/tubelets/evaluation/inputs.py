@@ -1,5 +1,6 @@
 """Inputs of a frozen model: frames or spectrograms of a file."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -47,9 +48,15 @@ class FrameInputs:
         """Everything that determines the tensors, as plain values."""
         return {"clips": asdict(self.clips), "transform": [repr(self.transform), list(self.mean), list(self.std)]}
 
-    def stream(self, source: Source, batch_size: int) -> ClipStream:
-        """The clips of a source in their stored order."""
-        return ClipStream(source, self.clips, self.transform, shuffle_window=0, split="samples", batch_size=batch_size)
+    def stream(self, source: Source, batch_size: int, times: bool = False) -> ClipStream:
+        """The clips of a source in their stored order, with `times` also their place in the file.
+
+        A batch has at most `batch_size` clips, and at least those of one video.
+        """
+        per_video = self.clips.clips_per_video
+        whole = max(per_video, batch_size - batch_size % per_video)
+        stream = functools.partial(ClipStream, source, shuffle_window=0, split="samples", batch_size=whole)
+        return stream(clips=self.clips, transform=self.transform, times=times)
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A batch of items; runs in the workers."""
@@ -85,10 +92,11 @@ class SoundInputs:
         """Everything that determines the tensors, as plain values."""
         return {"extractor": self.extractor.to_dict()}
 
-    def stream(self, source: Source, batch_size: int) -> ClipStream:
-        """The sounds of a source in their stored order."""
+    def stream(self, source: Source, batch_size: int, times: bool = False) -> ClipStream:
+        """The sounds of a source in their stored order; see `FrameInputs.stream`."""
         audio = AudioSpec.filling(self.spec.max_length, self.spec.sampling_rate, "centre")
-        return ClipStream(source, None, audio=audio, shuffle_window=0, split="samples", batch_size=batch_size)
+        stream = functools.partial(ClipStream, source, shuffle_window=0, split="samples", batch_size=batch_size)
+        return stream(clips=None, audio=audio, times=times)
 
     def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A batch of items with their `input_values`; runs in the workers."""
@@ -103,7 +111,7 @@ class SoundInputs:
 
 
 def processor_inputs(
-    processor: Any, config: PreTrainedConfig, *, sampling: Sampling = "dense_test", stride: int = 4
+    processor: Any, config: PreTrainedConfig, *, sampling: Sampling = "dense_test", stride: int = 4, windows: int = 1
 ) -> FrameInputs | SoundInputs:
     """Inputs that a model's configuration declares, preprocessed as its processor does.
 
@@ -113,12 +121,14 @@ def processor_inputs(
         config: the model's configuration, see `tubelets.models.common.inputs.model_inputs`.
         sampling: which frames, see `ClipSpec`.
         stride: distance between the frames of a dense clip.
+        windows: clips of a video, spread evenly; a sound has one.
 
     Returns:
         Frames or spectrograms.
 
     Raises:
-        ValueError: if the model has several inputs, or its processor or frame size is not supported.
+        ValueError: if the model has several inputs, or its processor or frame size is not supported, or several
+            windows of a sound are requested.
 
     Example:
         >>> from transformers import ASTConfig, ASTFeatureExtractor
@@ -130,6 +140,8 @@ def processor_inputs(
     if len(specs) == 1:
         processor = _part(processor, spec)
     if len(specs) == 1 and isinstance(spec, SpectrogramSpec) and isinstance(processor, FeatureExtractionMixin):
+        if windows != 1:
+            raise ValueError(f"windows={windows}, but a sound is read once, at its middle; leave it at 1")
         return SoundInputs(processor, spec, name)
     if len(specs) > 1 or not isinstance(spec, VideoSpec) or not isinstance(processor, BaseVideoProcessor):
         raise ValueError(
@@ -141,7 +153,7 @@ def processor_inputs(
     # A processor may resize to more pixels than it crops to.
     short_side = (processor.to_dict()["size"] or {}).get("shortest_edge", spec.size[0])
     crop = Compose((ShortSideResize(short_side), CenterCrop(spec.size[0])))
-    return FrameInputs(ClipSpec(spec.num_frames, stride, sampling=sampling), crop, *_statistics(processor), name)
+    return FrameInputs(ClipSpec(spec.num_frames, stride, windows, sampling), crop, *_statistics(processor), name)
 
 
 def _part(processor: Any, spec: InputSpec) -> Any:

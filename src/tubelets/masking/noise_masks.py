@@ -171,7 +171,8 @@ class NoiseMaskGenerator:
             if flat:
                 volumes.append(color_noise(white[0], color, low, high)[None])
             else:
-                volumes.append(color_noise(white, color, *(None if s is None else self._along(s) for s in (low, high))))
+                wide = None if high is None else self._along(high)
+                volumes.append(color_noise(white, color, self._along(low), wide))
         return torch.stack(volumes)
 
     def _along(self, sigma: float) -> tuple[float, float, float]:

@@ -172,6 +172,7 @@ class ClipDecoder:
         specs: The model's input specs by argument. None decodes `pixel_values` at the size of the file if `clips` is
             given, and `waveform` if `audio` is given.
         position: Where sounds without frames are cut.
+        times: Also state the `Clip.span` of each clip, as `clip_seconds`.
 
     Raises:
         ValueError: Nothing is requested, both `specs` and `audio` are given, or `clips` does not fit the specs.
@@ -190,6 +191,7 @@ class ClipDecoder:
     backend: Backend = "auto"
     specs: Mapping[str, InputSpec] | None = None
     position: Position = "random"
+    times: bool = False
 
     def __post_init__(self) -> None:
         if self.clips is None and self.audio is None and not self.specs:
@@ -265,7 +267,8 @@ class ClipDecoder:
 
         Returns:
             For each requested clip its values by argument: frames uint8 (T, C, H, W), audio float32 (samples,),
-            skeletons float32 (bodies, frames, joints, coordinates), and the values of other modalities.
+            skeletons float32 (bodies, frames, joints, coordinates), and the values of other modalities; with `times`,
+            also `clip_seconds`.
 
         Raises:
             BadMediumError: A medium cannot be decoded or lacks the requested part.
@@ -285,7 +288,10 @@ class ClipDecoder:
             lead = None if self.lead is None else places[self.lead.argument]
             clips = self._clips(lead, generators, first_seed)
             values = {request.argument: places[request.argument].read(request.spec, clips) for request in self.decoded}
-        return [{argument: value[index] for argument, value in values.items()} for index in range(len(clips))]
+        found = [{argument: value[index] for argument, value in values.items()} for index in range(len(clips))]
+        if self.times:
+            found = [{**value, "clip_seconds": clip.span} for value, clip in zip(found, clips, strict=True)]
+        return found
 
     def _clips(self, lead: Medium | None, generators: Mapping[int, torch.Generator], first_seed: int) -> list[Clip]:
         """The part of the sample shown by each clip."""

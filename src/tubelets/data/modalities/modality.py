@@ -4,6 +4,7 @@ To add a modality, subclass `Modality` and call `tubelets.data.modalities.regist
 existing file needs to change.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,21 @@ class Clip:
     fps: float = 0.0
     position: Literal["random", "centre"] = "random"
     edges: np.ndarray | None = None
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Start and end of the clip in seconds of the file; NaN if the times of its frames are unknown.
+
+        Example:
+            >>> Clip(torch.Generator(), (10, 15, 20), num_frames=100, fps=10.0).span
+            (1.0, 2.1)
+        """
+        if self.frames is None or (self.edges is None and not self.fps):
+            return math.nan, math.nan
+        first, last = self.frames[0], self.frames[-1] + 1
+        if self.edges is not None:
+            return float(self.edges[first]), float(self.edges[last])
+        return first / self.fps, last / self.fps
 
     def middle_of(self, duration: float) -> float | None:
         """The middle of the clip in another medium.

@@ -9,6 +9,7 @@ from tubelets.data.sources.lists import Table, is_headerless, read_csv, read_lis
 from tubelets.data.sources.records import VideoRecord, check_unique_ids
 from tubelets.data.sources.splits import canonical_split, split_in_name
 
+_MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES
 _LIST_SUFFIXES = (".csv", ".txt", ".tsv", ".lst")
 
 
@@ -22,7 +23,8 @@ def read_records(
     """Read a folder of class folders, a text list or a csv file.
 
     Args:
-        source: A folder (see `read_folder`), a `.csv` file (see `read_csv`) or any other file (see `read_list`).
+        source: A folder (see `read_folder`), a `.csv` file (see `read_csv`), a video, sound or image, or any other file
+            (see `read_list`).
         root: Base folder of relative paths in a list; by default the folder of the list.
         split: Keep only the csv rows of this split; invalid for inputs without splits.
         columns: Names of csv columns, see `read_csv`.
@@ -37,6 +39,8 @@ def read_records(
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist; give a folder of class folders or an annotation file")
+    if source.suffix.lower() in _MEDIA_SUFFIXES and source.is_file():
+        return [VideoRecord(source, label=None, caption=None, clip_id=source.name)]
     if source.suffix.lower() in (".csv", ".tsv") and source.is_file():
         return _checked(read_csv(source, root=root, split=split, columns=columns), source)
     if split is not None:
@@ -91,7 +95,7 @@ def _parts_of(folder: Path) -> list[Path]:
     if folders and all(_is_split(path.name) for path in folders):
         return folders
     lists = [path for path in visible if path.suffix.lower() in _LIST_SUFFIXES and path.is_file()]
-    has_media = any(path.suffix.lower() in VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES for path in visible)
+    has_media = any(path.suffix.lower() in _MEDIA_SUFFIXES for path in visible)
     return [] if has_media else [path for path in lists if _is_split(path.stem)]
 
 
@@ -102,9 +106,6 @@ def _is_split(name: str) -> bool:
 def _checked(records: Sequence[VideoRecord], source: Path) -> list[VideoRecord]:
     """Reject an empty list and duplicate clip ids."""
     if not records:
-        raise ValueError(
-            f"{source} lists no videos; known suffixes in folders are "
-            f"{sorted(VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES)}"
-        )
+        raise ValueError(f"{source} lists no videos; known suffixes in folders are {sorted(_MEDIA_SUFFIXES)}")
     check_unique_ids(records)
     return list(records)

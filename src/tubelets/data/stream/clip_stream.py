@@ -89,6 +89,7 @@ class ClipStream(IterableDataset):
             in damaged shards do not count.
         backend: Video decoder, see `open_video`.
         verify_checksum: Verify the stored checksum of each medium, if it has one.
+        times: Also yield `clip_seconds`: start and end of the clip in the file, NaN if its frames have no times.
 
     Yields:
         Dictionaries with the requested values by argument, such as `pixel_values` uint8 (T, C, H, W) and
@@ -131,6 +132,7 @@ class ClipStream(IterableDataset):
         max_consecutive_bad: int = 100,
         backend: Backend = "auto",
         verify_checksum: bool = True,
+        times: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank} must be between 0 and world_size - 1 (world_size={world_size})")
@@ -139,7 +141,7 @@ class ClipStream(IterableDataset):
         check_least(1, batch_size=batch_size, max_consecutive_bad=max_consecutive_bad)
         check_least(0, shuffle_window=shuffle_window, epoch=epoch)
         self.transform = transform
-        self.decoder = ClipDecoder(clips, audio, backend, specs, position)
+        self.decoder = ClipDecoder(clips, audio, backend, specs, position, times)
         self.media = self.decoder.media_of(source.media, source.annotations)
         self.source = source.with_media(self.media)
         self.seed, self.shuffle_window = seed, shuffle_window
