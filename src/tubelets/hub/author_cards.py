@@ -1,11 +1,12 @@
 """Cards of the authors' checkpoints, whose weights this package converts and does not distribute."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from tubelets.hub.card_tasks import task_of
-from tubelets.hub.descriptions import encoder_rows, input_rows, modalities_of, outputs_of, transfer_limit
+from tubelets.hub.descriptions import encoder_rows, input_rows, modalities_of, outputs_of, size_rows, transfer_limit
 from tubelets.hub.media import usage_snippet
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
 from tubelets.models.common.author_checkpoints import DATASETS, HUB_DATASETS, AuthorCheckpoint, Paper
@@ -24,11 +25,12 @@ def author_checkpoints() -> dict[str, AuthorCheckpoint]:
     return {checkpoint.name: checkpoint for model_type in MODELS for checkpoint in _checkpoints_of(model_type)}
 
 
-def render_author_card(checkpoint: AuthorCheckpoint) -> str:
+def render_author_card(checkpoint: AuthorCheckpoint, converted: bool = False) -> str:
     """The card of an authors' checkpoint.
 
     Args:
         checkpoint: one of `author_checkpoints()`.
+        converted: whether the folder has the converted weights, and not only configuration and processor.
 
     Returns:
         Markdown with YAML metadata; published numbers are marked with their source.
@@ -63,22 +65,34 @@ def render_author_card(checkpoint: AuthorCheckpoint) -> str:
     stride = checkpoint.stride if task is None else 4
     card = CardSections(
         title=name,
-        status=(
-            "**This folder has the configuration and the processor, not the weights.** Download the authors' "
-            f"checkpoint ({checkpoint.source}) and convert it as shown under Conversion. Licence of the weights: see "
-            "the authors' repository."
-        ),
+        status=_author_status(checkpoint, converted),
         use=usage_snippet(config, "AutoModel" if task is None else task.auto_class, name, stride),
         outputs=outputs_of(config, task),
-        conversion=_conversion(checkpoint),
+        conversion="" if converted else _conversion(checkpoint),
         training=checkpoint.training
         + (f" Then full fine-tuning on {DATASETS[checkpoint.finetuning_data]}." if checkpoint.finetuning_data else ""),
-        settings={**encoder_rows(config), **input_rows(config), **checkpoint.settings},
+        settings={**encoder_rows(config), **size_rows(config), **input_rows(config), **checkpoint.settings},
         results=_author_results(checkpoint, task),
         limits=_author_limits(checkpoint),
-        citation="\n\n".join(paper.reference for paper in papers),
+        citation=_cited(papers),
     )
     return render(metadata, card)
+
+
+def _author_status(checkpoint: AuthorCheckpoint, converted: bool) -> str:
+    terms = "Licence of the weights: see the authors' repository."
+    if converted:
+        return f"The authors' weights ({checkpoint.source}), converted with `tubelets convert`. {terms}"
+    return (
+        "**This folder has the configuration and the processor, not the weights.** Download the authors' checkpoint "
+        f"({checkpoint.source}) and convert it as shown under Conversion, or run `tubelets convert`. {terms}"
+    )
+
+
+def _cited(papers: Sequence[Paper]) -> str:
+    """References, and the same as BibTeX."""
+    references = "\n\n".join(paper.reference for paper in papers)
+    return f"{references}\n\n```bibtex\n" + "\n".join(paper.bibtex for paper in papers) + "\n```"
 
 
 def _conversion(checkpoint: AuthorCheckpoint) -> str:
@@ -156,16 +170,16 @@ def citation_of(model_type: str) -> str:
         model_type: type of a model.
 
     Returns:
-        Authors, title, venue and URL, or a pointer to them.
+        Authors, title, venue, URL and BibTeX, or a pointer to them.
     """
     entry = MODELS.get(model_type)
     if entry is None:
         return "See the documentation of the model type."
     if entry.paper is not None:
         paper: Paper = entry.load(entry.paper)
-        return paper.reference
+        return _cited([paper])
     checkpoints = _checkpoints_of(model_type)
-    return checkpoints[0].paper.reference if checkpoints else "See the method's README in the package."
+    return _cited([checkpoints[0].paper]) if checkpoints else "See the method's README in the package."
 
 
 def objective_of(model_type: str) -> list[str]:

@@ -21,6 +21,7 @@ from tubelets.hub.descriptions import (
     input_rows,
     modalities_of,
     outputs_of,
+    size_rows,
     transfer_limit,
     with_article,
 )
@@ -59,6 +60,21 @@ class CardDetails:
     hardware: str | None = None
     limits: str | None = None
     language: Sequence[str] = ()
+
+
+def render_model_card(name: str, config: PreTrainedConfig) -> str:
+    """Render the draft card of a model without a record of its training, to be completed by its author.
+
+    `model.push_to_hub` publishes it where the repository has no card.
+
+    Args:
+        name: name of the model, or its Hub id.
+        config: the model's configuration.
+
+    Returns:
+        Markdown with YAML metadata.
+    """
+    return _run_card(name, config, RunRecord(), task_of(config), "No evaluation has been run.", ())
 
 
 def render_run_card(
@@ -231,6 +247,7 @@ def _settings(config: PreTrainedConfig, record: RunRecord, details: CardDetails)
         "model type": config.model_type,
         "started from": record.started_from or ("random weights" if known else "not recorded"),
         **encoder_rows(config),
+        **size_rows(config),
         **input_rows(config),
         **{key.replace("_", " "): value for key, value in record.summary.items() if key != "device"},
         **_training_rows(record),

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, PreTrainedConfig
 
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
@@ -27,7 +29,7 @@ NOT_OF_THE_ENCODER = {
     "id2label", "label2id", "num_labels", "architectures", "problem_type", "use_mean_pooling", "transformers_version",
 }  # fmt: skip
 
-_SHAPES: dict[str, dict[str, tuple[int, ...]]] = {}
+_TRIALS: "dict[str, _Trial]" = {}
 
 
 def modalities_of(config: PreTrainedConfig) -> list[str]:
@@ -133,21 +135,68 @@ def encoder_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
         >>> encoder_shapes(ResNet3DConfig())["last_hidden_state"]
         (1, 512, 2, 7, 7)
     """
+    return _trial(config).shapes
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What an encoder does with one clip: shapes of its outputs, and billions of multiply-accumulates."""
+
+    shapes: dict[str, tuple[int, ...]]
+    work: float
+
+
+def _trial(config: PreTrainedConfig) -> _Trial:
+    """Run an encoder on one clip of the declared size; the result is kept for equal encoders."""
     # Labels do not matter to an encoder; without them all cards of one architecture share one entry.
     fields = {name: value for name, value in config.to_dict().items() if name not in NOT_OF_THE_ENCODER}
     key = json.dumps(fields, sort_keys=True, default=str)
-    if key not in _SHAPES:
-        _SHAPES[key] = _run_without_memory(config)
-    return _SHAPES[key]
+    if key not in _TRIALS:
+        counter = FlopCounterMode(display=False)
+        plain = type(config).from_dict(config.to_dict())
+        # The counter does not know the fused attention of CPUs; the plain one does the same products.
+        plain._attn_implementation = "eager"
+        inputs = model_inputs(config)
+        # Fake tensors have shapes but no values, so even the largest encoder runs in a second or two.
+        with FakeTensorMode(), torch.no_grad(), counter:
+            outputs = AutoModel.from_config(plain).eval()(**{name: spec.example(1) for name, spec in inputs.items()})
+            shapes = {name: tuple(outputs[name].shape) for name in ("last_hidden_state", "pooler_output")}
+        _TRIALS[key] = _Trial(shapes, counter.get_total_flops() / 2e9)
+    return _TRIALS[key]
 
 
-def _run_without_memory(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    # Fake tensors have shapes but no values, so even the largest encoder runs in a second or two.
-    with FakeTensorMode(), torch.no_grad():
-        outputs = AutoModel.from_config(config).eval()(
-            **{name: spec.example(1) for name, spec in model_inputs(config).items()}
-        )
-        return {name: tuple(outputs[name].shape) for name in ("last_hidden_state", "pooler_output")}
+def size_rows(config: PreTrainedConfig) -> dict[str, str]:
+    """Rows of a card's table with the size of a model and the work of its encoder.
+
+    Args:
+        config: a configuration; those of other libraries have no rows.
+
+    Returns:
+        Parameters of the model that `architectures` names, or of the encoder, and multiply-accumulates of the encoder
+        for one clip.
+
+    Example:
+        >>> from tubelets import SigmaConfig
+        >>> size_rows(SigmaConfig(architectures=["SigmaModel"]))
+        {'parameters': '86.2 M', 'encoder, one clip': '180 GMACs'}
+    """
+    if config.model_type not in MODELS:
+        return {}
+    millions = num_parameters(config) / 1e6
+    return {"parameters": f"{millions:.3g} M", "encoder, one clip": f"{_trial(config).work:.3g} GMACs"}
+
+
+def num_parameters(config: PreTrainedConfig) -> int:
+    """Number of parameters of the model that `architectures` names, or of the encoder.
+
+    Args:
+        config: a configuration of this package.
+    """
+    entry = MODELS[config.model_type]
+    reference = entry.class_references.get((config.architectures or [""])[0])
+    with torch.device("meta"):
+        model = AutoModel.from_config(config) if reference is None else entry.load(reference)(config)
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def transfer_limit(config: PreTrainedConfig) -> str:

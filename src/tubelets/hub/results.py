@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,7 @@ def measured_results(metrics: Mapping[str, float], data: Mapping[str, Any], task
     order = sorted(task.metrics, key=lambda key: key != task.primary_metric)
     return [
         EvaluationResult(
-            dataset=data.get("dataset_name") or "local files",
+            dataset=_hub_dataset(data.get("dataset_name")) or "local",
             task=task.name,
             metric=task.metrics[key].hub_name,
             metric_name=task.metrics[key].title,
@@ -124,6 +125,12 @@ def measured_results(metrics: Mapping[str, float], data: Mapping[str, Any], task
         for key in order
         if key in metrics
     ]
+
+
+def _hub_dataset(name: str | None) -> str | None:
+    """The name of a data set, if it is one of the Hub and not a local path."""
+    local = name is None or Path(name).exists() or not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name)
+    return None if local else name
 
 
 def read_results(paths: Sequence[str | Path]) -> list[EvaluationResult]:

@@ -4,6 +4,8 @@ Each method's `checkpoints_<method>.py` lists its own in `CHECKPOINTS`. Numbers 
 measured them.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -38,11 +40,15 @@ class Paper:
 
     Attributes:
         arxiv: arXiv number.
-        citation: authors, title, venue.
+        authors: separated by commas; "et al." stands for the rest.
+        title: without a final full stop.
+        venue: conference or journal and year, or the year alone.
     """
 
     arxiv: str
-    citation: str
+    authors: str
+    title: str
+    venue: str
 
     @property
     def url(self) -> str:
@@ -52,7 +58,40 @@ class Paper:
     @property
     def reference(self) -> str:
         """Authors, title, venue and address."""
-        return f"{self.citation} {self.url}"
+        authors = self.authors if self.authors.endswith(".") else f"{self.authors}."
+        title = self.title if self.title.endswith("?") else f"{self.title}."
+        return f"{authors} {title} {self.venue}. {self.url}"
+
+    @property
+    def bibtex(self) -> str:
+        """A BibTeX entry.
+
+        Example:
+            >>> print(Paper("1911.05722", "Kaiming He, Ross Girshick et al.", "Momentum Contrast", "CVPR 2020").bibtex)
+            @misc{he2020momentum,
+              title = {Momentum Contrast},
+              author = {Kaiming He and Ross Girshick and others},
+              year = {2020},
+              howpublished = {CVPR 2020},
+              eprint = {1911.05722},
+              archivePrefix = {arXiv},
+            }
+        """
+        several = self.authors.endswith(" et al.")
+        names = [name.strip() for name in self.authors.removesuffix(" et al.").split(",")]
+        year = self.venue.split()[-1]
+        surname = unicodedata.normalize("NFKD", names[0].split()[-1]).encode("ascii", "ignore").decode().lower()
+        word = "".join(filter(str.isalnum, re.split(r"[\s:-]", self.title)[0])).lower()
+        fields = {
+            "title": self.title,
+            "author": " and ".join([*names, *(["others"] if several else [])]),
+            "year": year,
+            **({"howpublished": self.venue} if self.venue != year else {}),
+            "eprint": self.arxiv,
+            "archivePrefix": "arXiv",
+        }
+        lines = "".join(f"  {name} = {{{value}}},\n" for name, value in fields.items())
+        return f"@misc{{{surname}{year}{word},\n{lines}}}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +118,8 @@ class AuthorCheckpoint:
             it: names of tasks to numbers.
         after_finetuning_source: paper and table of those numbers, as Markdown.
         further_papers: other papers cited by the card, such as comparisons of the checkpoint.
+        download: address of the weight file, if it can be fetched without a browser: `hf://owner/name/path` for a file
+            of the Hub, or `https://...`; None if it is not known.
     """
 
     name: str
@@ -99,6 +140,7 @@ class AuthorCheckpoint:
     after_finetuning: Mapping[str, float] = field(default_factory=dict)
     after_finetuning_source: str = ""
     further_papers: tuple[Paper, ...] = ()
+    download: str | None = None
 
     def config(self) -> Any:
         """The configuration."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tubelets.models.common.errors import CheckpointLayoutError
@@ -104,6 +105,31 @@ class OfficialLayout:
         """
         return self.complete(model, convert_to_official(model.state_dict(), self.table(model), self.name))
 
+    def check_round_trip(self, model: Any, state_dict: Weights) -> int:
+        """Convert a model back and compare it with the official weights that it came from, bit by bit.
+
+        Args:
+            model: what `from_official` returned.
+            state_dict: the official weights.
+
+        Returns:
+            Number of official weights that the model does not have, such as those of a momentum encoder.
+
+        Raises:
+            CheckpointLayoutError: if a weight that goes back differs in name, shape or value.
+        """
+        official, back = without_wrapper(state_dict), self.to_official(model)
+        for name, value in back.items():
+            if name not in official:
+                continue
+            # Buffers of counters may have been stored in another type.
+            if official[name].shape != value.shape or not torch.equal(official[name].to(value.dtype), value):
+                raise CheckpointLayoutError(f"{name} is not the same after conversion and back ({self.name})")
+        unknown = sorted(back.keys() - official.keys())
+        if unknown:
+            raise CheckpointLayoutError(f"converting back makes {unknown[0]}, which the official weights do not have")
+        return len(official.keys() - back.keys())
+
     def load_official(self, path: str | Path, **overrides: Any) -> Any:
         """Read an official checkpoint file.
 
@@ -173,14 +199,36 @@ def load_official(path: str | Path, **overrides: Any) -> Any:
         CheckpointLayoutError: if no layout, or more than one, fits.
     """
     state_dict, arguments = read_checkpoint(path)
+    layout = find_layout(state_dict, str(path))
+    return layout.from_official(state_dict, arguments=arguments, **overrides)
+
+
+def find_layout(state_dict: Weights, where: str, model_type: str | None = None) -> OfficialLayout:
+    """The layout of official weights, by their names.
+
+    Args:
+        state_dict: official names to tensors.
+        where: what the user named, for messages.
+        model_type: only consider layouts of this type; a type with a single layout is not searched further.
+
+    Raises:
+        CheckpointLayoutError: if no layout, or more than one, fits.
+    """
+    from tubelets.models.common.auto import MODELS
+
     weights = without_wrapper(state_dict)
     known = official_layouts()
+    if model_type is not None:
+        entry = MODELS[model_type]
+        known = entry.load(entry.official) if entry.official else []
+        if len(known) == 1:
+            return known[0]
     found = [layout for layout in known if layout.recognises(weights)]
     if len(found) != 1:
         seen = sorted({name.split(".")[0] for name in weights})[:8]
         fits = f"the layouts {', '.join(layout.name for layout in found)} fit" if found else "no known layout fits"
         raise CheckpointLayoutError(
-            f"{path}: {fits} the names {seen}; call load_official of the method's conversion module (known are "
+            f"{where}: {fits} the names {seen}; call load_official of the method's conversion module (known are "
             f"{', '.join(layout.name for layout in known)})"
         )
-    return found[0].from_official(state_dict, arguments=arguments, **overrides)
+    return found[0]

@@ -1,10 +1,15 @@
 """Base class of the package's models: `from_pretrained` goes through the one loader."""
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
 
 from tubelets.models.common.safe_loading import load_pretrained
+
+# From the card that transformers writes where a repository has none.
+_BLANK_CARD = "This model card has been automatically generated."
 
 
 class SafePreTrainedModel(PreTrainedModel):
@@ -50,3 +55,12 @@ class SafePreTrainedModel(PreTrainedModel):
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
         """Do nothing: the code is an installed package and is never copied next to a checkpoint."""
+
+    def _upload_modified_files(self, working_dir: Any, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Replace the blank card of transformers by ours before `push_to_hub` commits; other cards are kept."""
+        card = Path(working_dir) / "README.md"
+        if card.is_file() and _BLANK_CARD in card.read_text(encoding="utf-8"):
+            # Cards describe models and therefore lie above them; only this method of transformers reaches up.
+            cards = importlib.import_module("tubelets.hub.cards")
+            card.write_text(cards.render_model_card(repo_id, self.config), encoding="utf-8")
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)

@@ -8,15 +8,18 @@ from tubelets.models.common.author_checkpoints import AuthorCheckpoint, Paper
 
 PAPER = Paper(
     "1711.11248",
-    "Du Tran, Heng Wang, Lorenzo Torresani, Jamie Ray, Yann LeCun, Manohar Paluri. A Closer Look at Spatiotemporal "
-    "Convolutions for Action Recognition. CVPR 2018.",
+    "Du Tran, Heng Wang, Lorenzo Torresani, Jamie Ray, Yann LeCun, Manohar Paluri",
+    "A Closer Look at Spatiotemporal Convolutions for Action Recognition",
+    "CVPR 2018",
 )
 SEVERE = Paper(
     "2203.14221",
-    "Fida Mohammad Thoker, Hazel Doughty, Piyush Bagad, Cees Snoek. How Severe is Benchmark-Sensitivity in Video "
-    "Self-Supervised Learning? ECCV 2022.",
+    "Fida Mohammad Thoker, Hazel Doughty, Piyush Bagad, Cees Snoek",
+    "How Severe is Benchmark-Sensitivity in Video Self-Supervised Learning?",
+    "ECCV 2022",
 )
 ARCHIVE = "https://surfdrive.surf.nl/files/index.php/s/Zw9tbuOYAInzVQC"
+TORCHVISION = "https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth"
 TASKS = (
     "Something-Something V2, top-1",
     "Gym-99, top-1",
@@ -55,48 +58,58 @@ METHODS: dict[str, tuple[str, str, str, tuple[float, ...]]] = {
 PAPERS = {
     "selavi": Paper(
         "2006.13662",
-        "Yuki M. Asano, Mandela Patrick, Christian Rupprecht, Andrea Vedaldi. Labelling unlabelled videos from scratch "
-        "with multi-modal self-supervision. NeurIPS 2020.",
+        "Yuki M. Asano, Mandela Patrick, Christian Rupprecht, Andrea Vedaldi",
+        "Labelling unlabelled videos from scratch with multi-modal self-supervision",
+        "NeurIPS 2020",
     ),
     "moco": Paper(
         "1911.05722",
-        "Kaiming He, Haoqi Fan, Yuxin Wu, Saining Xie, Ross Girshick. Momentum Contrast for Unsupervised Visual "
-        "Representation Learning. CVPR 2020.",
+        "Kaiming He, Haoqi Fan, Yuxin Wu, Saining Xie, Ross Girshick",
+        "Momentum Contrast for Unsupervised Visual Representation Learning",
+        "CVPR 2020",
     ),
     "videomoco": Paper(
         "2103.05905",
-        "Tian Pan, Yibing Song, Tianyu Yang, Wenhao Jiang, Wei Liu. VideoMoCo: Contrastive Video Representation "
-        "Learning with Temporally Adversarial Examples. CVPR 2021.",
+        "Tian Pan, Yibing Song, Tianyu Yang, Wenhao Jiang, Wei Liu",
+        "VideoMoCo: Contrastive Video Representation Learning with Temporally Adversarial Examples",
+        "CVPR 2021",
     ),
     "pretext-contrast": Paper(
         "2010.15464",
-        "Li Tao, Xueting Wang, Toshihiko Yamasaki. Pretext-Contrastive Learning: Toward Good Practices in "
-        "Self-Supervised Video Representation Learning. 2020.",
+        "Li Tao, Xueting Wang, Toshihiko Yamasaki",
+        "Pretext-Contrastive Learning: Toward Good Practices in Self-Supervised Video Representation Learning",
+        "2020",
     ),
     "avid-cma": Paper(
         "2004.12943",
-        "Pedro Morgado, Nuno Vasconcelos, Ishan Misra. Audio-Visual Instance Discrimination with Cross-Modal "
-        "Agreement. CVPR 2021.",
+        "Pedro Morgado, Nuno Vasconcelos, Ishan Misra",
+        "Audio-Visual Instance Discrimination with Cross-Modal Agreement",
+        "CVPR 2021",
     ),
     "gdt": Paper(
         "2003.04298",
-        "Mandela Patrick, Yuki M. Asano, Polina Kuznetsova, Ruth Fong, João F. Henriques, Geoffrey Zweig, Andrea "
-        "Vedaldi. Multi-modal Self-Supervision from Generalized Data Transformations. 2020.",
+        "Mandela Patrick, Yuki M. Asano, Polina Kuznetsova, Ruth Fong, João F. Henriques, Geoffrey Zweig, "
+        "Andrea Vedaldi",
+        "Multi-modal Self-Supervision from Generalized Data Transformations",
+        "2020",
     ),
     "rspnet": Paper(
         "2011.07949",
-        "Peihao Chen, Deng Huang, Dongliang He, Xiang Long, Runhao Zeng, Shilei Wen, Mingkui Tan, Chuang Gan. RSPNet: "
-        "Relative Speed Perception for Unsupervised Video Representation Learning. AAAI 2021.",
+        "Peihao Chen, Deng Huang, Dongliang He, Xiang Long, Runhao Zeng, Shilei Wen, Mingkui Tan, Chuang Gan",
+        "RSPNet: Relative Speed Perception for Unsupervised Video Representation Learning",
+        "AAAI 2021",
     ),
     "tclr": Paper(
         "2101.07974",
-        "Ishan Dave, Rohit Gupta, Mamshad Nayeem Rizve, Mubarak Shah. TCLR: Temporal Contrastive Learning for Video "
-        "Representation. Computer Vision and Image Understanding, 2022.",
+        "Ishan Dave, Rohit Gupta, Mamshad Nayeem Rizve, Mubarak Shah",
+        "TCLR: Temporal Contrastive Learning for Video Representation",
+        "Computer Vision and Image Understanding 2022",
     ),
     "ctp": Paper(
         "2105.02545",
-        "Guangting Wang, Yizhou Zhou, Chong Luo, Wenxuan Xie, Wenjun Zeng, Zhiwei Xiong. Unsupervised Visual "
-        "Representation Learning by Tracking Patches in Video. CVPR 2021.",
+        "Guangting Wang, Yizhou Zhou, Chong Luo, Wenxuan Xie, Wenjun Zeng, Zhiwei Xiong",
+        "Unsupervised Visual Representation Learning by Tracking Patches in Video",
+        "CVPR 2021",
     ),
     "supervised": PAPER,
 }
@@ -118,6 +131,7 @@ def _checkpoint(method: str) -> AuthorCheckpoint:
         paper=PAPERS[method],
         further_papers=(SEVERE,),
         source=f"file `{file}` of [SEVERE's archive]({ARCHIVE})",
+        download=TORCHVISION if method == "supervised" else None,
         converter="tubelets.models.backbones.resnet3d.conversion_resnet3d",
         not_in_file="the epsilon of batch norm nor the statistics of colours",
         pretraining_data="k400",

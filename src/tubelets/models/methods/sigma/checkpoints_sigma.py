@@ -6,7 +6,18 @@ from typing import Any
 from tubelets.models.common.author_checkpoints import DATASETS, SIZES, AuthorCheckpoint, Paper, classifier_fields
 from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 
-PAPER = Paper("2407.15447", "Mohammadreza Salehi et al. SIGMA: Sinkhorn-Guided Masked Video Modeling. ECCV 2024.")
+PAPER = Paper(
+    "2407.15447",
+    "Mohammadreza Salehi et al.",
+    "SIGMA: Sinkhorn-Guided Masked Video Modeling",
+    "ECCV 2024",
+)
+
+# The files that the official scripts name; the others of the repository are not known.
+DOWNLOADS = {
+    f"sigma-dino-vit-base-{data}": f"hf://SMSD75/SIGMA/pretrain/{folder}/{prefix}_vit_b_sigma_with_dino.pth"
+    for data, folder, prefix in (("k400", "kinetics-400", "kinetics_400"), ("ssv2", "ssv2", "ssv2"))
+}
 
 
 def _config(target: str, size: str, data: str, finetuning_data: str | None) -> SigmaConfig:
@@ -48,6 +59,7 @@ def _checkpoint(
         make_config=config,
         paper=PAPER,
         source="Hub repository `SMSD75/SIGMA`",
+        download=DOWNLOADS.get(pretrained) if finetuning_data is None else None,
         converter="tubelets.models.methods.sigma.conversion_sigma",
         not_in_file="class names nor epsilon",
         pretraining_data=data,

@@ -8,7 +8,9 @@ from tubelets.models.methods.smile.configuration_smile import SmileConfig
 
 PAPER = Paper(
     "2504.00527",
-    "Fida Mohammad Thoker et al. SMILE: Infusing Spatial and Motion Semantics in Masked Video Learning. CVPR 2025.",
+    "Fida Mohammad Thoker et al.",
+    "SMILE: Infusing Spatial and Motion Semantics in Masked Video Learning",
+    "CVPR 2025",
 )
 FILES = "SMILE_MODELS/{folder}/{prefix}k400_pretraining_first_stage_{first}_epochs_2nd_stage_{second}_epochs.pth"
 # Counted epochs: each clip is used with two masks, so only half as many were loaded (smile.md, section 3.4).
@@ -44,6 +46,7 @@ def _checkpoint(epochs: int, finetuning_data: str | None = None, top1: float | N
         make_config=functools.partial(_config, finetuning_data),
         paper=PAPER,
         source=f"Hub repository `fmthoker/SMILE`, file `{_file(epochs, finetuning_data)}`",
+        download=f"hf://fmthoker/SMILE/{_file(epochs, finetuning_data)}",
         converter="tubelets.models.methods.smile.conversion_smile",
         not_in_file="class names nor stage",
         pretraining_data="k400",

@@ -15,14 +15,28 @@ from tubelets.models.methods.structured_noise.conversion_structured_noise import
 
 PAPER = Paper(
     "2503.16311",
-    "Aritra Bhowmik, Fida Mohammad Thoker, Carlos Hinojosa, Bernard Ghanem, Cees Snoek. Structured-Noise Masked "
-    "Modeling for Video, Audio and Beyond. 2025.",
+    "Aritra Bhowmik, Fida Mohammad Thoker, Carlos Hinojosa, Bernard Ghanem, Cees Snoek",
+    "Structured-Noise Masked Modeling for Video, Audio and Beyond",
+    "2025",
 )
-AUDIOMAE = Paper("2207.06405", "Po-Yao Huang et al. Masked Autoencoders that Listen. NeurIPS 2022.")
+AUDIOMAE = Paper(
+    "2207.06405",
+    "Po-Yao Huang et al.",
+    "Masked Autoencoders that Listen",
+    "NeurIPS 2022",
+)
 MASKSPEC_PAPER = Paper(
-    "2204.12768", "Dading Chong et al. Masked Spectrogram Prediction for Self-Supervised Audio Pre-Training. 2022."
+    "2204.12768",
+    "Dading Chong et al.",
+    "Masked Spectrogram Prediction for Self-Supervised Audio Pre-Training",
+    "2022",
 )
-CAV_MAE = Paper("2210.07839", "Yuan Gong et al. Contrastive Audio-Visual Masked Autoencoder. ICLR 2023.")
+CAV_MAE = Paper(
+    "2210.07839",
+    "Yuan Gong et al.",
+    "Contrastive Audio-Visual Masked Autoencoder",
+    "ICLR 2023",
+)
 
 
 def _audio_config(**fields: Any) -> StructuredNoiseAudioConfig:

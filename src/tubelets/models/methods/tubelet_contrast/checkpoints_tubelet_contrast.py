@@ -7,8 +7,9 @@ from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast imp
 
 PAPER = Paper(
     "2303.11003",
-    "Fida Mohammad Thoker, Hazel Doughty, Cees Snoek. Tubelet-Contrastive Self-Supervision for Video-Efficient "
-    "Generalization. ICCV 2023.",
+    "Fida Mohammad Thoker, Hazel Doughty, Cees Snoek",
+    "Tubelet-Contrastive Self-Supervision for Video-Efficient Generalization",
+    "ICCV 2023",
 )
 # File ids of the authors' drive, from the repository's model zoo; Kinetics-400 entries were never filled in.
 FILES = {
