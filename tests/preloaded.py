@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+COMMAND = "tubelets"
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
@@ -41,9 +42,12 @@ def _run(words: list[str], folder: str, environment: dict[str, str], output: str
         os.dup2(file, getattr(sys, stream).fileno())
     os.environ.update(environment)
     os.chdir(folder)
+    sys.argv = words
+    if words[0] == COMMAND:
+        runpy.run_module(COMMAND, run_name="__main__")
+        return
     # As an interpreter does: the folder of the script comes first.
     sys.path.insert(0, str(Path(words[0]).resolve().parent))
-    sys.argv = words
     runpy.run_path(words[0], run_name="__main__")
 
 
@@ -64,10 +68,10 @@ def run_script(
     environment: Mapping[str, str] | None = None,
     world_size: int = 1,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a Python script with its arguments to the end, as `subprocess.run` or a launcher would.
+    """Run a Python script, or the command, with its arguments to the end, as `subprocess.run` or a launcher would.
 
     Args:
-        words: path of the script, and its arguments.
+        words: path of the script, or `tubelets` for the command, and its arguments.
         timeout: seconds after which the run is ended.
         folder: where it runs; by default here.
         environment: variables to add.

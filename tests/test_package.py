@@ -55,6 +55,28 @@ def test_import_is_light() -> None:
     assert len(found) < 70, f"importing the package also imports {len(found)} modules: {sorted(found)}"
 
 
+def test_the_command_waits_for_neither_torch_nor_transformers() -> None:
+    """How the process was started decides: a program that imports the package finds its models registered."""
+    known = {
+        ("/bin/tubelets", "shards"): True,
+        ("-m", "tubelets", "pretrain"): True,
+        ("-u", "-m", "tubelets"): True,
+        ("-c", "import tubelets"): False,
+        ("train.py", "tubelets"): False,
+        ("-m", "pytest", "tubelets"): False,
+        (): False,
+    }
+    code = "import sys, json; sys.orig_argv = ['python', *json.loads(sys.argv[1])]; import tubelets; "
+    code += "print(tubelets._is_the_command(), 'torch' in sys.modules, 'transformers' in sys.modules)"
+    for words in (["-m", "tubelets"], ["train.py"]):
+        found = subprocess.run([sys.executable, "-c", code, json.dumps(words)], capture_output=True, text=True)
+        assert found.stdout.split() == (["True", "False", "False"] if words[0] == "-m" else ["False", "True", "True"])
+    for words, expected in known.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "orig_argv", ["python", *words])
+            assert tubelets._is_the_command() is expected, words
+
+
 def packages() -> list[Path]:
     root = Path(tubelets.__file__).parent
     return [*(root / "models").rglob("__init__.py"), *(root / "data").rglob("__init__.py")]

@@ -5,13 +5,17 @@ on first use; `__init__.pyi`, written by `scripts/make_stubs.py`, lists them for
 """
 
 import importlib
+import sys
+from pathlib import PurePath
 from typing import Any
 
-from tubelets.models.common.auto import MODELS, register_configs
+from tubelets.models.common.entries import discover
 
 __version__ = "0.1.0"
 
-_CLASSES = {name: (entry, reference) for entry in MODELS.values() for name, reference in entry.class_references.items()}
+_CLASSES = {
+    name: (entry, reference) for entry in discover().values() for name, reference in entry.class_references.items()
+}
 _OTHERS = {
     "ModelEntry": "tubelets.models.common.entries",
     "read_clip": "tubelets.data.modalities.video",
@@ -21,7 +25,19 @@ _OTHERS = {
 
 __all__ = ["__version__", *_CLASSES, *_OTHERS]  # pyright: ignore[reportUnsupportedDunderAll]
 
-register_configs()
+
+def _is_the_command() -> bool:
+    """Whether this process was started as `tubelets` or `python -m tubelets`."""
+    words = iter(sys.orig_argv[1:])
+    program = next((word for word in words if word == "-m" or not word.startswith("-")), "")
+    return PurePath(next(words, "") if program == "-m" else program).name == "tubelets"
+
+
+if not _is_the_command():
+    # The command registers before a verb that needs it: its help need not wait seconds for torch and transformers.
+    from tubelets.models.common.auto import register_configs
+
+    register_configs()
 
 
 def __getattr__(name: str) -> Any:

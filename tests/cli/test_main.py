@@ -1,6 +1,8 @@
-"""The command `tubelets`, in this process and as a module."""
+"""The command `tubelets`: its verbs, its one dialect, its errors of one line."""
 
+import importlib
 import json
+import resource
 import subprocess
 import sys
 
@@ -8,12 +10,19 @@ import pytest
 import torch
 
 import tubelets
-from tubelets.cli.main import main
+from tubelets.cli.main import VERBS, declare, main
+from tubelets.cli.parser import SCREEN, UsageError, Verb
 from tubelets.models.common.auto import MODELS
+
+COMMAND = [sys.executable, "-m", "tubelets"]
+
+
+def verb_of(name: str) -> Verb:
+    return declare(name, importlib.import_module(f"tubelets.cli.{name}"))
 
 
 def test_info_prints_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["info", "--json"])
+    assert main(["info", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["versions"]["tubelets"] == tubelets.__version__
     assert found["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
@@ -24,9 +33,102 @@ def test_info_prints_what_a_bug_report_needs(capsys: pytest.CaptureFixture[str])
     assert all(f"{section}:" in text for section in found)
 
 
+def test_help_takes_no_seconds() -> None:
+    """Seconds depend on the machine, but those of torch and transformers are many on any."""
+    code = (
+        "import sys; from tubelets.cli.main import *; main(['--version']); main(['--help'])\n"
+        "for name in VERBS: main([name, '--help'])\n"
+        "print(*(set(sys.modules) & {'torch', 'transformers', 'accelerate', 'datasets'}))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # As `python -m tubelets` does it: the package is imported by a process that is the command.
+    program = f"import sys; sys.orig_argv = ['python', '-m', 'tubelets']\n{code}"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert result.stdout.splitlines()[0] == f"tubelets {tubelets.__version__}"
+    assert result.stdout.splitlines()[-1] == ""
+    assert after.ru_utime - before.ru_utime < 2
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_the_help_of_a_verb_fits_a_screen_and_its_sections_show_every_flag(name: str) -> None:
+    verb = verb_of(name)
+    text = verb.help()
+    assert text.count("\n") <= SCREEN
+    assert f"usage: tubelets {name}" in text
+    assert max(map(len, text.splitlines())) <= 120
+    shown = text + verb.help("all")
+    for action in verb.parser._actions:
+        for flag in action.option_strings:
+            assert f"{flag} " in shown or f"{flag}\n" in shown, flag
+            assert action.help, f"{flag} of {name} has no help"
+    for section in verb.sections:
+        assert section.name in text
+        assert verb.help(section.name).startswith(f"{section.name}: {section.summary}\n")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_flags_have_one_spelling_and_the_output_folder_one_name(name: str) -> None:
+    flags = [flag for action in verb_of(name).parser._actions for flag in action.option_strings]
+    assert all("-" not in flag.removeprefix("--") for flag in flags if flag.startswith("--"))
+    assert not {"--out", "--output"} & set(flags)
+
+
+def test_dashes_and_underscores_are_the_same() -> None:
+    verb = verb_of("shards")
+    options = [
+        verb.parse(["videos", f"--output{s}dir", "out-dir", f"--short{s}side=8", f"--drop{s}audio"]) for s in "-_"
+    ]
+    assert options[0] == options[1]
+    assert (options[0].short_side, str(options[0].output_dir)) == (8, "out-dir")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["shard"], "tubelets: no verb 'shard'; did you mean 'shards'?"),
+        (["shards", "x", "--output-dirr", "y"], "unknown flag --output_dirr; did you mean '--output_dir'?"),
+        (["shards", "--help", "splitz"], "no section 'splitz'; did you mean 'splits'?"),
+        (["shards", "x"], "required: --output_dir"),
+        (["shards", "x", "--output_dir", "y", "--crf", "z"], "--crf"),
+        (["shards", "--output_dir", "y"], "give INPUT"),
+        (["shards", "no-such-folder", "--output_dir", "y"], "no-such-folder"),
+    ],
+)
+def test_errors_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    printed, errors = capsys.readouterr()
+    assert printed == ""
+    assert errors.count("\n") == 1
+    assert errors.startswith("tubelets")
+    assert message in errors
+
+
+def test_the_traceback_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["shards", "no-such-folder", "--output_dir", "y", "--traceback"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("Traceback")
+    assert errors.splitlines()[-1].startswith("tubelets shards: ")
+
+
+def test_errors_of_the_program_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(options: object) -> int:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("tubelets.cli.info.run", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(["info"])
+
+
+def test_a_choice_is_refused_with_the_nearest_one() -> None:
+    verb = Verb("try", "Try it.")
+    verb.add("--mask", choices=["tube", "random"])
+    with pytest.raises(UsageError, match=r"'tubes' is none of tube, random; did you mean 'tube'\?"):
+        verb.parse(["--mask", "tubes"])
+
+
 def test_the_module_is_the_command() -> None:
-    command = [sys.executable, "-m", "tubelets"]
-    assert "info" in subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-    unknown = subprocess.run([*command, "fly"], capture_output=True, text=True, check=False)
+    assert "info" in subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
+    unknown = subprocess.run([*COMMAND, "fly"], capture_output=True, text=True, check=False)
     assert unknown.returncode == 2
     assert "fly" in unknown.stderr

@@ -1,7 +1,6 @@
 """Shards of sounds, and the sound of videos that are re-encoded for shards."""
 
 import functools
-import importlib.util
 import io
 import json
 from pathlib import Path
@@ -12,6 +11,7 @@ from datasets import Audio, ClassLabel, List, load_dataset
 from torch import Tensor
 
 from sounds import make_sounding_video, sweep, tone
+from tubelets.cli.main import main
 from tubelets.data.build import shards
 from tubelets.data.build.shards import ShardPlan, build_shards
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
@@ -23,7 +23,6 @@ from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord, class_fraction, find_class_names
 from videos import make_video
 
-SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"
 build = functools.partial(build_shards, progress=False)
 
 
@@ -131,13 +130,10 @@ def test_a_killed_run_is_continued_and_workers_give_the_same_bytes(folder, tmp_p
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_script_makes_shards_of_several_labels(folder, tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("make_shards", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def test_the_verb_makes_shards_of_several_labels(folder, tmp_path, capsys):
     (tmp_path / "list.csv").write_text("path,labels,split\ndog/0.wav,dog;loud,train\ndog/broken.wav,dog,train\n")
-    arguments = [tmp_path / "list.csv", tmp_path / "out", "--root", folder, "--no-progress"]
-    assert module.main([*map(str, arguments)]) == 0
+    arguments = ["shards", tmp_path / "list.csv", "--output_dir", tmp_path / "out", "--root", folder, "--no-progress"]
+    assert main([*map(str, arguments)]) == 0
     printed = capsys.readouterr().out
     assert "train: 1 clips in 2 shards" in printed
     assert "bad file dog/broken.wav" in printed

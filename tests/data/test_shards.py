@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from datasets import ClassLabel, Video, load_dataset
 
 from preloaded import run_script
+from tubelets.cli.main import main
 from tubelets.data.build import shards
 from tubelets.data.build.plan import parse_size
 from tubelets.data.build.shards import ShardPlan, build_shards
@@ -23,7 +23,6 @@ from tubelets.data.sources.records import VideoRecord, find_class_names
 from tubelets.data.sources.shard_files import ROWS_PER_GROUP, finalize_shards, missing_shards
 from videos import make_video
 
-SCRIPT = Path(__file__).parents[2] / "scripts/make_shards.py"
 build = functools.partial(build_shards, progress=False)
 
 
@@ -266,49 +265,46 @@ def test_shard_of_bad_files_only_can_be_read(tmp_path):
     assert [sample.clip_id for sample in rows_of(tmp_path / "out")] == ["good.mp4"]
 
 
-# --- script ------------------------------------------------------------------------------------------------------
+# --- the verb ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def script(capsys):
-    """Calls the script's `main`; gives exit code, output and errors."""
-    spec = importlib.util.spec_from_file_location("make_shards", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def shards_verb(capsys):
+    """Calls `tubelets shards`; gives exit code, output and errors."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        code = module.main([*map(str, arguments), "--no-progress"])
+        code = main(["shards", *map(str, arguments), "--no-progress"])
         return (code, *capsys.readouterr())
 
     return run
 
 
-def test_script_runs_as_a_program(folder, tmp_path):
-    words = [folder, tmp_path / "out", "--short-side", "8", "--clips-per-shard", "6", "--num-workers", "2"]
-    result = run_script(SCRIPT, *words, "--split", "train")
+def test_the_verb_runs_as_a_program(folder, tmp_path):
+    words = [folder, "--output_dir", tmp_path / "out", "--short-side", "8", "--clips_per_shard", "6"]
+    result = run_script("tubelets", "shards", *words, "--num-workers", "2", "--split", "train")
     assert result.returncode == 0, result.stderr
     assert "10 clips in 2 shards" in result.stdout
     assert "run/broken.mp4" in result.stdout
     assert open_source(tmp_path / "out").num_samples == 10
 
 
-def test_script_selects_rows_by_split_and_finalizes(script, folder, tmp_path):
+def test_the_verb_selects_rows_by_split_and_finalizes(shards_verb, folder, tmp_path):
     (tmp_path / "all.csv").write_text('"path","label","split"\nrun/0.mp4,run,val\njump/1.mp4,jump,train\n')
     (tmp_path / "classes.txt").write_text("run\njump\n")
     options = ("--root", folder, "--class-names", tmp_path / "classes.txt", "--split", "val")
-    code, _, errors = script(tmp_path / "all.csv", tmp_path / "out", *options)
+    code, _, errors = shards_verb(tmp_path / "all.csv", "--output_dir", tmp_path / "out", *options)
     assert code == 0, errors
     source = open_source(tmp_path / "out", "val")
     assert [(sample.clip_id, sample.label) for sample in source.iterate_shard(0)] == [("run/0.mp4", 0)]
     (tmp_path / "out/dataset_info.json").unlink()
-    assert script("--finalize", tmp_path / "out")[0] == 0
+    assert shards_verb("--finalize", "--output_dir", tmp_path / "out")[0] == 0
     assert json.loads((tmp_path / "out/dataset_info.json").read_text())["class_names"] == ["run", "jump"]
 
 
-def test_script_builds_all_splits_of_a_csv_in_one_run(script, folder, tmp_path):
+def test_the_verb_builds_all_splits_of_a_csv_in_one_run(shards_verb, folder, tmp_path):
     rows = ["run/0.mp4,run,train", "jump/1.mp4,jump,train", "run/2.mp4,run,val", "run/4.mp4,run,test"]
     (tmp_path / "all.csv").write_text("\n".join(["path,label,split", *rows]))
-    code, printed, errors = script(tmp_path / "all.csv", tmp_path / "out", "--root", folder)
+    code, printed, errors = shards_verb(tmp_path / "all.csv", "--output_dir", tmp_path / "out", "--root", folder)
     assert code == 0, errors
     assert "train: 2 clips in 2 shards" in printed
     # A class that a split does not have keeps its place.
@@ -317,16 +313,18 @@ def test_script_builds_all_splits_of_a_csv_in_one_run(script, folder, tmp_path):
         assert open_source(tmp_path / "out", split).class_names == ["jump", "run"]
 
 
-def test_script_draws_splits_by_itself(script, folder, tmp_path):
+def test_the_verb_draws_splits_by_itself(shards_verb, folder, tmp_path):
     for _ in range(2):  # the second run finds everything complete
-        code, printed, errors = script(folder, tmp_path / "out", "--splits", "train=0.6", "test=0.4", "--readers", "3")
+        code, printed, errors = shards_verb(
+            folder, "--output_dir", tmp_path / "out", "--splits", "train=0.6", "test=0.4", "--readers", "3"
+        )
         assert code == 0, errors
     assert "3 complete before" in printed
     train, test = (open_source(tmp_path / "out", split) for split in ("train", "test"))
     assert train.class_names == test.class_names == ["jump", "run"]
     assert train.num_shards == test.num_shards == 3
     assert (train.num_samples or 0) + (test.num_samples or 0) == 10
-    code, _, errors = script(folder, tmp_path / "bad", "--splits", "train=0.6", "test=0.5")
+    code, _, errors = shards_verb(folder, "--output_dir", tmp_path / "bad", "--splits", "train=0.6", "test=0.5")
     assert code == 2
     assert "must be positive and sum to 1" in errors
 
@@ -376,12 +374,12 @@ def test_there_is_a_shard_for_every_reader(folder):
         ShardPlan.make(found, class_names=names, num_readers=0)
 
 
-def test_script_fails_when_everything_fails(script, tmp_path):
+def test_the_verb_fails_when_everything_fails(shards_verb, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.mp4").write_bytes(b"x")
-    code, _, errors = script(tmp_path / "in", tmp_path / "out")
+    code, _, errors = shards_verb(tmp_path / "in", "--output_dir", tmp_path / "out")
     assert code == 1
     assert "none of 1 files" in errors
-    code, _, errors = script(tmp_path / "nothing", tmp_path / "out")
+    code, _, errors = shards_verb(tmp_path / "nothing", "--output_dir", tmp_path / "out")
     assert code == 2
     assert "does not exist" in errors

@@ -1,39 +1,145 @@
-"""The command `tubelets`, also `python -m tubelets`: one function per subcommand."""
+"""The command `tubelets`, also `python -m tubelets`: a table of verbs, each a module of this folder.
 
-import argparse
-import json
+A verb is a module with a docstring and two functions: `add_arguments(verb)` declares its command line, `run(options)`
+does the work and returns the exit code. The module is imported when its verb is asked for, and imports torch,
+transformers and what needs them inside of `run`: help must not take seconds.
+"""
+
+import importlib
+import sys
+import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
 
-from tubelets.info import collect
+import tubelets
+from tubelets.cli.parser import UsageError, Verb, nearest
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a subcommand.
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table of verbs.
+
+    Attributes:
+        summary: one line for the overview.
+        models: whether the verb needs the package's models registered with transformers, which takes seconds.
+    """
+
+    summary: str
+    models: bool = True
+
+
+VERBS = {
+    "shards": Entry("pack videos or sounds into shards that can be streamed", models=False),
+    "info": Entry("print versions, decoders, devices and data paths for a bug report"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb.
 
     Args:
         arguments: command-line words; None reads `sys.argv`.
+
+    Returns:
+        The exit code: 0, or 2 after an error that was expected, such as a file that does not exist. Other errors are
+        raised.
     """
-    parser = argparse.ArgumentParser(prog="tubelets", description="Motion-aware video representation learning.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    add_info(verbs)
-    given = parser.parse_args(arguments)
-    given.run(given)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"tubelets {tubelets.__version__}")
+        return 0
+    verb, words = words[0], words[1:]
+    if verb not in VERBS:
+        print(f"tubelets: no verb {verb!r}{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    with_traceback = "--traceback" in words
+    try:
+        return run_verb(verb, [word for word in words if word != "--traceback"])
+    except UsageError as error:
+        print(f"tubelets {verb}: {_line(error)}; see `tubelets {verb} --help`", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        if with_traceback:
+            traceback.print_exc()
+        print(f"tubelets {verb}: {_line(error)}", file=sys.stderr)
+    return 2
 
 
-def add_info(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand `info`."""
-    info = verbs.add_parser("info", help="print versions, decoders, devices and data paths for a bug report")
-    info.add_argument("--json", action="store_true", help="print JSON")
-    info.set_defaults(run=print_info)
+def is_expected(error: Exception) -> bool:
+    """Whether an error tells the user about his files or values, so that its message is enough.
+
+    Args:
+        error: from the work of a verb.
+
+    Returns:
+        True for errors of files and values, missing packages, and all that this package defines.
+
+    Example:
+        >>> is_expected(FileNotFoundError("no recipe at x.yaml")), is_expected(RuntimeError("shapes differ"))
+        (True, False)
+    """
+    return isinstance(error, (ImportError, OSError, ValueError)) or type(error).__module__.startswith("tubelets.")
 
 
-def print_info(given: argparse.Namespace) -> None:
-    """Print the information for a bug report."""
-    found = collect()
-    if given.json:
-        print(json.dumps(found, indent=2))
-        return
-    for section, values in found.items():
-        print(f"{section}:")
-        for name, value in values.items():
-            print(f"  {name}: {value}")
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def overview() -> str:
+    """The help of the command."""
+    width = max(map(len, VERBS))
+    lines = [f"  {name:{width}}  {entry.summary}" for name, entry in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: tubelets VERB [...]",
+            "",
+            "Motion-aware video representation learning.",
+            "",
+            *lines,
+            "",
+            "`tubelets VERB --help` explains a verb, `tubelets VERB --help SECTION` a part of its flags.",
+            "`--traceback` after a verb shows where an error arose; `tubelets --version` prints the version.",
+        ]
+    )
+
+
+def run_verb(name: str, words: Sequence[str]) -> int:
+    """Run a verb, or print its help.
+
+    Args:
+        name: one of `VERBS`.
+        words: the words after it.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: if the words do not fit.
+    """
+    module = importlib.import_module(f"tubelets.cli.{name}")
+    verb = declare(name, module)
+    asked = next((index for index, word in enumerate(words) if word in ("-h", "--help")), None)
+    if asked is not None:
+        section = words[asked + 1] if asked + 1 < len(words) and not words[asked + 1].startswith("-") else None
+        print(verb.help(section), end="")
+        return 0
+    options = verb.parse(words)
+    if VERBS[name].models:
+        from tubelets.models.common.auto import register_configs
+
+        register_configs()
+    return module.run(options)
+
+
+def declare(name: str, module: ModuleType) -> Verb:
+    """The command line that the module of a verb declares."""
+    verb = Verb(name, str(module.__doc__))
+    module.add_arguments(verb)
+    return verb

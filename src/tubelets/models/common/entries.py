@@ -102,7 +102,9 @@ def discover() -> dict[str, ModelEntry]:
     found: dict[str, ModelEntry] = {}
     for room in ROOMS:
         for module in pkgutil.iter_modules(importlib.import_module(room).__path__):
-            # A folder of shared parts, such as `convolutional`, declares nothing.
+            # A folder of shared parts, such as `convolutional`, declares nothing; neither does a single file.
+            if not module.ispkg:
+                continue
             for entry in vars(importlib.import_module(f"{room}.{module.name}")).get("ENTRIES", ()):
                 if entry.model_type in found:
                     raise ValueError(

@@ -1,0 +1,220 @@
+"""The command line of a verb: one dialect, errors of one line with the nearest name, help that fits a screen."""
+
+import argparse
+import difflib
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from tubelets.training.field_help import Field, Section, render_fields
+
+SCREEN = 50
+"""Lines that the help of a verb may take."""
+
+
+class UsageError(Exception):
+    """The command line names something that does not exist, or lacks something."""
+
+
+class Verb:
+    """The command line of one verb.
+
+    A module of a verb declares it in `add_arguments(verb)`: `verb.add` for words and flags, `verb.section` for flags
+    that belong together, as in argparse. Flags are spelled with `_`; users may write `-` instead. A verb that reads its
+    words itself, from dataclasses, calls `verb.take_words` and declares its sections for the help.
+
+    Args:
+        name: as typed after `tubelets`.
+        description: its first line is the summary; the rest are a few lines with examples.
+    """
+
+    def __init__(self, name: str, description: str) -> None:
+        self.name, self.description = name, inspect.cleandoc(description)
+        self.words_usage: str | None = None
+        self.flags: Callable[[], Iterable[str]] = list
+        self.parser = _Parser(prog=f"tubelets {name}", add_help=False, allow_abbrev=False)
+        self.sections: list[Section] = []
+
+    def add(self, *names: str, **settings: Any) -> None:
+        """Declare a positional word or a flag that belongs to no section; arguments as in argparse."""
+        self.parser.add_argument(*names, **settings)
+
+    def section(self, name: str, summary: str, details: str = "") -> Callable[..., Any]:
+        """Declare a section.
+
+        Args:
+            name: one word, for `--help NAME`.
+            summary: one line.
+            details: further lines for `--help NAME`.
+
+        Returns:
+            A function that declares a flag of the section, with arguments as in argparse.
+        """
+        group = self.parser.add_argument_group(name)
+        actions = group._group_actions
+        self.sections.append(Section(name, summary, lambda: [_field(action) for action in actions], details))
+        return group.add_argument
+
+    def take_words(self, usage: str, flags: Callable[[], Iterable[str]] = list) -> None:
+        """Leave the words to the verb, which finds them as `options.words`.
+
+        Args:
+            usage: what follows the verb, for the help.
+            flags: returns flags that the help shows before the sections.
+        """
+        self.words_usage, self.flags = usage, flags
+
+    def add_section(self, section: Section) -> None:
+        """Declare a section of a verb that reads its words itself."""
+        self.sections.append(section)
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Read the words after the verb.
+
+        Args:
+            words: with flags in any spelling.
+
+        Raises:
+            UsageError: with the nearest name, if they do not fit.
+        """
+        words = unified(words)
+        if self.words_usage is not None:
+            return argparse.Namespace(words=words)
+        # Before argparse, which complains first about what is missing, and so hides a typo in a required flag.
+        known = [name for action in self.parser._actions for name in action.option_strings]
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                raise UsageError(f"unknown flag {flag}{nearest(flag, known)}")
+        return self.parser.parse_args(words)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(message)
+
+    def help(self, section: str | None = None) -> str:
+        """The help of the verb, at most `SCREEN` lines, or that of one section.
+
+        Args:
+            section: name of a section, or "all".
+
+        Raises:
+            UsageError: with the nearest name, if no section has that name.
+        """
+        known = {each.name: each for each in self.sections}
+        if section is None:
+            full = self._overview(known.values(), in_full=self.words_usage is None)
+            return full if full.count("\n") < SCREEN else self._overview(known.values(), in_full=False)
+        if section != "all" and section not in known:
+            raise UsageError(f"no section {section!r}{nearest(section, [*known, 'all'])}; {_listed([*known, 'all'])}")
+        shown = known.values() if section == "all" else [known[section]]
+        return "\n\n".join(_full(each) for each in shown) + "\n"
+
+    def _overview(self, sections: Iterable[Section], in_full: bool) -> str:
+        sections = list(sections)
+        words = self.parser._positionals._group_actions
+        flags = self.parser._optionals._group_actions
+        usage = self.words_usage or " ".join([*map(_usage, words), "[--flag VALUE ...]"])
+        parts = [f"usage: tubelets {self.name} {usage}", self.description]
+        if words or flags:
+            parts.append(render_fields([_field(action) for action in [*words, *flags]]))
+        if in_full:
+            parts += [_full(section, brief=True) for section in sections]
+        elif sections:
+            width = max(len(section.name) for section in sections)
+            lines = [f"  {section.name:{width}}  {section.summary}" for section in sections]
+            parts.append("\n".join(["sections:", *lines]))
+            parts.append(
+                f"`tubelets {self.name} --help SECTION` shows the flags of a section, `--help all` every flag."
+            )
+        return "\n\n".join(parts) + "\n"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises, and whose errors name the nearest choice."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}")
+
+
+def unified(words: Sequence[str]) -> list[str]:
+    """Flags in their one spelling.
+
+    Args:
+        words: of a command line; those after `--` stay as they are.
+
+    Example:
+        >>> unified(["a-b", "--short-side", "8", "--run.output-dir=runs/a-b"])
+        ['a-b', '--short_side', '8', '--run.output_dir=runs/a-b']
+    """
+    result = list(words)
+    for index, word in enumerate(result):
+        if word == "--":
+            break
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            result[index] = f"--{name[2:].replace('-', '_')}{equals}{value}"
+    return result
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is nearest to an unknown one; empty if none is near.
+
+    Example:
+        >>> nearest("pretrian", ["pretrain", "push"])
+        "; did you mean 'pretrain'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"choose from {', '.join(names)}"
+
+
+def _full(section: Section, brief: bool = False) -> str:
+    parts = [f"{section.name}: {section.summary}"]
+    if section.details and not brief:
+        parts.append(section.details.strip("\n"))
+    separator = "\n\n" if len(parts) > 1 else "\n"
+    return "\n".join(parts) + separator + render_fields(section.fields())
+
+
+def _usage(word: argparse.Action) -> str:
+    name = str(word.metavar or word.dest)
+    return {"?": f"[{name}]", "*": f"[{name} ...]", "+": f"{name} ..."}.get(str(word.nargs), name)
+
+
+def _field(action: argparse.Action) -> Field:
+    name = action.option_strings[0] if action.option_strings else str(action.metavar or action.dest)
+    if not action.option_strings:  # that a word must be given is seen in the usage
+        return Field(name, "", "", str(action.help or ""))
+    return Field(name, _type(action), None if action.required else _shown(action.default), str(action.help or ""))
+
+
+def _shown(default: Any) -> str:
+    if default is None or default is False:
+        return ""
+    return " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
+
+
+def _type(action: argparse.Action) -> str:
+    if action.nargs == 0:
+        return ""
+    if action.metavar:
+        name = str(action.metavar)
+    elif action.choices is not None:
+        name = "{" + ",".join(map(str, action.choices)) + "}"
+    else:
+        name = getattr(action.type, "__name__", "text").lower().replace("str", "text")
+    return f"{name} ..." if action.nargs in ("*", "+") else f"[{name}]" if action.nargs == "?" else name

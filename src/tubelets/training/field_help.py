@@ -1,0 +1,139 @@
+"""Help texts: sections of fields with type, default and meaning, from dataclasses or from an argparse parser."""
+
+import dataclasses
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from docstring_parser import parse
+
+WIDTH = 118
+
+
+@dataclass(frozen=True)
+class Field:
+    """One flag or positional word of a command line.
+
+    Attributes:
+        name: as it is typed, e.g. `--data.path`.
+        type: what kind of value it takes; empty for a switch.
+        default: the value without it; None if it must be given, empty if there is nothing to say.
+        text: its meaning.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """Fields that belong together.
+
+    Attributes:
+        name: as in `--help NAME`.
+        summary: what they are about, in one line.
+        fields: returns the fields; called only if they are shown, because finding them may import much.
+        details: what `--help NAME` prints above the fields.
+    """
+
+    name: str
+    summary: str
+    fields: Callable[[], Sequence[Field]]
+    details: str = ""
+
+
+def render_fields(fields: Sequence[Field], width: int = WIDTH) -> str:
+    """Lines with name, type, meaning and default of each field.
+
+    Args:
+        fields: what to show.
+        width: length of a line.
+
+    Returns:
+        The text, without a line break at its end.
+
+    Example:
+        >>> print(render_fields([Field("--run.seed", "int", "0", "Seed of weights and data.")]))
+          --run.seed INT  Seed of weights and data (default: 0)
+    """
+    heads = [f"{field.name} {field.type.upper() if field.type.isalpha() else field.type}".strip() for field in fields]
+    indent = min(max(map(len, heads), default=0), 34) + 4
+    lines: list[str] = []
+    for head, field in zip(heads, fields, strict=True):
+        text = field.text.rstrip(".")
+        if field.default is None:
+            text += " (required)"
+        elif field.default:
+            text += f" (default: {field.default})"
+        body = textwrap.wrap(text, width - indent) or [""]
+        if len(head) + 4 > indent:
+            lines.append(f"  {head}")
+        else:
+            lines.append(f"  {head:{indent - 4}}  {body.pop(0)}".rstrip())
+        lines += [" " * indent + line for line in body]
+    return "\n".join(lines)
+
+
+def dataclass_fields(cls: type, prefix: str = "") -> list[Field]:
+    """The fields of a dataclass, with their meaning from its docstring or from their `help` metadata.
+
+    Args:
+        cls: the dataclass.
+        prefix: put before each name, e.g. `run.`.
+
+    Returns:
+        One field for each of the dataclass, in its order.
+
+    Example:
+        >>> @dataclass
+        ... class Shape:
+        ...     '''A shape.
+        ...
+        ...     Attributes:
+        ...         size: side in pixels.
+        ...     '''
+        ...
+        ...     size: int = 8
+        >>> dataclass_fields(Shape, "shape.")
+        [Field(name='--shape.size', type='int', default='8', text='side in pixels.')]
+    """
+    documented = {each.arg_name: each.description or "" for each in parse(cls.__doc__ or "").params}
+    hints = get_type_hints(cls)
+    return [
+        Field(
+            f"--{prefix}{entry.name}",
+            type_name(hints[entry.name]),
+            _default(entry),
+            " ".join(str(entry.metadata.get("help") or documented.get(entry.name, "")).replace("`", "").split()),
+        )
+        for entry in dataclasses.fields(cls)
+        if entry.init
+    ]
+
+
+def type_name(hint: Any) -> str:
+    """A type as users write it.
+
+    Example:
+        >>> from typing import Literal
+        >>> type_name(int | None), type_name(list[float]), type_name(Literal["a", "b"])
+        ('int|null', 'list[float]', '{a,b}')
+    """
+    text = hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", ()) else str(hint)
+    text = re.sub(r"(\w+\.)+", "", text).replace("Optional[", "[").replace("NoneType", "None")
+    text = re.sub(r"Literal\[(.*?)\]", lambda found: "{" + found[1].replace("'", "").replace(", ", ",") + "}", text)
+    return text.replace("None", "null").replace(" | ", "|").replace("Any", "any")
+
+
+def _default(entry: "dataclasses.Field[Any]") -> str | None:
+    if entry.default is not dataclasses.MISSING:
+        value = entry.default
+    elif entry.default_factory is not dataclasses.MISSING:
+        value = entry.default_factory()
+    else:
+        return None
+    return "null" if value is None else str(value) if value != "" else "''"
