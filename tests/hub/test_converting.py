@@ -176,9 +176,7 @@ def test_other_files_are_told_apart(make: Any, advice: str, tmp_path: Path) -> N
 def test_unknown_names_and_unknown_addresses_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="neither a file nor a known checkpoint; `tubelets list`"):
         convert("sigma-huge", tmp_path / "out")
-    with pytest.raises(
-        ConversionError, match=r"Fetch it and run `tubelets convert FILE FOLDER --name moco-r2plus1d-18"
-    ):
+    with pytest.raises(ConversionError, match=r"convert FILE --output_dir FOLDER --name moco-r2plus1d-18"):
         convert("moco-r2plus1d-18-k400", tmp_path / "out")
     with pytest.raises(ConversionError, match="is not hf://owner/name/path"):
         convert("hf://weights.pth", tmp_path / "out")

@@ -31,6 +31,10 @@ class Entry:
 
 VERBS = {
     "shards": Entry("pack videos or sounds into shards that can be streamed", models=False),
+    "embed": Entry("write features of a collection to a Parquet file"),
+    "search": Entry("find the videos of a collection that resemble an example"),
+    "list": Entry("list the authors' checkpoints that can be converted"),
+    "convert": Entry("convert an authors' weight file to a checkpoint"),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }
 

@@ -146,7 +146,7 @@ def _locate(what: str, name: str | None, token: str | None) -> tuple[Path, Autho
     if record.download is None:
         raise ConversionError(
             f"the address of the weight file of {what} is not known, or needs a browser: {record.source}. Fetch it and "
-            f"run `tubelets convert FILE FOLDER --name {what}`"
+            f"run `tubelets convert FILE --output_dir FOLDER --name {what}`"
         )
     return fetch_weights(record.download, token), record
 
