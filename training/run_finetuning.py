@@ -31,7 +31,7 @@ from tubelets.info import package_versions
 from tubelets.training.checkpointing import find_checkpoint
 from tubelets.training.finetuning import FinetuningTrainer
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
-from tubelets.training.models import build_model, build_processor
+from tubelets.training.models import build_model, build_processor, stored_class_names
 from tubelets.training.stopping import StopRequest
 
 logger = logging.getLogger("tubelets.training")
@@ -47,8 +47,9 @@ def main() -> None:
         raise ValueError("nothing to do; give --do_train, --do_eval or both")
     output_dir = Path(args.output_dir)
 
-    # Build; the data decide the head of the model, and the model how clips are cut ------------------------------------
-    data = task.data(data_args, args, model_args.token)
+    # Build; a new head has the classes of the data, a stored one numbers them, and the model cuts clips ---------------
+    names = stored_class_names(model_args, trains=args.do_train)
+    data = task.data(data_args, args, model_args.token, names)
     set_seed(args.seed)
     model = build_model(model_args, task, data.config_fields)
     processor = build_processor(model_args, task, model.config)

@@ -13,7 +13,13 @@ from tubelets.models.methods.sigma.configuration_sigma import SigmaConfig
 from tubelets.tasks.classification.labels import label_fields
 from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION, video_input
 from tubelets.training.finetuning_arguments import ModelArguments
-from tubelets.training.models import WrongCheckpointError, build_config, build_model, build_processor
+from tubelets.training.models import (
+    WrongCheckpointError,
+    build_config,
+    build_model,
+    build_processor,
+    stored_class_names,
+)
 from tubelets.training.parsing import RecipeError
 
 SIZES = {
@@ -61,15 +67,33 @@ def test_a_pretrained_encoder_becomes_a_classifier(pretrained: Path) -> None:
     assert model.dtype == torch.float32
 
 
-def test_a_head_of_other_classes_starts_fresh(pretrained: Path, tmp_path: Path) -> None:
+def test_a_head_is_only_drawn_anew_when_asked(pretrained: Path, tmp_path: Path) -> None:
     first = built(pretrained)
     first.save_pretrained(tmp_path)
-    same, other = built(tmp_path), built(tmp_path, [*NAMES, "sit"])
+    same = built(tmp_path)
     assert torch.equal(same.classifier.weight, first.classifier.weight)
-    assert other.classifier.weight.shape[0] == 4
-    assert torch.isfinite(other.classifier.weight).all()
-    encoders = [model.videomae.state_dict() for model in (first, other)]
-    assert all(torch.equal(value, encoders[1][name]) for name, value in encoders[0].items())
+    with pytest.raises(WrongCheckpointError, match="checkpoint has 3 labels and the configuration 4"):
+        built(tmp_path, [*NAMES, "sit"])
+    for names in ([*NAMES, "sit"], ["crawl", "sit", "stand"]):
+        other = built(tmp_path, names, new_head=True)
+        assert other.classifier.weight.shape[0] == len(names)
+        assert not torch.equal(other.classifier.weight[:3], first.classifier.weight)
+        assert torch.isfinite(other.classifier.weight).all()
+        encoders = [model.videomae.state_dict() for model in (first, other)]
+        assert all(torch.equal(value, encoders[1][name]) for name, value in encoders[0].items())
+
+
+def test_the_classes_of_a_kept_head(pretrained: Path, tmp_path: Path) -> None:
+    built(pretrained).save_pretrained(tmp_path)
+    kept = ModelArguments(model_name_or_path=str(tmp_path))
+    new = ModelArguments(model_name_or_path=str(tmp_path), new_head=True)
+    headless = ModelArguments(model_name_or_path=str(pretrained))
+    assert stored_class_names(kept, trains=False) == NAMES
+    assert stored_class_names(new, trains=True) is None
+    assert stored_class_names(headless, trains=True) is None
+    for arguments, reason in ((new, "new_head is set"), (headless, "it is a SigmaForPreTraining, which has none")):
+        with pytest.raises(WrongCheckpointError, match=f"head of random weights, because {reason}"):
+            stored_class_names(arguments, trains=False)
 
 
 def test_a_bf16_checkpoint_is_trained_in_float32(pretrained: Path, tmp_path: Path) -> None:

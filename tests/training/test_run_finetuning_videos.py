@@ -92,6 +92,23 @@ def test_the_model_reloads_with_its_processor_and_labels(unbroken: Path) -> None
     assert list(model.config.id2label.values()) == CLASSES
 
 
+def test_fewer_classes_are_scored_as_the_checkpoint_numbers_them(
+    unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(videos / "validation", tmp_path / "few")
+    shutil.rmtree(tmp_path / "few" / "jump")
+    only = {"model_name_or_path": unbroken, "validation_dir": tmp_path / "few", "do_eval": True, "use_cpu": True}
+    only |= {"stride": 2, "test_clips": 2, "per_device_eval_batch_size": 12}
+    run(monkeypatch, words(tmp_path / "run", recipe=None, **only))
+    whole, part = (
+        json.loads((output / "per_class_accuracy.json").read_text()) for output in (unbroken, tmp_path / "run")
+    )
+    assert part == {**whole, "jump": None}
+    (tmp_path / "few" / "run").rename(tmp_path / "few" / "skip")
+    with pytest.raises(ValueError, match="no class for 1 of the 2 names of the data: 'skip'"):
+        run(monkeypatch, words(tmp_path / "other", recipe=None, **only))
+
+
 def test_a_killed_run_resumes_in_the_middle_of_an_epoch(
     unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """The task contract: one record ties head, data, loss, metrics, plots and card section of a task together."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -47,10 +47,18 @@ class TaskData(ABC):
         data: the task's own arguments, an instance of `Task.arguments`.
         args: batch sizes, workers, seed, rank, and whether the run trains and tests.
         token: access token of a private data set.
+        class_names: names of the classes of a checkpoint whose head is kept, in label order: they number the labels of
+            the data. None if the head is new, so that the data number their own labels.
     """
 
     @abstractmethod
-    def __init__(self, data: Any, args: TrainingArguments, token: str | None = None) -> None: ...
+    def __init__(
+        self,
+        data: Any,
+        args: TrainingArguments,
+        token: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None: ...
 
     @property
     @abstractmethod

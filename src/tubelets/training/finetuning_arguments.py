@@ -36,6 +36,10 @@ class ModelArguments:
             "help": "Fields of the model's configuration to change, e.g. drop_path_rate; JSON on the command line."
         },
     )
+    new_head: bool = _field(
+        False,
+        "Draw the head of a classifier anew, for the classes of the data; otherwise its own classes number the labels.",
+    )
     freeze_backbone: bool = _field(False, "Linear probe: train only the parameters named by `trained_parts`.")
     trained_parts: list[str] = field(
         default_factory=lambda: ["head", "fc_norm", "classifier", "pooler"],

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.common.safe_loading import load_model, load_processor
+from tubelets.tasks.classification.labels import is_unnamed
 from tubelets.tasks.task import Task
 from tubelets.training.finetuning_arguments import ModelArguments
 from tubelets.training.optimization import freeze_backbone, freeze_layers
@@ -54,12 +55,55 @@ def build_config(arguments: ModelArguments, fields: Mapping[str, Any]) -> PreTra
     return type(config)(**content)
 
 
+def stored_class_names(arguments: ModelArguments, *, trains: bool) -> list[str] | None:
+    """Names of the classes of the checkpoint, in label order, if its head is kept.
+
+    Args:
+        arguments: which model, and whether its head is new.
+        trains: whether the run trains; a new head that is only tested gives random scores.
+
+    Returns:
+        The names, `LABEL_0`, `LABEL_1`, ... for classes without one; None if the head is new.
+
+    Raises:
+        WrongCheckpointError: if the run only tests, and the checkpoint has no head or `new_head` is set.
+        OSError: if the model does not exist.
+    """
+    if arguments.model_name_or_path is None:
+        return None
+    config = arguments.stored_config()
+    if _is_classifier(config) and not arguments.new_head:
+        return _names_of(config)
+    if not trains:
+        raise WrongCheckpointError(
+            f"{arguments.model_name_or_path} would be tested with a head of random weights, because "
+            + ("new_head is set" if arguments.new_head else f"it is a {_class_of(config)}, which has none")
+            + "; test a fine-tuned classifier without --new_head, or train with --do_train"
+        )
+    return None
+
+
+def _is_classifier(config: PreTrainedConfig) -> bool:
+    """Whether a checkpoint has a head, by the class that saved it, or without one by the names of its classes."""
+    if config.architectures:
+        return any(name.endswith("Classification") for name in config.architectures)
+    return not is_unnamed(_names_of(config))
+
+
+def _names_of(config: Any) -> list[str]:
+    return [config.id2label[number] for number in sorted(config.id2label)]
+
+
+def _class_of(config: PreTrainedConfig) -> str:
+    return (config.architectures or [f"{config.model_type} without the name of its class"])[0]
+
+
 def build_model(arguments: ModelArguments, task: Task, fields: Mapping[str, Any]) -> PreTrainedModel:
     """A model for a task with float32 weights, partly frozen if asked for.
 
-    A head that does not fit the data starts from random weights, drawn from torch's global generator, and so do heads
-    that a pretraining checkpoint does not have. Everything else must be in the checkpoint; only the length of
-    spectrograms may differ, for models that can be resized.
+    A classifier keeps its head unless `new_head` asks for another. New heads, and those that a pretraining checkpoint
+    does not have, start from random weights, drawn from torch's global generator. Everything else must be in the
+    checkpoint; only the length of spectrograms may differ, for models that can be resized.
 
     Args:
         arguments: which model.
@@ -116,10 +160,17 @@ def _load_weights(arguments: ModelArguments, where: str, config: Any, auto_class
             wanted, config = config.max_length, copy.deepcopy(config)
             config.max_length = stored.max_length
     options = {"config": config, "dtype": torch.float32, "use_safetensors": True, **arguments.access}
+    stored_head = _is_classifier(arguments.stored_config())
     try:
-        model = load_model(auto_class, where, fresh="head", **options)
+        keeps = stored_head and not arguments.new_head
+        model = load_model(auto_class, where, fresh="nothing" if keeps else "head", **options)
     except CheckpointLayoutError as error:
         raise WrongCheckpointError(f"{error} (config_overrides changes the sizes of the model)") from error
+    if stored_head and arguments.new_head:
+        # A head for as many classes would have been loaded.
+        drawn = auto_class.from_config(config, dtype=torch.float32)
+        drawn.base_model.load_state_dict(model.base_model.state_dict())
+        model = drawn
     if wanted is not None:
         model.resize_spectrograms(wanted)
     return model

@@ -1,6 +1,6 @@
 """Classification of audio, and of videos with audio, from spectrograms and frames."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import transformers
@@ -61,8 +61,14 @@ class SoundData(ClassificationData):
 
     data: AudioDataArguments
 
-    def __init__(self, data: AudioDataArguments, args: TrainingArguments, token: str | None = None) -> None:
-        super().__init__(data, args, token)
+    def __init__(
+        self,
+        data: AudioDataArguments,
+        args: TrainingArguments,
+        token: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(data, args, token, class_names)
         if self.train_source is not None and data.class_balanced:
             draws = max(1, round(args.num_train_epochs))
             self.train_source = BalancedSource(self.train_source, self.samples_per_epoch, draws, args.seed)
@@ -91,7 +97,7 @@ class SoundData(ClassificationData):
         return self._train_loader(
             None if frames is None else ClipSpec(frames.num_frames, data.stride, sampling="dense"),
             None if frames is None else Compose((ShortSideResize(frames.size[0]), CenterCrop(frames.size[0]))),
-            SoundCollator(self.inputs, len(self.class_names), self.multi_label, augment),
+            self._collator(self.train_source, augment),
             self.inputs.audio("random"),
         )
 
@@ -103,10 +109,14 @@ class SoundData(ClassificationData):
             source,
             None if frames is None else ClipSpec(frames.num_frames, self.data.stride, clips, "dense_test"),
             None if frames is None else ViewCrops(frames.size[0]),
-            SoundCollator(self.inputs, len(self.class_names), self.multi_label),
+            self._collator(source),
             views=clips,
             audio=self.inputs.audio("centre"),
         )
+
+    def _collator(self, source: Source | None, augment: SoundAugmentation | None = None) -> SoundCollator:
+        numbers = self.label_numbers(source)
+        return SoundCollator(self.inputs, len(self.class_names), self.multi_label, augment, numbers)
 
     def prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """A training batch on the device, mixed, with soft targets."""

@@ -75,6 +75,7 @@ class SoundCollator:
         num_labels: classes of the model.
         multi_label: labels are lists of the classes that are present; otherwise one class number.
         augment: augmentation in training; None changes nothing.
+        numbers: the model's number of each class of the data, see `labels.label_numbers`; None if they are the same.
 
     Example:
         >>> from transformers import ASTFeatureExtractor
@@ -89,6 +90,7 @@ class SoundCollator:
     num_labels: int
     multi_label: bool = False
     augment: SoundAugmentation | None = None
+    numbers: tuple[int, ...] | None = None
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make a batch.
@@ -106,7 +108,9 @@ class SoundCollator:
             ValueError: if a label does not fit the model; the message names the clip.
         """
         batch: dict[str, Any] = {
-            "labels": torch.stack([label_tensor(item, self.num_labels, self.multi_label) for item in items]),
+            "labels": torch.stack(
+                [label_tensor(item, self.num_labels, self.multi_label, self.numbers) for item in items]
+            ),
             "clip_ids": [str(item["clip_id"]) for item in items],
             "seeds": [int(item["seed"]) for item in items],
         }

@@ -24,7 +24,9 @@ from tubelets.objectives.classification import classification_loss
 from tubelets.tasks.classification.labels import (
     address_of,
     check_same_classes,
+    checkpoint_class_names,
     label_fields,
+    label_numbers,
     open_part,
     resolve_class_names,
 )
@@ -90,9 +92,11 @@ class ClassificationData(TaskData):
         data: the task's own arguments; `multi_label` is set if the labels of the data are lists.
         args: batch sizes, workers, seed, rank, and whether the run trains and tests.
         token: access token of a private data set.
+        class_names: classes of a checkpoint whose head is kept, see `TaskData`; labels of the data are numbered by
+            their names, and the data may lack some of them.
 
     Attributes:
-        class_names: names in label order.
+        class_names: names in label order, of the model.
         multi_label: a clip can have any number of classes.
 
     Raises:
@@ -104,15 +108,21 @@ class ClassificationData(TaskData):
     repeats: int = 1  # times a clip is in its batch
     merge: Merge = "mean"  # of the views of a clip
 
-    def __init__(self, data: Any, args: TrainingArguments, token: str | None = None) -> None:
-        self.data, self.args, self._token = data, args, token
-        self.train_source = open_part(data, "train", token=token) if args.do_train else None
-        names = None if self.train_source is None else resolve_class_names(data, self.train_source)
+    def __init__(
+        self,
+        data: Any,
+        args: TrainingArguments,
+        token: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.data, self.args, self._token, self._stored_names = data, args, token, class_names
+        names: Sequence[str] | None = None
+        self.train_source: Source | None = None
+        if args.do_train:
+            self.train_source, names = self._open("train", names)
         self.validation_source: Source | None = None
         if args.do_eval or args.eval_strategy != "no":
-            self.validation_source = open_part(data, "validation", names, token)
-            names = resolve_class_names(data, self.validation_source) if names is None else names
-            check_same_classes(names, self.validation_source, "validation")
+            self.validation_source, names = self._open("validation", names)
         # The final test is opened before the training, so that a missing split does not end a run of days.
         self._test_source = self._open_test(names) if args.do_eval else None
         labelled = self.train_source or self.validation_source
@@ -123,6 +133,16 @@ class ClassificationData(TaskData):
         if args.do_train:
             self._check_training()
 
+    def _open(self, part: Part, names: Sequence[str] | None) -> tuple[Source, Sequence[str]]:
+        """A part and the classes of the model, which the first part or the checkpoint names."""
+        if self._stored_names is not None:
+            source = open_part(self.data, part, token=self._token)
+            return source, checkpoint_class_names(self.data, source, self._stored_names)
+        source = open_part(self.data, part, names, self._token)
+        names = resolve_class_names(self.data, source) if names is None else names
+        check_same_classes(names, source, part)
+        return source, names
+
     def _open_test(self, names: Sequence[str] | None) -> Source | None:
         """The test part; its split is noted in the arguments, since the card names it."""
         data, args = self.data, self.args
@@ -130,9 +150,7 @@ class ClassificationData(TaskData):
         if data.dataset_name is not None:
             data.test_split = tested[1]
         if tested != chosen_on:
-            source = open_part(data, "test", names, self._token)
-            check_same_classes(names or resolve_class_names(data, source), source, "test")
-            return source
+            return self._open("test", names)[0]
         if args.do_train and args.load_best_model_at_end:
             warnings.warn(
                 f"the checkpoint is chosen by its score on {tested[1] or 'the videos'} of {tested[0]}, which is also "
@@ -153,6 +171,12 @@ class ClassificationData(TaskData):
     @abstractmethod
     def arguments(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """The model's arguments of a test batch, on its device."""
+
+    def label_numbers(self, source: Source | None) -> tuple[int, ...] | None:
+        """The model's number of each class of a part; None if they are the same."""
+        if source is None or self._stored_names is None:
+            return None
+        return label_numbers(self.data, source, self.class_names)
 
     @property
     def config_fields(self) -> dict[str, Any]:

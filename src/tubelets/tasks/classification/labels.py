@@ -133,6 +133,73 @@ def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str
     return names
 
 
+def checkpoint_class_names(data: LabelledDataArguments, source: Source, stored: Sequence[str]) -> list[str]:
+    """Return the class names of a model that keeps the head of its checkpoint.
+
+    Args:
+        data: may name a file of class names, which then names the classes of the data.
+        source: a part of the data.
+        stored: names of the checkpoint's classes, in label order; transformers writes `LABEL_0`, `LABEL_1`, ... for
+            classes without names.
+
+    Returns:
+        The stored names, or those of the file if the checkpoint has none.
+
+    Raises:
+        ValueError: if the data has names that the checkpoint lacks, or the checkpoint has none to compare with.
+    """
+    if data.class_names is None and source.class_names is None:
+        return list(stored)
+    names = resolve_class_names(data, source)
+    if is_unnamed(stored):
+        if data.class_names is not None and len(names) == len(stored):
+            return names
+        raise ValueError(
+            f"the checkpoint has {len(stored)} classes without names and the data has {len(names)} ({_listed(names)}); "
+            f"give a file with the checkpoint's {len(stored)} names in its order as class_names, or --new_head to "
+            "train a new head"
+        )
+    unknown = [name for name in names if name not in set(stored)]
+    if unknown:
+        raise ValueError(
+            f"the checkpoint has no class for {len(unknown)} of the {len(names)} names of the data: {_listed(unknown)} "
+            f"(it has {len(stored)}: {_listed(stored)}); correct the names, or pass --new_head to train a new head"
+        )
+    return list(stored)
+
+
+def is_unnamed(class_names: Sequence[str]) -> bool:
+    """Whether names are those that transformers makes up.
+
+    Example:
+        >>> is_unnamed(["LABEL_0", "LABEL_1"]), is_unnamed(["jump", "run"])
+        (True, False)
+    """
+    return list(class_names) == [f"LABEL_{number}" for number in range(len(class_names))]
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def label_numbers(data: LabelledDataArguments, source: Source, class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Number each class of a part of the data as a model does, by name.
+
+    Args:
+        data: may name a file of class names.
+        source: the part.
+        class_names: names of the model's classes, in label order, with all those of the part.
+
+    Returns:
+        The model's number of each class of the part; None if they are the same.
+    """
+    if data.class_names is None and source.class_names is None:
+        return None
+    place = {name: number for number, name in enumerate(class_names)}
+    numbers = tuple(place[name] for name in resolve_class_names(data, source))
+    return None if numbers == tuple(range(len(class_names))) else numbers
+
+
 def check_same_classes(names: Sequence[str], source: Source, part: Part) -> None:
     """Reject a part of the data with a different label order.
 
@@ -177,13 +244,16 @@ def label_fields(class_names: Sequence[str], multi_label: bool = False) -> dict[
     }
 
 
-def label_tensor(item: Mapping[str, Any], num_labels: int, multi_label: bool = False) -> Tensor:
+def label_tensor(
+    item: Mapping[str, Any], num_labels: int, multi_label: bool = False, numbers: Sequence[int] | None = None
+) -> Tensor:
     """Convert the label of a clip to a tensor for the loss.
 
     Args:
         item: mapping with `label` and `clip_id`.
         num_labels: classes of the model.
         multi_label: the label is a list of the classes that are present; otherwise one class number.
+        numbers: the model's number of each class of the data, see `label_numbers`; None if they are the same.
 
     Returns:
         An int64 scalar, or float32 `(num_labels,)` in {0, 1} with `multi_label`.
@@ -196,18 +266,20 @@ def label_tensor(item: Mapping[str, Any], num_labels: int, multi_label: bool = F
         tensor([1., 0., 1.])
     """
     label = item["label"]
-    numbers = label if multi_label else [label]
-    if not isinstance(numbers, (list, tuple)) or not all(type(number) is int for number in numbers):
+    found = label if multi_label else [label]
+    if not isinstance(found, (list, tuple)) or not all(type(number) is int for number in found):
         expected = "a list of class numbers (multi_label)" if multi_label else "a class number"
         raise ValueError(f"clip {item['clip_id']} has the label {label!r}; expected {expected}")
-    for number in numbers:
-        if not 0 <= number < num_labels:
+    classes = num_labels if numbers is None else len(numbers)
+    for number in found:
+        if not 0 <= number < classes:
             raise ValueError(
-                f"clip {item['clip_id']} has label {number} and the model has {num_labels} classes (0 to "
-                f"{num_labels - 1}); give the class names of this data set"
+                f"clip {item['clip_id']} has label {number} and the {'model' if numbers is None else 'data'} has "
+                f"{classes} classes (0 to {classes - 1}); give the class names of this data set"
             )
+    known = list(found) if numbers is None else [numbers[number] for number in found]
     if not multi_label:
-        return torch.tensor(label)
+        return torch.tensor(known[0])
     present = torch.zeros(num_labels)
-    present[list(numbers)] = 1.0
+    present[known] = 1.0
     return present

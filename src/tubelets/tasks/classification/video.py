@@ -1,6 +1,6 @@
 """Classification of videos: clips of frames, multi-view tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -99,9 +99,15 @@ class VideoData(ClassificationData):
 
     data: VideoDataArguments
 
-    def __init__(self, data: VideoDataArguments, args: TrainingArguments, token: str | None = None) -> None:
+    def __init__(
+        self,
+        data: VideoDataArguments,
+        args: TrainingArguments,
+        token: str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
         self.repeats = data.repeated_augmentation
-        super().__init__(data, args, token)
+        super().__init__(data, args, token, class_names)
         # Charades: a video shows a class if any of its views does.
         self.merge = "max" if self.multi_label else "mean"
 
@@ -115,7 +121,6 @@ class VideoData(ClassificationData):
         name, spec = video_input(config)
         data, classes = self.data, len(self.class_names)
         self.frames = replace(spec, mean=tuple(processor.image_mean), std=tuple(processor.image_std))
-        self.collate = ClassificationCollator(self.frames, classes, self.multi_label)
         augment = BatchAugmentation(
             self.frames.mean,
             self.frames.std,
@@ -135,7 +140,7 @@ class VideoData(ClassificationData):
         """This process's endless stream of training batches."""
         data, spec = self.data, self.frames
         clips = ClipSpec(spec.num_frames, data.stride, self.repeats, data.train_sampling, same_frames=True)
-        return self._train_loader(clips, train_transform(data, spec.size[0]), self.collate)
+        return self._train_loader(clips, train_transform(data, spec.size[0]), self._collator(self.train_source))
 
     def test_loader(self, source: Source, final: bool) -> ClipLoader:
         """One pass over this process's share of a source; with all views in the final test, otherwise with one."""
@@ -145,9 +150,12 @@ class VideoData(ClassificationData):
             source,
             ClipSpec(spec.num_frames, data.stride, clips, data.test_sampling),
             ViewCrops(spec.size[0], crops, data.test_short_side),
-            self.collate,
+            self._collator(source),
             views=clips * crops,
         )
+
+    def _collator(self, source: Source | None) -> ClassificationCollator:
+        return ClassificationCollator(self.frames, len(self.class_names), self.multi_label, self.label_numbers(source))
 
     def prepare(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """A training batch on the device, augmented, with soft targets."""

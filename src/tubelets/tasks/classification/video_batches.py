@@ -61,6 +61,7 @@ class ClassificationCollator:
         frames: the clip that the model expects.
         num_labels: classes of the model.
         multi_label: labels are lists of the classes that are present; otherwise one class number.
+        numbers: the model's number of each class of the data, see `labels.label_numbers`; None if they are the same.
 
     Example:
         >>> collate = ClassificationCollator(VideoSpec(2, (4, 4)), num_labels=3, multi_label=True)
@@ -72,6 +73,7 @@ class ClassificationCollator:
     frames: VideoSpec
     num_labels: int
     multi_label: bool = False
+    numbers: tuple[int, ...] | None = None
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Make a batch.
@@ -89,7 +91,7 @@ class ClassificationCollator:
         """
         for item in items:
             self._check_clip(item)
-        labels = [label_tensor(item, self.num_labels, self.multi_label) for item in items]
+        labels = [label_tensor(item, self.num_labels, self.multi_label, self.numbers) for item in items]
         return {
             "pixel_values": torch.stack([item["pixel_values"] for item in items]),
             "labels": torch.stack(labels),
