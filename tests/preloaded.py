@@ -37,9 +37,13 @@ _SERVER.set_forkserver_preload(
 
 
 def _run(words: list[str], folder: str, environment: dict[str, str], output: str) -> None:
+    if environment.pop("OWN_GROUP", ""):
+        os.setpgrp()
     for stream in ("stdout", "stderr"):
         file = os.open(f"{output}.{stream}", os.O_WRONLY | os.O_CREAT)
         os.dup2(file, getattr(sys, stream).fileno())
+    # A child of the server would start its own children, such as loader workers, by a server of its own.
+    multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type]
     os.environ.update(environment)
     os.chdir(folder)
     sys.argv = words
@@ -52,13 +56,33 @@ def _run(words: list[str], folder: str, environment: dict[str, str], output: str
 
 
 def start_script(
-    words: Sequence[object], output: Path, folder: Path | None = None, environment: Mapping[str, str] | None = None
+    words: Sequence[object],
+    output: Path,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    own_group: bool = False,
 ) -> ForkServerProcess:
-    """Start a Python script with its arguments; it writes to `output` with `.stdout` and `.stderr` appended."""
-    arguments = ([str(word) for word in words], str(folder or Path.cwd()), {**os.environ, **(environment or {})})
+    """Start a Python script with its arguments; it writes to `output` with `.stdout` and `.stderr` appended.
+
+    With `own_group` it leads a process group of its own, as one that a scheduler starts.
+    """
+    variables = {**os.environ, **(environment or {}), "OWN_GROUP": "1" if own_group else ""}
+    arguments = ([str(word) for word in words], str(folder or Path.cwd()), variables)
     process = _SERVER.Process(target=_run, args=(*arguments, str(output)))
     process.start()
     return process
+
+
+def rank_variables(world_size: int) -> list[dict[str, str]]:
+    """The environment variables that a launcher gives to each process."""
+    if world_size == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "MASTER_PORT": port}
+    variables = [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in range(world_size)]
+    return [{name: str(value) for name, value in each.items()} | {"MASTER_ADDR": "127.0.0.1"} for each in variables]
 
 
 def run_script(
@@ -80,15 +104,7 @@ def run_script(
     Returns:
         Highest exit code, and standard output and standard error of the first process.
     """
-    variables = [dict(environment or {}) for _ in range(world_size)]
-    if world_size > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        shared = {"WORLD_SIZE": world_size, "LOCAL_WORLD_SIZE": world_size, "MASTER_PORT": port}
-        for rank, each in enumerate(variables):
-            each |= {name: str(value) for name, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
-            each["MASTER_ADDR"] = "127.0.0.1"
+    variables = [{**each, **(environment or {})} for each in rank_variables(world_size)]
     with tempfile.TemporaryDirectory() as output:
         processes = [start_script(words, Path(output, str(i)), folder, each) for i, each in enumerate(variables)]
         deadline = time.monotonic() + timeout

@@ -14,8 +14,9 @@ Example:
 
 The first argument may be a YAML or JSON file of arguments; flags override it. `--help` lists them, with `--task` those
 of another task. Learning rates are given for 256 clips per step and scaled. Run the same command again to resume an
-interrupted run; the losses match an uninterrupted one exactly. SIGTERM and SIGINT save a checkpoint first. An
-audio-visual model uses sound, frames or both, as `--config_overrides '{"modality": "audio"}'` says.
+interrupted run; the losses match an uninterrupted one exactly. SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, sent to the
+process or its group, save a checkpoint first. An audio-visual model uses sound, frames or both, as
+`--config_overrides '{"modality": "audio"}'` says.
 """
 
 import logging
@@ -78,7 +79,7 @@ def main() -> None:
             args.layer_decay,
         )
         result = trainer.train(None if checkpoint is None else str(checkpoint))
-        if stop.received:
+        if stop.stopped:
             logger.info("asked to stop: saved step %d; run the same command again to resume", trainer.state.global_step)
             return
         trainer.average_epochs()

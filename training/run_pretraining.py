@@ -8,8 +8,8 @@ Example:
 
 Any field of the recipe can be overridden with `--section.field value`; `--help` lists them, `--help optimization` those
 of one section. Run the same command again to resume an interrupted run; the losses match an uninterrupted run exactly.
-SIGTERM and SIGINT save a checkpoint first. `--evaluation.path SHARDS` evaluates frozen features on labelled shards
-during training.
+SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, sent to the process or its group, save a checkpoint first. `--evaluation.path
+SHARDS` evaluates frozen features on labelled shards during training.
 """
 
 import itertools
@@ -174,7 +174,7 @@ def main() -> None:
                 accelerator.wait_for_everyone()
         if evaluating or step % run.logging_steps == 0 or step == plan.total_steps:
             log.write(step, values)
-        stopping = stop.agreed(step, run.logging_steps, accelerator.device)
+        stopping = stop.agreed(accelerator.device)
         if step % run.save_steps == 0 or stopping or step == plan.total_steps:
             save()
         if stopping and step < plan.total_steps:

@@ -1,11 +1,8 @@
 """The fine-tuning script as a user runs it: all kinds of models, interrupted and resumed, with bad input."""
 
 import json
-import os
 import shutil
 import signal
-import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,10 @@ import pytest
 import torch
 from finetuning import CLASSES, DEMO, SCRIPT, final_metrics, log_of, losses, make_class_folders, run, words
 from huggingface_hub import ModelCard
+from interrupting import interrupt
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, TrainingArguments
 
-from preloaded import run_script, start_script
+from preloaded import run_script
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.annotations import read_records
 from tubelets.training.checkpointing import CheckpointError, list_checkpoints
@@ -380,29 +378,24 @@ def test_help_lists_the_arguments(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "--push_to_hub" in shown
 
 
-def wait_for_checkpoints(output: Path, count: int, process: ForkServerProcess) -> None:
-    deadline = time.monotonic() + 120
-    while len(list(output.glob("checkpoint-*/loader_0.json"))) < count:
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-@pytest.mark.slow
-def test_real_interruptions(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked to stop, then killed, then resumed: the losses are those of an unbroken run."""
-    changes = {"max_steps": 40, "save_steps": 5, "save_total_limit": 10}
-    command = [SCRIPT, *words(tmp_path / "broken", videos, **changes)]
-    for number, name in enumerate((signal.SIGTERM, signal.SIGKILL)):
-        process = start_script(command, tmp_path / name.name)
-        wait_for_checkpoints(tmp_path / "broken", 1 + 2 * number, process)
-        os.kill(process.pid, name)
-        process.join(60)
-        errors = (tmp_path / f"{name.name}.stderr").read_text()
-        assert process.exitcode == (0 if name is signal.SIGTERM else -signal.SIGKILL), errors[-2000:]
-    assert "resumed from" in errors
-    run(monkeypatch, words(tmp_path / "broken", videos, **changes))
-    run(monkeypatch, words(tmp_path / "whole", videos, **changes))
+@pytest.mark.parametrize(
+    ("number", "world_size"), [(signal.SIGUSR2, 1), (signal.SIGTERM, 2)], ids=["one process", "two processes"]
+)
+def test_a_signal_to_all_processes_and_workers_loses_nothing(
+    number: signal.Signals, world_size: int, videos: Path, tmp_path: Path
+) -> None:
+    changes = {"max_steps": 12, "save_steps": 2, "save_total_limit": 10, "dataloader_num_workers": 2}
+    changes |= {"do_eval": False, "eval_strategy": "no"}
+    whole, broken = ([SCRIPT, *words(tmp_path / name, videos, **changes)] for name in ("whole", "broken"))
+    (tmp_path / "broken").mkdir()
+    begun = tmp_path / "broken" / "checkpoint-2" / f"loader_{world_size - 1}.json"
+    errors = interrupt(broken, tmp_path / "broken", begun.exists, number, world_size)
+    assert f"{number.name}: the current step is finished and saved" in errors
+    assert "asked to stop: saved step" in errors
+    for command in (broken, whole):
+        result = run_script(*command, world_size=world_size)
+        assert result.returncode == 0, result.stderr[-4000:]
+        assert ("resumed from" in result.stderr) == (command is broken)
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
 

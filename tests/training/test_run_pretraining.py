@@ -1,22 +1,24 @@
 """The pretraining script as a user runs it: interrupted, resumed, on one process and on two."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from clip_shards import clip_rows, write_parquet
+from interrupting import interrupt
 from pretraining import ROOT, command, losses, make_clip_shards, train
 from transformers import AutoModel, AutoModelForPreTraining, AutoVideoProcessor
 
-from preloaded import run_script, start_script
+from preloaded import run_script
 from tubelets.training.checkpointing import list_checkpoints
 from tubelets.training.run_log import read_log
+
+TWO_WORKERS = {"data__num_workers": 2}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def unbroken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("unbroken")
-    train(*command(shards, output))
+    train(*command(shards, output, **TWO_WORKERS))
     return output
 
 
@@ -63,7 +65,7 @@ def test_measuring_features_meanwhile_changes_no_loss(shards: Path, unbroken: Pa
         "evaluation__every_steps": 4,
         "evaluation__stride": 1,
     }
-    train(*command(shards, tmp_path / "run", **evaluation))
+    train(*command(shards, tmp_path / "run", **evaluation, **TWO_WORKERS))
     assert_same_run(unbroken, tmp_path / "run")
     lines = {line["step"]: line for line in read_log(tmp_path / "run" / "training_log.jsonl")}
     measured = {step for step, line in lines.items() if "knn_top_1" in line}
@@ -72,27 +74,40 @@ def test_measuring_features_meanwhile_changes_no_loss(shards: Path, unbroken: Pa
     assert lines[6]["effective_rank"] > 1.0
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "asked to stop"])
+def has_logged(output: Path, lines: int) -> Callable[[], bool]:
+    log = output / "training_log.jsonl"
+    return lambda: log.exists() and len(log.read_text().splitlines()) >= lines
+
+
+def assert_stopped_early(errors: str, output: Path) -> None:
+    assert "asked to stop" in errors or len((output / "training_log.jsonl").read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1], ids=lambda number: number.name)
 def test_an_interrupted_run_resumes_to_the_same_losses(
-    kill: signal.Signals, shards: Path, unbroken: Path, tmp_path: Path
+    number: signal.Signals, shards: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    words = command(shards, tmp_path)
-    process = start_script(words, tmp_path / "output")
-    log = tmp_path / "training_log.jsonl"
-    deadline = time.monotonic() + 120
-    while not (list_checkpoints(tmp_path) and log.exists() and len(log.read_text().splitlines()) >= 3):
-        assert process.is_alive(), (tmp_path / "output.stderr").read_text()[-2000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, kill)
-    process.join(60)
-    assert process.exitcode == (0 if kill is signal.SIGTERM else -signal.SIGKILL)
-    if kill is signal.SIGTERM:
-        errors = (tmp_path / "output.stderr").read_text()
-        assert "asked to stop" in errors or len(log.read_text().splitlines()) == 6
-    errors = train(*words)
-    assert "resumed from" in errors
+    """The signal reaches the two loader workers as well."""
+    words = command(shards, tmp_path, **TWO_WORKERS)
+    logged = has_logged(tmp_path, 3)
+    errors = interrupt(words, tmp_path, lambda: bool(list_checkpoints(tmp_path)) and logged(), number)
+    if number is not signal.SIGKILL:
+        assert f"{number.name}: the current step is finished and saved" in errors
+        assert_stopped_early(errors, tmp_path)
+    assert "resumed from" in train(*words)
     assert_same_run(unbroken, tmp_path)
+
+
+def test_two_processes_stop_together_and_resume(shards: Path, tmp_path: Path) -> None:
+    changes = {"run__batch_size": 2, "run__save_steps": 100, **TWO_WORKERS}
+    whole, broken = (command(shards, tmp_path / name, **changes) for name in ("whole", "broken"))
+    train(*whole, world_size=2)
+    (tmp_path / "broken").mkdir()
+    errors = interrupt(broken, tmp_path / "broken", has_logged(tmp_path / "broken", 1), signal.SIGINT, world_size=2)
+    assert_stopped_early(errors, tmp_path / "broken")
+    assert list_checkpoints(tmp_path / "broken")
+    assert "resumed from" in train(*broken, world_size=2)
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_two_processes_learn_what_one_learns(shards: Path, tmp_path: Path) -> None:
@@ -102,19 +117,6 @@ def test_two_processes_learn_what_one_learns(shards: Path, tmp_path: Path) -> No
     words = command(shards, two, data__split_by="samples", run__batch_size=2)
     subprocess.run([sys.executable, "-m", *launcher, *words], capture_output=True, check=True, timeout=300)
     torch.testing.assert_close(losses(two), losses(one), rtol=1e-4, atol=1e-4)
-
-
-def test_two_processes_resume_exactly(shards: Path, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    words = command(shards, whole, run__batch_size=2)
-    train(*words, world_size=2)
-    words = command(shards, broken, run__batch_size=2)
-    train(*words, world_size=2)
-    # What is left after an interruption behind step 4.
-    for path in (broken / "checkpoint-6", broken / "final"):
-        path.rename(path.with_name(f"removed-{path.name}"))
-    train(*words, world_size=2)
-    assert_same_run(whole, broken)
 
 
 def test_accumulated_batches_equal_one_batch_for_the_pixel_target(shards: Path, tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_bad_videos_are_reported_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_changed_recipe_is_not_resumed(unbroken: Path, shards: Path) -> None:
-    words = command(shards, unbroken, model__config__mask_ratio=0.5)
+    words = command(shards, unbroken, model__config__mask_ratio=0.5, **TWO_WORKERS)
     result = run_script(*words)
     assert result.returncode != 0
     assert "model.config" in result.stderr

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from tubelets.data.stream.clip_stream import ClipStream
+from tubelets.data.stream.workers import held_signals, ignore_stop_signals
 
 Collate = Callable[[list[dict[str, Any]]], dict[str, Any]]
 
@@ -91,6 +92,7 @@ class ClipLoader:
         self._options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
         if num_workers:
             self._options |= {"persistent_workers": persistent_workers, "prefetch_factor": prefetch_factor}
+            self._options["worker_init_fn"] = ignore_stop_signals
         self._at_start: DataLoader | None = None
         self._resumed = False
         self._workers: list[dict[str, int] | None] = []
@@ -100,7 +102,9 @@ class ClipLoader:
         if not self.stream.repeat and not self._resumed:
             self._rewind()
         self._resumed = False
-        for batch, state, skipped in self._data_loader():
+        with held_signals():
+            batches = iter(self._data_loader())
+        for batch, state, skipped in batches:
             self._workers[state["worker"]] = state
             self._next_worker = (state["worker"] + 1) % len(self._workers)
             self._report(skipped)
