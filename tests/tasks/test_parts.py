@@ -84,3 +84,23 @@ def test_a_choice_on_the_test_is_mentioned(data: dict[str, Path], tmp_path: Path
 def test_a_missing_test_split_is_noticed_before_training(data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no split 'holdout'; its splits are \['test', 'train', 'val'\]"):
         VideoData(arguments(dataset_name=str(data["three"]), test_split="holdout"), run(tmp_path))
+
+
+def test_held_back_clips_follow_the_training_draw(tmp_path: Path) -> None:
+    def ids(source: Source) -> set[str]:
+        return {sample.clip_id for sample in source.iterate_shard(0)}
+
+    write_parquet(tmp_path, clip_rows(18), [18])
+    given = {"dataset_name": str(tmp_path), "shots_seed": 3}
+    trained = open_part(arguments(**given, shots_per_class=2, held_back_shots=1), "train")
+    held_back = {
+        part: open_part(arguments(**given, shots_per_class=2, held_back_shots=1), part)
+        for part in ("validation", "test")
+    }
+    assert labels(held_back["test"]) == [0, 1, 2]
+    assert ids(held_back["validation"]) == ids(held_back["test"])
+    assert not ids(trained) & ids(held_back["test"])
+    assert ids(trained) | ids(held_back["test"]) == ids(open_part(arguments(**given, shots_per_class=3), "train"))
+    assert ids(held_back["test"].with_media(("video",))) == ids(held_back["test"])
+    with pytest.raises(ValueError, match="held_back_shots=1 needs shots_per_class"):
+        arguments(**given, held_back_shots=1)

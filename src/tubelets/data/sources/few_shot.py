@@ -19,6 +19,7 @@ class FewShotSource(Source):
         source: labelled samples, read once completely.
         shots: samples per class, at least 1.
         seed: seed of the draw.
+        skip: samples of each class that another draw with the same seed takes first, and this one leaves out.
 
     Raises:
         ValueError: if the source has no labels, a sample has several, or a class has too few samples.
@@ -33,13 +34,15 @@ class FewShotSource(Source):
         [0, 0, 0, 1, 1, 1]
     """
 
-    def __init__(self, source: Source, shots: int, seed: int = 0) -> None:
+    def __init__(self, source: Source, shots: int, seed: int = 0, skip: int = 0) -> None:
         if shots < 1:
             raise ValueError(f"shots must be at least 1 video per class, got {shots}")
+        if skip < 0:
+            raise ValueError(f"skip must be at least 0 videos per class, got {skip}")
         if "label" not in source.annotations:
             raise ValueError("few-label subsets need labels; the source has none")
-        self._source, self._shots, self._seed = source, shots, seed
-        self._samples = _draw(source, shots, seed)
+        self._source, self._draw = source, (shots, seed, skip)
+        self._samples = _draw(source, *self._draw)
         names = "\n".join(sample.clip_id for sample in self._samples)
         # The name identifies the draw, so that a run cannot resume with different videos.
         name = f"{shots}-shot-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
@@ -55,7 +58,7 @@ class FewShotSource(Source):
         readable = [sample for sample in self._samples if sample.problem is None]
         if readable and set(names) <= set(readable[0].media):
             return self
-        return FewShotSource(self._source.with_media(names), self._shots, self._seed)
+        return FewShotSource(self._source.with_media(names), *self._draw)
 
     @property
     def lists_paths(self) -> bool:
@@ -123,8 +126,8 @@ def first_of_each_class(
     return chosen
 
 
-def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
-    """The `shots` samples of each class with the smallest hashes, class after class, by id."""
+def _draw(source: Source, shots: int, seed: int, skip: int) -> list[Sample]:
+    """The `shots` samples of each class with the smallest hashes after the first `skip`, class after class, by id."""
     # A first pass reads only labels and ids, so that only the drawn media are kept in memory.
     light = source.with_media(())
     listed = [
@@ -138,8 +141,8 @@ def _draw(source: Source, shots: int, seed: int) -> list[Sample]:
             raise ValueError(f"clip {sample.clip_id} has the label {sample.label!r}; few-label subsets need one class")
     hashes = [stable_seed(seed, sample.clip_id) for _, _, sample in listed]
     order = sorted(range(len(listed)), key=hashes.__getitem__)
-    chosen = first_of_each_class([sample.label for _, _, sample in listed], order, shots)
-    wanted = {listed[place][:2] for places in chosen.values() for place in places}
+    chosen = first_of_each_class([sample.label for _, _, sample in listed], order, skip + shots)
+    wanted = {listed[place][:2] for places in chosen.values() for place in places[skip:]}
     found = [
         sample
         for index in sorted({index for index, _ in wanted})

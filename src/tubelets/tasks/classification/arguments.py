@@ -36,6 +36,11 @@ class LabelledDataArguments:
     multi_label: bool = _field(False, "Clips can have several classes; lists of files separate them by ';'.")
     shots_per_class: int | None = _field(None, "Train on this many clips of each class, drawn from the training part.")
     shots_seed: int = _field(0, "Seed of that draw; with the same seed, a larger draw contains the smaller ones.")
+    held_back_shots: int | None = _field(
+        None,
+        "With shots_per_class: validate and test on this many other clips of each class of the training part, so that "
+        "settings are chosen without the test part.",
+    )
     mixup: float = _field(0.0, "Parameter of mixup; 0 disables it.")
     mix_probability: float = _field(1.0, "Share of the batches that are mixed.")
     shuffle_window: int = _field(256, "Encoded clips of shards that are shuffled together.")
@@ -55,6 +60,8 @@ class LabelledDataArguments:
                 f"got dataset_name={self.dataset_name!r}, train_dir={self.train_dir!r}, "
                 f"validation_dir={self.validation_dir!r}"
             )
+        if self.held_back_shots is not None and self.shots_per_class is None:
+            raise ValueError(f"held_back_shots={self.held_back_shots} needs shots_per_class, whose draw it follows")
 
 
 @dataclass

@@ -54,15 +54,20 @@ def open_part(
         )
     if source.num_samples == 0:
         raise ValueError(f"split {split or part!r} of {where} is empty; build its shards again or name another split")
-    if part == "train" and data.shots_per_class is not None:
+    if data.shots_per_class is None:
+        return source
+    if part == "train":
         return FewShotSource(source, data.shots_per_class, data.shots_seed)
+    if data.held_back_shots is not None:
+        return FewShotSource(source, data.held_back_shots, data.shots_seed, skip=data.shots_per_class)
     return source
 
 
 def address_of(data: LabelledDataArguments, part: Part, token: str | None = None) -> tuple[str, str | None]:
     """Where a part of the data is.
 
-    If no test part is named, it is the split "test" if there is one, and otherwise the validation part.
+    If no test part is named, it is the split "test" if there is one, and otherwise the validation part. With
+    `held_back_shots`, all parts are clips of the training part.
 
     Args:
         data: where the data is.
@@ -76,6 +81,8 @@ def address_of(data: LabelledDataArguments, part: Part, token: str | None = None
         FileNotFoundError: if the data is not found.
         ValueError: if the part is not given.
     """
+    if data.held_back_shots is not None:
+        part = "train"
     if data.dataset_name is not None:
         split = {"train": data.train_split, "validation": data.validation_split}.get(part, data.test_split)
         return data.dataset_name, split or _test_split(data, token) or data.validation_split
