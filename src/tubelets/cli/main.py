@@ -31,6 +31,11 @@ class Entry:
 
 VERBS = {
     "shards": Entry("pack videos or sounds into shards that can be streamed", models=False),
+    "evaluate": Entry("measure frozen features: neighbours, probes, retrieval"),
+    "export": Entry("write a model as ONNX and compare it with torch"),
+    "push": Entry("publish a finished run on the Hub, with its card"),
+    "benchmarks": Entry("build the package's mini-benchmarks from real footage and sounds", models=False),
+    "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }
 
