@@ -5,14 +5,19 @@ import json
 import resource
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 import tubelets
+from tubelets.cli import evaluate
 from tubelets.cli.main import VERBS, declare, main
 from tubelets.cli.parser import SCREEN, UsageError, Verb
+from tubelets.data.modalities.clips import Sampling
+from tubelets.evaluation.features import Pooling
 from tubelets.models.common.auto import MODELS
+from tubelets.visualization.motion_gallery import BACKGROUNDS, MOTIONS
 
 COMMAND = [sys.executable, "-m", "tubelets"]
 
@@ -125,6 +130,13 @@ def test_a_choice_is_refused_with_the_nearest_one() -> None:
     verb.add("--mask", choices=["tube", "random"])
     with pytest.raises(UsageError, match=r"'tubes' is none of tube, random; did you mean 'tube'\?"):
         verb.parse(["--mask", "tubes"])
+
+
+def test_choices_that_are_spelled_out_for_the_help_are_those_that_exist() -> None:
+    assert set(evaluate.SAMPLING) == set(get_args(Sampling))
+    assert set(evaluate.POOLING) == set(get_args(Pooling))
+    text = verb_of("gallery").help("all")
+    assert all(name in text for name in (*MOTIONS, *BACKGROUNDS))
 
 
 def test_the_module_is_the_command() -> None:

@@ -1,4 +1,4 @@
-"""Saved models and their random twins, measured through files as the scripts do."""
+"""Saved models and their random twins, measured through files as the command does."""
 
 from pathlib import Path
 
@@ -74,8 +74,17 @@ def test_a_checkpoint_is_measured_from_its_folder(checkpoint, tmp_path):
     assert 0.0 <= result["attentive_probe"]["top_1"] <= 1.0
 
 
-def test_the_script_writes_numbers_and_a_picture(checkpoint, tmp_path):
-    words = ["scripts/evaluate_frozen.py", checkpoint, shards(tmp_path), tmp_path / "out", "--sampling", "uniform"]
+def test_the_verb_writes_numbers_and_a_picture(checkpoint, tmp_path):
+    words = [
+        "tubelets",
+        "evaluate",
+        checkpoint,
+        shards(tmp_path),
+        "--output_dir",
+        tmp_path / "out",
+        "--sampling",
+        "uniform",
+    ]
     words += ["--random-twin", "--shots", "1", "--draws", "1", "--num-workers", "0", "--k", "1"]
     done = run_script(*words, folder=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -84,7 +93,7 @@ def test_the_script_writes_numbers_and_a_picture(checkpoint, tmp_path):
     assert {"frozen.json", "frozen.png", "features", "random_twin"} == {
         path.name for path in (tmp_path / "out").iterdir()
     }
-    words[2] = tmp_path / "nowhere"
+    words[3] = tmp_path / "nowhere"
     failed = run_script(*words, folder=ROOT)
     assert failed.returncode == 2
-    assert "evaluate_frozen:" in failed.stderr
+    assert "tubelets evaluate: " in failed.stderr

@@ -18,17 +18,16 @@ from safetensors.torch import load_file, save_file
 
 from tubelets.masking import NoiseMaskGenerator
 
-PUSH = str(ROOT / "scripts" / "push_checkpoint.py")
 # Several publications in one process, which must not wait between its attempts; prints their exit codes and messages.
 PUBLISH = """
-import contextlib, io, json, runpy, sys, time
+import contextlib, io, json, sys, time
 time.sleep = lambda seconds: None
-main = runpy.run_path(sys.argv[1])["main"]
+from tubelets.cli.main import main
 done = []
-for words in json.loads(sys.argv[2]):
+for words in json.loads(sys.argv[1]):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(words)
+        code = main(["push", *words])
     done.append({"code": code, "out": out.getvalue(), "err": err.getvalue()})
 print(json.dumps(done))
 """
@@ -122,7 +121,7 @@ print(json.dumps(found))
 def test_publish_load_publish_again_and_load_offline(run: Path, server: HubServer, tmp_path: Path) -> None:
     expected = str(run.parent / "expected.safetensors")
     words = [str(run), "tester/sigma", "--license", "cc-by-4.0", "--tag", "v1", "--max-shard-size", "60KB"]
-    done = client(server, tmp_path / "author", PUSH, *words)
+    done = client(server, tmp_path / "author", "-m", "tubelets", "push", *words)
     assert done.returncode == 0, done.stderr
     assert "/tester/sigma/commit/" in done.stdout.splitlines()[-1]
     repo = server.repos["models", "tester/sigma"]
@@ -153,8 +152,8 @@ def test_publish_load_publish_again_and_load_offline(run: Path, server: HubServe
 
 
 def publish(server: HubServer, home: Path, *commands: list[str]) -> list[Any]:
-    """Run the script's commands one after the other."""
-    return answer(client(server, home, "-c", PUBLISH, PUSH, json.dumps(commands)))
+    """Run `tubelets push` with several words one after the other."""
+    return answer(client(server, home, "-c", PUBLISH, json.dumps(commands)))
 
 
 def test_a_second_publication_removes_old_shards_and_takes_no_tag_twice(

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import tubelets
+from tubelets.cli.main import main
 from tubelets.hub import onnx_export
 from tubelets.hub.onnx_export import OnnxExportError, compare_with_torch, export_onnx
 from videos import make_video
@@ -102,14 +103,10 @@ def test_audio_inputs_are_taken_from_the_specs(modality: str, tmp_path: Path) ->
     assert inputs == (both if modality == "both" else {"input_values": "tensor(float)"})
 
 
-def test_the_script_exports_an_encoder_of_a_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import runpy
-
+def test_the_verb_exports_an_encoder_of_a_classifier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = model_of("SigmaForVideoClassification")
     model.save_pretrained(tmp_path / "model")
-    script = Path(__file__).resolve().parents[2] / "scripts" / "export_onnx.py"
-    main = runpy.run_path(str(script))["main"]
-    assert main([str(tmp_path / "model"), str(tmp_path / "out" / "features.onnx"), "--features"]) == 0
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out" / "features.onnx"), "--features"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["outputs"] == ["last_hidden_state", "pooler_output"]
     (tmp_path / "clip.mp4").write_bytes(make_video(20, 32, 32))
@@ -120,7 +117,7 @@ def test_the_script_exports_an_encoder_of_a_classifier(tmp_path: Path, capsys: p
         expected = model.videomae(clip)
     np.testing.assert_allclose(tokens, expected.last_hidden_state.numpy(), atol=1e-4)
     np.testing.assert_allclose(mean, expected.pooler_output.numpy(), atol=1e-4)
-    assert main([str(tmp_path / "nothing"), str(tmp_path / "x.onnx")]) == 2
+    assert main(["export", str(tmp_path / "nothing"), str(tmp_path / "x.onnx")]) == 2
 
 
 def test_a_file_that_differs_from_torch_is_not_kept(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import metadata_load
-from runs import NAMES, ROOT, finetuning_run, pretraining_run, save_model
+from runs import NAMES, finetuning_run, pretraining_run, save_model
 
+from tubelets.cli.main import main
 from tubelets.hub.cards import CardDetails
 from tubelets.hub.finished_runs import PublishingError, RunFolder, without_private_values
 from tubelets.hub.publishing import build_publication, publish, verify_publication
@@ -221,12 +221,20 @@ def test_private_values_are_left_out_everywhere() -> None:
 
 def test_a_dry_run_shows_the_files_and_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finetuning_run(tmp_path / "run")
-    main = runpy.run_path(str(ROOT / "scripts" / "push_checkpoint.py"))["main"]
-    words = [str(tmp_path / "run"), "tester/x", "--license", "mit", "--dry-run", "--output", str(tmp_path / "out")]
+    words = [
+        "push",
+        str(tmp_path / "run"),
+        "tester/x",
+        "--license",
+        "mit",
+        "--dry-run",
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "model.safetensors" in out
     assert "license: mit" in out
     assert "nothing was pushed" in out
     assert (tmp_path / "out" / "README.md").is_file()
-    assert main([str(tmp_path / "nothing"), "tester/x", "--license", "mit"]) == 2
+    assert main(["push", str(tmp_path / "nothing"), "tester/x", "--license", "mit"]) == 2

@@ -1,4 +1,3 @@
-import runpy
 from pathlib import Path
 
 import pytest
@@ -6,6 +5,7 @@ import torch
 from matplotlib.image import imread
 
 from sounds import make_sounding_video, tone
+from tubelets.cli.main import main
 from tubelets.data.modalities.audio import encode_audio
 from tubelets.masking import NoiseMaskGenerator, build_mask_generator
 from tubelets.visualization.masks import (
@@ -98,26 +98,30 @@ def test_statistics_of_masks_of_sound_are_drawn(tmp_path: Path) -> None:
         save_sound_mask_statistics({}, tmp_path / "s.png")
 
 
-def test_the_script_draws_over_a_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "visualize_masks.py"))["main"]
+def gallery(out: Path, *words: str) -> int:
+    return main(["gallery", "masks", "--output_dir", str(out), *words])
+
+
+def test_the_gallery_shows_a_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "clip.mp4").write_bytes(make_video(20, 48, 64))
-    words = ["--video", str(tmp_path / "clip.mp4"), "--kinds", "tube", "green3d", "--draws", "8", "--bank-size", "1"]
-    assert main([str(tmp_path / "out"), *words]) == 0
+    words = ["--video", str(tmp_path / "clip.mp4"), "--kinds", "tube", "green3d", "--draws", "8", "--bank_size", "1"]
+    assert gallery(tmp_path / "out", *words) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["masks.png", "statistics.png"]
     (tmp_path / "sound.wav").write_bytes(encode_audio(tone(1.0, 8000, 500.0), 8000))
-    assert main([str(tmp_path / "both"), *words, "--audio", str(tmp_path / "sound.wav")]) == 0
+    assert gallery(tmp_path / "both", *words, "--audio", str(tmp_path / "sound.wav")) == 0
     assert (tmp_path / "both" / "sound_masks.png").read_bytes().startswith(b"\x89PNG")
-    assert main([str(tmp_path / "out"), *words, "--audio", str(tmp_path / "clip.mp4")]) == 2
+    assert gallery(tmp_path / "out", *words, "--audio", str(tmp_path / "clip.mp4")) == 2
     assert "clip.mp4" in capsys.readouterr().err
-    assert main([str(tmp_path / "out"), "--video", str(tmp_path / "none.mp4"), "--kinds", "tube"]) == 2
+    assert gallery(tmp_path / "out", "--video", str(tmp_path / "none.mp4"), "--kinds", "tube") == 2
     assert "none.mp4" in capsys.readouterr().err
+    assert gallery(tmp_path / "out", "--kinds", "tubes") == 2
+    assert "no mask 'tubes'" in capsys.readouterr().err
 
 
-def test_the_script_draws_over_the_sound_of_a_video(tmp_path: Path) -> None:
-    main = runpy.run_path(str(Path(__file__).resolve().parents[2] / "scripts" / "visualize_masks.py"))["main"]
+def test_the_gallery_shows_the_sound_of_a_video(tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(make_sounding_video(1.0))
     words = ["--kinds", "tube", "--audio-kinds", "random", "green2d", "regularized_blue", "--draws", "8"]
     out = tmp_path / "out"
-    assert main([str(out), "--video", str(tmp_path / "clip.mp4"), *words, "--bank-size", "1", "--stride", "1"]) == 0
+    assert gallery(out, "--video", str(tmp_path / "clip.mp4"), *words, "--bank_size", "1", "--stride", "1") == 0
     names = ["masks.png", "sound_masks.png", "sound_statistics.png", "statistics.png"]
     assert sorted(path.name for path in out.iterdir()) == names

@@ -1,33 +1,25 @@
-"""Boxes, masks and animations of motion, and the script that writes them."""
+"""Boxes, masks and animations of motion, and the gallery that shows them."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
 
+from tubelets.cli.main import main
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.annotations import read_records
 from tubelets.motion import MotionRecord
 from tubelets.visualization.motion import BOX_COLOURS, MASK_GREY, draw_boxes, hide_tokens, save_gif
 from videos import make_video
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--size", "48", "--num-frames", "8", "--clips", "2"]
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("visualize_motion", ROOT / "scripts" / "visualize_motion.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def gallery(out: Path, *words: str) -> int:
+    return main(["gallery", "motion", *SMALL, "--output_dir", str(out), *words])
 
 
 def pictures(path: Path) -> list[np.ndarray]:
@@ -83,8 +75,8 @@ def test_animations_keep_frames_and_their_order(tmp_path: Path) -> None:
         save_gif({"a": greys}, tmp_path / "none.gif", frames_per_second=0)
 
 
-def test_the_script_writes_galleries_of_shapes(script: ModuleType, tmp_path: Path) -> None:
-    script.main([*SMALL, "--out", str(tmp_path), "--seed", "3"])
+def test_galleries_show_shapes(tmp_path: Path) -> None:
+    assert gallery(tmp_path, "--seed", "3") == 0
     written = json.loads((tmp_path / "motions.json").read_text())
     assert len(written) == 2
     for number, values in enumerate(written):
@@ -107,7 +99,7 @@ def test_the_script_writes_galleries_of_shapes(script: ModuleType, tmp_path: Pat
 
 
 @pytest.mark.parametrize("motion", ["smile", "tubelet_contrast", "locomotion"])
-def test_the_script_moves_over_videos_and_shards(script: ModuleType, motion: str, tmp_path: Path) -> None:
+def test_objects_move_over_videos_and_shards(motion: str, tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     for number in range(2):
         (tmp_path / "videos" / f"{number}.mp4").write_bytes(make_video(40, 64, 96, seed=number))
@@ -115,16 +107,16 @@ def test_the_script_moves_over_videos_and_shards(script: ModuleType, motion: str
     seen = {}
     for name, frames in {"file": tmp_path / "videos" / "0.mp4", "shards": tmp_path / "shards"}.items():
         out = tmp_path / name
-        script.main([*SMALL, "--out", str(out), "--frames", str(frames), "--motion", motion])
+        assert gallery(out, "--video", str(frames), "--motion", motion) == 0
         seen[name] = pictures(out / "clip_1.gif")
         assert len({frame[:, :48].tobytes() for frame in seen[name]}) > 1  # the footage itself moves
         assert any((frame[14:, :48] != frame[14:, 52:100]).any() for frame in seen[name])
     assert (seen["file"][0] != seen["shards"][0]).any()
 
 
-def test_seeds_decide_what_the_script_draws(script: ModuleType, tmp_path: Path) -> None:
+def test_seeds_decide_what_is_drawn(tmp_path: Path) -> None:
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        script.main([*SMALL, "--out", str(tmp_path / name), "--seed", seed, "--background", "noise"])
+        assert gallery(tmp_path / name, "--seed", seed, "--background", "noise") == 0
     a, b, c = ((tmp_path / name / "clip_0.gif").read_bytes() for name in "abc")
     assert a == b
     assert a != c
@@ -137,11 +129,11 @@ def test_seeds_decide_what_the_script_draws(script: ModuleType, tmp_path: Path) 
         (["--size", "50"], "multiples of 16, got 2, 8 and 50"),
         (["--num-frames", "7"], "got 2, 7 and 48"),
         (["--clips", "0"], "at least 1 clip"),
+        (["--motion", "smiles"], "motion must be one of smile, tubelet_contrast, locomotion"),
     ],
 )
-def test_the_script_refuses_what_it_cannot_show(
-    script: ModuleType, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_cannot_be_shown_is_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        script.main([*SMALL, "--out", str(tmp_path), *options])
+    assert gallery(tmp_path, *options) == 2
     assert message in " ".join(capsys.readouterr().err.split())

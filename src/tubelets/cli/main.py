@@ -35,6 +35,11 @@ VERBS = {
     "search": Entry("find the videos of a collection that resemble an example"),
     "list": Entry("list the authors' checkpoints that can be converted"),
     "convert": Entry("convert an authors' weight file to a checkpoint"),
+    "evaluate": Entry("measure frozen features: neighbours, probes, retrieval"),
+    "export": Entry("write a model as ONNX and compare it with torch"),
+    "push": Entry("publish a finished run on the Hub, with its card"),
+    "benchmarks": Entry("build the package's mini-benchmarks from real footage and sounds", models=False),
+    "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }
 
