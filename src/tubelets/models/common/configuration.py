@@ -77,4 +77,5 @@ class RegisteredConfig:
         from tubelets.models.common.file_checks import check_config_file
 
         check_config_file(config_dict, cls, cls.accepted_model_types())
-        return super().from_dict(config_dict, **kwargs)  # type: ignore[misc]
+        # Otherwise the object would keep the type of the file, and names of weights be mapped as that type's.
+        return super().from_dict({**config_dict, "model_type": cls.model_type}, **kwargs)  # type: ignore[misc]

@@ -122,11 +122,21 @@ def check_files(where: Any, kwargs: Mapping[str, Any], *, pickled_tensors: bool)
     folder = Path(where) / (place.get("subfolder") or "")
     if folder.is_dir():
         _check_folder(folder, pickled_tensors)
-    config = _find(where, CONFIG_NAME, place)
+    config = find_config(where, kwargs)
     if config is not None and isinstance(content := _read_json(where, config), Mapping):
         check_weights_field(content)
     for name in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME) if pickled_tensors else (SAFE_WEIGHTS_INDEX_NAME,):
         _check_index(where, place, kwargs.get("variant"), name)
+
+
+def find_config(where: Any, kwargs: Mapping[str, Any]) -> str | None:
+    """Path of the `config.json` of a checkpoint; None if it has none.
+
+    Args:
+        where: a folder or a Hub id.
+        kwargs: the arguments of `from_pretrained`.
+    """
+    return _find(where, CONFIG_NAME, {name: kwargs[name] for name in PLACES if name in kwargs})
 
 
 def _check_folder(folder: Path, pickled_tensors: bool) -> None:

@@ -32,6 +32,15 @@ class SafePreTrainedModel(PreTrainedModel):
         present = {type(module).__name__ for module in self.modules()}
         self._no_split_modules = {name for name in self._no_split_modules or () if name in present}
 
+    def adopt_positions(self, stored: Any) -> None:
+        """Fit computed positions to those that the weights were trained with; called when weights were loaded.
+
+        Models without positions, or that save theirs, have nothing to do.
+
+        Args:
+            stored: the configuration that was saved with the weights.
+        """
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any) -> Any:
         """Load a saved model as `transformers.PreTrainedModel.from_pretrained` does.
@@ -47,7 +56,8 @@ class SafePreTrainedModel(PreTrainedModel):
         Raises:
             tubelets.models.common.errors.UnsafeCheckpointError: if the weights are pickled or files lead elsewhere.
             tubelets.models.common.errors.CheckpointLayoutError: if files are corrupt, shapes do not fit (another
-                number of labels needs `ignore_mismatched_sizes=True`), or the checkpoint is another method's.
+                number of labels needs `ignore_mismatched_sizes=True`), weights of the encoder are missing or left over,
+                or the checkpoint is another method's.
             OSError: if there is no checkpoint.
         """
         return load_pretrained(super().from_pretrained, cls, pretrained_model_name_or_path, *model_args, **kwargs)

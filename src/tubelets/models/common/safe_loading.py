@@ -10,24 +10,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.entries import ModelEntry
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
-from tubelets.models.common.file_checks import check_arguments, check_files
+from tubelets.models.common.file_checks import check_arguments, check_files, find_config
+from tubelets.models.common.weight_checks import Fresh, check_hidden_fields, check_weights, stored_config
 
 MAX_SIDE = 2**14
 """Largest height and width in pixels that a processor may produce."""
 
 VISUAL_PARTS = ("video_processor", "image_processor")
 """Attributes of a processor of several inputs that produce frames."""
-
-Fresh = Literal["nothing", "head", "parts"]
-"""Which weights a checkpoint may lack: none; all but those of the encoder; or any, if it has some of the encoder."""
 
 
 def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | type] = ()) -> Any:
@@ -88,7 +87,7 @@ def load_config(where: Any, **kwargs: Any) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(where, **{**kwargs, "trust_remote_code": False})
 
 
-def load_model(model_class: Any, where: Any, *, fresh: Fresh = "parts", **kwargs: Any) -> Any:
+def load_model(model_class: Any, where: Any, *, fresh: Fresh = "absent head", **kwargs: Any) -> Any:
     """A saved model of any library; code of its repository is never run.
 
     Models of this package are read from safetensors alone. Old checkpoints of other libraries may be pickles, of which
@@ -97,9 +96,8 @@ def load_model(model_class: Any, where: Any, *, fresh: Fresh = "parts", **kwargs
     Args:
         model_class: an Auto class or a model class of transformers or of this package.
         where: a folder or a Hub id.
-        fresh: which weights may be missing or have another shape, and start with random values: `nothing`; `head`, all
-            that are not part of the encoder, for fine-tuning; `parts`, as in transformers, but at least one weight of
-            the encoder must be in the checkpoint and all that are must have the right shape.
+        fresh: which weights may start with random values: `nothing`; `absent head`, those outside of the encoder that
+            the checkpoint lacks; `head`, for fine-tuning, also those that have another shape.
         **kwargs: further arguments of `from_pretrained`, such as `config`, `dtype` and `revision`.
 
     Returns:
@@ -120,6 +118,9 @@ def load_model(model_class: Any, where: Any, *, fresh: Fresh = "parts", **kwargs
         'I3DForVideoClassification'
     """
     model, report = _load_with_report(model_class, where, kwargs)
+    if not isinstance(model.config, RegisteredConfig):
+        # `from_pretrained` of our models has done so.
+        check_hidden_fields_of(where, model, kwargs)
     check_weights(where, model, report, fresh=fresh, resizes=fresh == "head")
     return model
 
@@ -206,7 +207,8 @@ def load_pretrained(
     Raises:
         UnsafeCheckpointError: if weights are pickled, an index leads out of the folder, or the caller asks for code of
             the repository or for pickles.
-        CheckpointLayoutError: if files are corrupt, shapes do not fit, or no weight of the encoder is in the files.
+        CheckpointLayoutError: if files are corrupt, shapes do not fit, or weights are missing or left over, other than
+            those of heads.
         OSError: if there is no checkpoint.
     """
     check_arguments(model_class, kwargs)
@@ -231,10 +233,22 @@ def load_pretrained(
             f"{where} has no safetensors weights, and pickled ones are not read; convert them with read_checkpoint and "
             f"save_pretrained, or ask the author to ({error})"
         ) from error
+    stored = check_hidden_fields_of(where, model, kwargs)
+    if stored is not None:
+        model.adopt_positions(stored)
     if reports:
         return model, report
-    check_weights(where, model, report, fresh="parts", resizes=resizes)
+    whole = stored is not None and model_class.__name__ in (stored.architectures or ()) and not resizes
+    check_weights(where, model, report, fresh="nothing" if whole else "absent head", resizes=resizes)
     return model
+
+
+def check_hidden_fields_of(where: Any, model: PreTrainedModel, kwargs: Mapping[str, Any]) -> Any:
+    """Compare a loaded model with the configuration beside its weights, and return that one."""
+    stored = stored_config(model.config, find_config(where, kwargs))
+    if stored is not None:
+        check_hidden_fields(where, model.config, stored)
+    return stored
 
 
 @contextmanager
@@ -252,59 +266,6 @@ def _explained(where: Any) -> Iterator[None]:
         raise UnsafeCheckpointError(f"{where} needs code of its repository, which is never run") from error
     except (AttributeError, TypeError, KeyError) as error:
         raise CheckpointLayoutError(f"{where}: its JSON files do not describe such a model ({error!r})") from error
-
-
-def check_weights(
-    where: Any, model: PreTrainedModel, report: Mapping[str, Any], *, fresh: Fresh, resizes: bool = False
-) -> None:
-    """Refuse a model whose weights were not in its checkpoint, or in another shape.
-
-    Args:
-        where: named in errors.
-        model: the loaded model.
-        report: what `from_pretrained(output_loading_info=True, ignore_mismatched_sizes=True)` reports.
-        fresh: which weights may have started with random values, see `load_model`.
-        resizes: accept other shapes where `fresh` accepts missing weights.
-
-    Raises:
-        CheckpointLayoutError: naming one of the weights.
-    """
-    shapes = {entry[0]: entry for entry in report["mismatched_keys"]}
-    encoder = _encoder_names(model)
-    required = {"nothing": {*model.state_dict()}, "head": encoder, "parts": set()}[fresh]
-    missing = set(report["missing_keys"]) - shapes.keys()
-    if encoder and encoder <= missing | shapes.keys():
-        raise CheckpointLayoutError(
-            f"{where} holds no weight of a {type(model.base_model).__name__} ({len(encoder)} are needed, for example "
-            f"{min(encoder)}); is this another method's checkpoint?"
-        )
-    if refused := [shapes[name] for name in sorted(shapes) if name in required or not resizes]:
-        raise CheckpointLayoutError(_describe_mismatch(where, model, refused))
-    if lost := sorted(missing & required):
-        raise CheckpointLayoutError(
-            f"{where} lacks {len(lost)} weights of a {type(model).__name__}, for example {lost[0]}; is this another "
-            "method's checkpoint?"
-        )
-
-
-def _encoder_names(model: PreTrainedModel) -> set[str]:
-    encoder = model.base_model
-    prefix = "" if encoder is model else f"{model.base_model_prefix}."
-    return {prefix + name for name, _ in encoder.named_parameters()}
-
-
-def _describe_mismatch(where: Any, model: PreTrainedModel, mismatched: Sequence[tuple[str, Any, Any]]) -> str:
-    name, found, needed = mismatched[0]
-    shapes = f"{name} has shape {tuple(found)} in {where} and {tuple(needed)} in the model"
-    if all(entry[0].startswith("classifier.") for entry in mismatched):
-        return (
-            f"{shapes}: the checkpoint has {found[0]} labels and the configuration {model.config.num_labels}; leave "
-            "num_labels and id2label to the checkpoint, or pass ignore_mismatched_sizes=True for a new head"
-        )
-    return (
-        f"{shapes} ({len(mismatched)} such weights); is this a checkpoint of another method or size? "
-        "ignore_mismatched_sizes=True starts these weights from random values"
-    )
 
 
 def _sides(size: Any) -> list[int]:

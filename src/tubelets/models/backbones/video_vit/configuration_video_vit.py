@@ -1,5 +1,6 @@
 """Configuration of the masked-video base: VideoMAE with the official constants (sigma.md, sections 2, 6 and 7)."""
 
+import math
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -48,6 +49,8 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         drop_path_rate: stochastic depth of the last encoder block, in [0, 1); grows linearly from 0 at the first one.
         head_dropout: dropout before the classifier, in [0, 1).
         head_init_scale: factor on the classifier's initial weights.
+        position_grid: rows and columns of the table of positions, which is interpolated to those of the frames; None is
+            the frames' own. `from_pretrained` sets it for frames of another size than the checkpoint's.
         image_mean: mean of each colour channel, on the scale [0, 1].
         image_std: standard deviation of each colour channel, on the scale [0, 1].
         **kwargs: every other field of `transformers.VideoMAEConfig`.
@@ -72,6 +75,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
     drop_path_rate: float | int = 0.0
     head_dropout: float | int = 0.0
     head_init_scale: float | int = 0.001
+    position_grid: list[int] | tuple[int, ...] | None = None
     image_mean: list[float] | tuple[float, ...] = IMAGENET_MEAN
     image_std: list[float] | tuple[float, ...] = IMAGENET_STD
 
@@ -129,6 +133,12 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         return _pair(self.image_size)
 
     @property
+    def position_rows_columns(self) -> tuple[int, int]:
+        """Rows and columns of the table of positions before it is interpolated."""
+        rows, columns = self.position_grid or self.grid[1:]
+        return rows, columns
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of a clip, visible and masked."""
         time, rows, columns = self.grid
@@ -182,6 +192,8 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         for name in POSITIVE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.position_grid is not None and (len(self.position_grid) != 2 or min(self.position_grid) < 1):
+            raise ValueError(f"position_grid must be positive rows and columns, got {self.position_grid}")
         if self.num_frames % self.tubelet_size:
             raise ValueError(f"num_frames={self.num_frames} must be a multiple of tubelet_size={self.tubelet_size}")
         for side, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
@@ -202,7 +214,9 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         """Approximate number of values in the largest model of this configuration, position tables included."""
         height, width = _pair(self.image_size)
         patch_height, patch_width = _pair(self.patch_size)
-        tubes = (self.num_frames * height * width) // max(self.tubelet_size * patch_height * patch_width, 1)
+        patches = (height * width) // max(patch_height * patch_width, 1)
+        patches = max(patches, math.prod(self.position_grid or ()))
+        tubes = self.num_frames * patches // max(self.tubelet_size, 1)
         encoder = _block_values(self.hidden_size, self.intermediate_size) * self.num_hidden_layers
         decoder = (
             _block_values(self.decoder_hidden_size, self.decoder_intermediate_size) * self.decoder_num_hidden_layers

@@ -4,6 +4,7 @@ Parameter names are those of `transformers.VideoMAEModel` and `VideoMAEForVideoC
 initialisation are the official code's (sigma.md, sections 2 and 7).
 """
 
+import logging
 import math
 from collections.abc import Callable
 from copy import deepcopy
@@ -28,12 +29,14 @@ from tubelets.models.backbones.video_vit.tubes import (
     check_video,
     count_masked,
     gather_tubes,
-    sinusoid_table,
+    position_table,
     split_tokens,
 )
 from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.common.pretrained_model import SafePreTrainedModel
 from tubelets.objectives.classification import classification_loss
+
+logger = logging.getLogger("tubelets.models")
 
 # Weights of a pretraining checkpoint that do not belong to the encoder.
 PRETRAINING_KEYS = [r"^decoder\.", r"^encoder_to_decoder\.", r"^mask_token$", r"^prototypes$", r"^projection\."]
@@ -46,9 +49,7 @@ class TubeletsVideoMAEEmbeddings(nn.Module):
         super().__init__()
         self.config = config
         self.patch_embeddings = VideoMAEPatchEmbeddings(config)
-        self.register_buffer(
-            "position_embeddings", sinusoid_table(config.num_tokens, config.hidden_size), persistent=False
-        )
+        self.register_buffer("position_embeddings", position_table(config, config.hidden_size), persistent=False)
 
     def forward(self, pixel_values: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """Embed the visible tubes of float or uint8 clips: `(B, N_vis, hidden_size)`."""
@@ -126,8 +127,26 @@ class TubeletsVideoMAEPreTrainedModel(SafePreTrainedModel):
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, TubeletsVideoMAEEmbeddings):
-            _, tokens, width = module.position_embeddings.shape
-            init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
+            init.copy_(module.position_embeddings, position_table(module.config, module.config.hidden_size))
+
+    def adopt_positions(self, stored: Any) -> None:
+        """Interpolate the positions that the weights were trained with to frames of another size."""
+        config: Any = self.config
+        if not isinstance(stored, TubeletsVideoMAEConfig) or config.position_grid is not None:
+            return
+        trained = stored.position_rows_columns
+        if trained == config.grid[1:]:
+            return
+        logger.warning(
+            "positions of %d x %d patches, with which the weights were trained, are interpolated to %d x %d",
+            *trained,
+            *config.grid[1:],
+        )
+        config.position_grid = trained
+        for module in self.modules():
+            table = module._buffers.get("position_embeddings")
+            if table is not None:
+                table.copy_(position_table(config, table.shape[2]))
 
     def save_pretrained(
         self,

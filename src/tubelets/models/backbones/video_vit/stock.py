@@ -1,4 +1,4 @@
-"""Export classifiers and encoders as stock VideoMAE, which transformers loads without this package."""
+"""Stock VideoMAE: export classifiers and encoders, which transformers then loads without this package, and import."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor
+from tubelets.models.common.errors import CheckpointLayoutError
 
 # Allowed difference of outputs: stock's `fc_norm` ignores the configured epsilon and always uses 1e-5.
 TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
@@ -66,6 +67,39 @@ def to_stock(model: PreTrainedModel) -> VideoMAEForVideoClassification | VideoMA
     stock.load_state_dict(ours)
     _check_same_outputs(model, stock.eval())
     return stock
+
+
+def from_stock(stock: PreTrainedModel, model_class: Any) -> Any:
+    """A model of the masked-video family with the weights of a stock VideoMAE model in memory.
+
+    `model_class.from_pretrained` does the same with a folder or a Hub id.
+
+    Args:
+        stock: `VideoMAEModel`, `VideoMAEForVideoClassification` or `VideoMAEForPreTraining`.
+        model_class: the class of this package with the same parts, such as `SigmaForVideoClassification`.
+
+    Returns:
+        The model, in evaluation mode, in the dtype and on the device of the stock one.
+
+    Raises:
+        CheckpointLayoutError: if the two do not have the same weights.
+
+    Example:
+        >>> from tubelets import SigmaModel
+        >>> sizes = {"image_size": 32, "num_frames": 2, "hidden_size": 24, "num_attention_heads": 2}
+        >>> stock = VideoMAEModel(VideoMAEConfig(**sizes, num_hidden_layers=1, intermediate_size=32))
+        >>> type(from_stock(stock, SigmaModel)).__name__
+        'SigmaModel'
+    """
+    model = model_class(model_class.config_class.from_dict(stock.config.to_dict()))
+    try:
+        model.load_state_dict(stock.state_dict())
+    except RuntimeError as error:
+        raise CheckpointLayoutError(
+            f"{model_class.__name__} does not have the weights of a {type(stock).__name__}; choose the class with the "
+            f"same parts ({error})"
+        ) from error
+    return model.to(device=stock.device, dtype=stock.dtype).eval()
 
 
 def stock_config(config: Any) -> VideoMAEConfig:

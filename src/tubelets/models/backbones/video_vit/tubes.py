@@ -1,6 +1,7 @@
 """Tensor geometry of tubes: cutting videos into tokens, selecting tokens, position tables."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig, _pair
@@ -24,6 +25,32 @@ def sinusoid_table(num_positions: int, width: int) -> Tensor:
     column = torch.arange(width, device="cpu")
     angle = position / 10000.0 ** (2 * (column // 2).double() / width)
     return torch.where(column % 2 == 0, angle.sin(), angle.cos()).float()[None]
+
+
+def position_table(config: TubeletsVideoMAEConfig, width: int) -> Tensor:
+    """Fixed positions of a clip's tokens; for frames of another size than in training, those of training interpolated.
+
+    Time is not interpolated: its slots keep their positions in shorter and longer clips.
+
+    Args:
+        config: sizes of the frames, and of those that the weights were trained with (`position_grid`).
+        width: width of a token.
+
+    Returns:
+        float32 `(1, tokens, width)`.
+
+    Example:
+        >>> small = TubeletsVideoMAEConfig(image_size=32, num_frames=2, position_grid=(4, 4))
+        >>> position_table(small, 8).shape
+        torch.Size([1, 4, 8])
+    """
+    (time, *grid), trained = config.grid, config.position_rows_columns
+    table = sinusoid_table(time * trained[0] * trained[1], width)
+    if trained == tuple(grid):
+        return table
+    maps = table.unflatten(1, (time, *trained))[0].permute(0, 3, 1, 2)
+    # As `interpolate_pos_encoding` of transformers' models.
+    return F.interpolate(maps, size=grid, mode="bicubic", align_corners=False).permute(0, 2, 3, 1).flatten(0, 2)[None]
 
 
 def check_video(pixel_values: Tensor, config: TubeletsVideoMAEConfig) -> None:

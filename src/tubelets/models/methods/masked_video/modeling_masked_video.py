@@ -23,7 +23,7 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import (
     with_mean_pooling,
 )
 from tubelets.models.backbones.video_vit.pixels import pixel_targets
-from tubelets.models.backbones.video_vit.tubes import sinusoid_table
+from tubelets.models.backbones.video_vit.tubes import position_table
 from tubelets.objectives import masked_regression_loss
 
 
@@ -69,7 +69,7 @@ class TubeletsVideoMAEDecoder(nn.Module):
         self.norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.head = nn.Linear(width, config.prediction_size)
         self.gradient_checkpointing = False
-        self.register_buffer("position_embeddings", sinusoid_table(config.num_tokens, width), persistent=False)
+        self.register_buffer("position_embeddings", position_table(config, width), persistent=False)
 
     def forward(self, visible: Tensor, mask_token: Tensor, visible_ids: Tensor, masked_ids: Tensor) -> Tensor:
         """Predict the masked tokens: `(B, M, prediction_size)`."""
@@ -111,8 +111,7 @@ class MaskedVideoAutoencoder(TubeletsVideoMAEPreTrainedModel):
         if module is self:
             init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
         elif isinstance(module, TubeletsVideoMAEDecoder):
-            _, tokens, width = module.position_embeddings.shape
-            init.copy_(module.position_embeddings, sinusoid_table(tokens, width))
+            init.copy_(module.position_embeddings, position_table(self.config, module.position_embeddings.shape[2]))
 
     def decode(self, visible: Tensor, visible_ids: Tensor, masked_ids: Tensor) -> Tensor:
         """Predict the masked tokens from the encoded visible ones.
