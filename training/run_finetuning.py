@@ -29,7 +29,7 @@ from transformers import set_seed
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.hub.cards import render_finetuning_card
 from tubelets.info import package_versions
-from tubelets.training.checkpointing import find_checkpoint
+from tubelets.training.checkpointing import check_writable, find_checkpoint
 from tubelets.training.finetuning import FinetuningTrainer
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
 from tubelets.training.models import build_model, build_processor, stored_class_names
@@ -47,6 +47,7 @@ def main() -> None:
     if not args.do_train and not args.do_eval:
         raise ValueError("nothing to do; give --do_train, --do_eval or both")
     output_dir = Path(args.output_dir)
+    check_writable("output_dir", output_dir)
 
     # Build; a new head has the classes of the data, a stored one numbers them, and the model cuts clips ---------------
     names = stored_class_names(model_args, trains=args.do_train)

@@ -36,6 +36,7 @@ from tubelets.training.acceleration import (
 )
 from tubelets.training.checkpointing import (
     check_same_recipe,
+    check_writable,
     find_checkpoint,
     load_checkpoint,
     read_state,
@@ -83,6 +84,7 @@ def main() -> None:
     # Build -----------------------------------------------------------------------------------------------------------
     run, optimization = recipe.run, recipe.optimization
     output_dir = Path(run.output_dir)
+    check_writable("run.output_dir", output_dir)
     model = build_model(recipe)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),

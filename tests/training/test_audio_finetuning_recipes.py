@@ -117,7 +117,13 @@ def test_every_recipe_runs_in_small(path: Path, clips: Path, tmp_path: Path, mon
     seeing = {"image_size": 32} if path in CAV else {}
     content["config_overrides"] |= {**TINY, **seeing}
     content |= {"model_type": "structured_noise_audio" + ("_video" if path in CAV else "")}
-    content |= {"num_train_epochs": 2, "global_batch_size": 6, "per_device_train_batch_size": 6, "logging_steps": 1}
+    content |= {
+        "num_train_epochs": 2,
+        "warmup_epochs": 1,
+        "global_batch_size": 6,
+        "per_device_train_batch_size": 6,
+        "logging_steps": 1,
+    }
     if "average_epochs" in content:
         content["average_epochs"] = [1, 2]
     content |= {"dataloader_num_workers": 0, "eval_strategy": "no", "use_cpu": True}
@@ -134,8 +140,8 @@ def test_every_recipe_runs_in_small(path: Path, clips: Path, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gain": -1}, "gain must not be negative"),
-        ({"noise": -0.5}, "noise must not be negative"),
+        ({"gain": -1}, "gain must be at least 0"),
+        ({"noise": -0.5}, "noise must be at least 0"),
         ({"class_balanced": True, "shots_per_class": 2}, "omit class_balanced"),
         ({"head_factor": 0}, "head_factor must be positive"),
         ({"average_epochs": [1, 2]}, "without max_steps"),

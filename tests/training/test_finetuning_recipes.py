@@ -162,7 +162,7 @@ def test_milestones_replace_the_cosine() -> None:
 def test_milestones_ascend(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\[3, 2\]"):
         load(DEMO, tmp_path, milestones=[3, 2])
-    with pytest.raises(ValueError, match="four numbers"):
+    with pytest.raises(ValueError, match="4 numbers"):
         load(DEMO, tmp_path, color_jitter=[0.4])
 
 
@@ -223,7 +223,7 @@ def test_exponents_need_no_point(tmp_path: Path) -> None:
         ({"learning_rate": 0.5}, "contradict each other"),
         ({"warmup_steps": 10}, "warmup_steps=10.0 is not used"),
         ({"lr_scheduler_type": "cosine"}, "is not used; set warmup_epochs"),
-        ({"crop_scale": [0.5]}, "crop_scale must be two numbers"),
+        ({"crop_scale": [0.5]}, "crop_scale must be 2 numbers"),
         ({"random_augment": "rand-m7"}, "must begin with 'rand-' and have 'inc1'"),
         ({"repeated_augmentation": 0}, "repeated_augmentation must be at least 1"),
         ({"freeze_backbone": True, "freeze_layers": 1}, "omit freeze_layers"),

@@ -137,7 +137,8 @@ def test_smile_recipes_follow_the_spec(path: Path) -> None:
 
 
 def test_a_schedule_shorter_than_the_run_is_refused() -> None:
-    recipe = load_recipe(DEMO, [*GIVEN, "--optimization.max_steps=null", "--optimization.schedule_epochs=1"])
+    recipe = load_recipe(DEMO, [*GIVEN, "--optimization.max_steps=null", "--optimization.schedule_epochs=1",
+                                "--optimization.warmup_epochs=0"])  # fmt: skip
     with pytest.raises(ValueError, match="schedule_epochs=1 are"):
         plan_run(recipe.optimization, 1000, recipe.run.batch_size, 1)
 

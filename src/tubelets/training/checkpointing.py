@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,26 @@ NAME = re.compile(r"checkpoint-(\d+)")
 
 class CheckpointError(ValueError):
     """A checkpoint is incomplete or belongs to another run."""
+
+
+def check_writable(name: str, folder: str | Path) -> None:
+    """Create the folder of a run, and refuse one in which no file can be written.
+
+    Args:
+        name: of the field that names it.
+        folder: the folder.
+
+    Raises:
+        CheckpointError: naming field, folder and reason.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CheckpointError(
+            f"{name}={str(folder)!r} cannot be written ({error.strerror}); choose another folder"
+        ) from error
 
 
 def list_checkpoints(output_dir: str | Path) -> list[Path]:

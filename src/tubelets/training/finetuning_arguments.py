@@ -10,44 +10,69 @@ from jsonargparse import ArgumentError
 from transformers import AutoConfig, HfArgumentParser, PreTrainedConfig, TrainingArguments
 
 from tubelets.models.common.safe_loading import load_config
+from tubelets.ranges import (
+    Count,
+    Decay,
+    Natural,
+    NotNegative,
+    Positive,
+    Range,
+    Seed,
+    Share,
+    check_length,
+    check_ranges,
+    described,
+    ranges_of,
+)
 from tubelets.tasks.registry import task_for, task_named
 from tubelets.tasks.task import Task
 from tubelets.training.parsing import RecipeError, explain, read_mapping, recipe_parser
 
-
-def _field(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+# Fields of transformers' class. Rates of steps below 1 are fractions of the run.
+_INHERITED = {
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), Range("[1, inf)")),
+    **dict.fromkeys(("gradient_accumulation_steps", "eval_accumulation_steps"), Range("[1, inf)")),
+    **dict.fromkeys(("dataloader_prefetch_factor", "torch_empty_cache_steps", "ddp_timeout"), Range("[1, inf)")),
+    **dict.fromkeys(("logging_steps", "save_steps", "eval_steps", "ddp_bucket_cap_mb"), Range("(0, inf)")),
+    **dict.fromkeys(("learning_rate", "adam_epsilon", "neftune_noise_alpha"), Range("(0, inf)")),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), Range("[0, 1)")),
+    "max_steps": Range("[1, inf)", also=(-1,)),
+    "eval_delay": Range("[0, inf)"),
+    "data_seed": Range("[0, 4294901760]"),
+    "dataloader_num_workers": Range("[0, 1024]"),
+}
 
 
 @dataclass
 class ModelArguments:
     """The model to train and its task; help texts document the fields."""
 
-    task: str | None = _field(
+    task: str | None = described(
         None, "Name of the task, e.g. video-classification; by default the first task that loads the model."
     )
-    model_name_or_path: str | None = _field(None, "Folder or Hub id whose weights training starts from.")
-    model_type: str | None = _field(None, "Model type to train from random weights, e.g. sigma.")
-    model_revision: str = _field("main", "Branch, tag or commit of a model on the Hub.")
-    token: str | None = _field(None, "Access token of a private model or data set on the Hub.")
+    model_name_or_path: str | None = described(None, "Folder or Hub id whose weights training starts from.")
+    model_type: str | None = described(None, "Model type to train from random weights, e.g. sigma.")
+    model_revision: str = described("main", "Branch, tag or commit of a model on the Hub.")
+    token: str | None = described(None, "Access token of a private model or data set on the Hub.")
     config_overrides: dict | str | None = field(
         default=None,
         metadata={
             "help": "Fields of the model's configuration to change, e.g. drop_path_rate; JSON on the command line."
         },
     )
-    new_head: bool = _field(
+    new_head: bool = described(
         False,
         "Draw the head of a classifier anew, for the classes of the data; otherwise its own classes number the labels.",
     )
-    freeze_backbone: bool = _field(False, "Linear probe: train only the parameters named by `trained_parts`.")
+    freeze_backbone: bool = described(False, "Linear probe: train only the parameters named by `trained_parts`.")
     trained_parts: list[str] = field(
         default_factory=lambda: ["head", "fc_norm", "classifier", "pooler"],
         metadata={"help": "Substrings of the names of the parameters that a linear probe trains."},
     )
-    freeze_layers: int | None = _field(None, "Freeze the embeddings and this many blocks.")
+    freeze_layers: Natural | None = described(None, "Freeze the embeddings and this many blocks.")
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if (self.model_name_or_path is None) == (self.model_type is None):
             raise ValueError(
                 "give either model_name_or_path (weights to start from) or model_type (random weights), got "
@@ -95,34 +120,42 @@ class FinetuningArguments(TrainingArguments):
     a cosine (`tubelets.training.optimization.Schedule`), or falls at milestones (`StepSchedule`).
     """
 
-    num_train_epochs: float = _field(100.0, "Passes over the data.")
-    weight_decay: float = _field(0.05, "Decoupled weight decay of matrices.")
-    max_grad_norm: float = _field(0.0, "Gradients are clipped to this norm; 0 never clips.")
-    label_smoothing_factor: float = _field(0.1, "Label smoothing; 0 for multi-label problems.")
-    remove_unused_columns: bool = _field(False, "Not used: batches contain only the model's inputs.")
-    logging_nan_inf_filter: bool = _field(False, "Not used: a loss that is not finite stops the run.")
-    ignore_data_skip: bool = _field(True, "Not used: the data stream continues where it was.")
-    save_total_limit: int | None = _field(2, "Number of newest checkpoints to keep.")
-    seed: int = _field(0, "Seed of initial weights, data order and augmentations.")
-    base_learning_rate: float | None = _field(None, "Learning rate for `learning_rate_batch_size` videos per step.")
-    base_min_learning_rate: float = _field(1e-6, "Final rate of the cosine, for as many videos.")
-    learning_rate_batch_size: int = _field(256, "Videos a step that the base rates refer to.")
-    global_batch_size: int | None = _field(None, "Videos per step over all processes; sets gradient accumulation.")
-    warmup_epochs: float = _field(5.0, "Epochs of linear warm-up from 0.")
-    milestones: list[int] | None = field(
+    num_train_epochs: Positive = described(100.0, "Passes over the data.")
+    weight_decay: NotNegative = described(0.05, "Decoupled weight decay of matrices.")
+    max_grad_norm: NotNegative = described(0.0, "Gradients are clipped to this norm; 0 never clips.")
+    label_smoothing_factor: Decay = described(0.1, "Label smoothing; 0 for multi-label problems.")
+    remove_unused_columns: bool = described(False, "Not used: batches contain only the model's inputs.")
+    logging_nan_inf_filter: bool = described(False, "Not used: a loss that is not finite stops the run.")
+    ignore_data_skip: bool = described(True, "Not used: the data stream continues where it was.")
+    save_total_limit: Count | None = described(2, "Number of newest checkpoints to keep.")
+    seed: Seed = described(0, "Seed of initial weights, data order and augmentations.")
+    base_learning_rate: Positive | None = described(
+        None, "Learning rate for `learning_rate_batch_size` videos per step."
+    )
+    base_min_learning_rate: NotNegative = described(1e-6, "Final rate of the cosine, for as many videos.")
+    learning_rate_batch_size: Count = described(256, "Videos a step that the base rates refer to.")
+    global_batch_size: Count | None = described(None, "Videos per step over all processes; sets gradient accumulation.")
+    warmup_epochs: NotNegative = described(5.0, "Epochs of linear warm-up from 0.")
+    milestones: list[Count] | None = field(
         default=None, metadata={"help": "Epochs after which milestone_factor multiplies the rate, instead of a cosine."}
     )
-    milestone_factor: float = _field(0.3, "Factor on the rate at each milestone.")
-    layer_decay: float = _field(0.75, "Factor on the learning rate from one layer to the one below it.")
-    head_factor: float = _field(1.0, "Further factor on the learning rate of the classifier's head.")
-    average_epochs: list[int] | None = field(
+    milestone_factor: Share = described(0.3, "Factor on the rate at each milestone.")
+    layer_decay: Share = described(0.75, "Factor on the learning rate from one layer to the one below it.")
+    head_factor: Positive = described(1.0, "Further factor on the learning rate of the classifier's head.")
+    average_epochs: list[Count] | None = field(
         default=None,
         metadata={"help": "First and last epoch whose weights are averaged after training; keep those checkpoints."},
     )
-    early_stopping_patience: int | None = _field(None, "Stop after this many validations without improvement.")
+    early_stopping_patience: Count | None = described(None, "Stop after this many validations without improvement.")
 
     def __post_init__(self) -> None:
-        """Resolve batch size, accumulation and learning rates."""
+        """Check ranges; resolve batch size, accumulation and learning rates."""
+        check_ranges(self, inherited=_INHERITED)
+        if self.max_steps < 0 and self.warmup_epochs > self.num_train_epochs and self.do_train:
+            raise ValueError(
+                f"warmup_epochs must be at most the {self.num_train_epochs:g} epochs of the run (num_train_epochs), "
+                f"got {self.warmup_epochs:g}; shorten the warm-up, or train longer"
+            )
         given_rate = self.learning_rate
         super().__post_init__()
         if self.n_gpu > 1:
@@ -130,10 +163,6 @@ class FinetuningArguments(TrainingArguments):
         if self.milestones is not None and self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must be ascending epochs, got {self.milestones}")
         self._check_averaging()
-        for name in ("learning_rate", "learning_rate_batch_size", "base_learning_rate", "head_factor"):
-            value = vars(self)[name]
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
         at_once = self.per_device_train_batch_size * self.world_size
         if self.global_batch_size is not None:
             if self.global_batch_size % at_once:
@@ -162,7 +191,8 @@ class FinetuningArguments(TrainingArguments):
         """Reject to average checkpoints that are not written or not kept."""
         if self.average_epochs is None:
             return
-        first, last = self.average_epochs if len(self.average_epochs) == 2 else (0, 0)
+        check_length("average_epochs", self.average_epochs, 2, "first and last epoch")
+        first, last = self.average_epochs
         if not 1 <= first <= last <= self.num_train_epochs or self.max_steps > 0:
             raise ValueError(
                 f"average_epochs must be a first and a last epoch, counted from 1, of the {self.num_train_epochs:g} "
@@ -226,9 +256,16 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
             known = [entry.name for cls in classes for entry in dataclasses.fields(cls)]
             raise RecipeError(f"{path}: {explain(error, known)}") from error
         parser.set_defaults(**{name: found[name] for name in content})
+    ranges = {name: each for cls in classes for name, each in ranges_of(cls, _inherited(cls)).items()}
     for action in parser._actions:
         action.required = action.required and action.dest not in content
+        if action.dest in ranges:
+            action.help = f"{action.help or ''} ({ranges[action.dest]})"
     return task, *parser.parse_args_into_dataclasses(words, look_for_args_file=False)  # type: ignore[return-value]
+
+
+def _inherited(cls: type) -> dict[str, Range] | None:
+    return _INHERITED if issubclass(cls, TrainingArguments) else None
 
 
 def _find_task(words: Sequence[str], content: Mapping[str, Any]) -> Task:

@@ -145,7 +145,16 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
             f"{total_steps} of the run; raise it, or omit it"
         )
     planned_steps = total_steps if planned is None else planned * steps_per_epoch
-    warmup_steps = min(round(optimization.warmup_epochs * steps_per_epoch), planned_steps)
+    warmup_steps = round(optimization.warmup_epochs * steps_per_epoch)
+    if warmup_steps > planned_steps:
+        logger.warning(
+            "the warm-up of optimization.warmup_epochs=%g has %d steps, and the run %d: it is shortened to the run, "
+            "which then ends at the full learning rate; set a shorter one",
+            optimization.warmup_epochs,
+            warmup_steps,
+            planned_steps,
+        )
+        warmup_steps = planned_steps
     schedule = Schedule(
         optimization.base_learning_rate * scale,
         optimization.base_min_learning_rate * scale,

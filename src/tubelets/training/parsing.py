@@ -62,6 +62,8 @@ def explain(error: Exception, known: Collection[str]) -> str:
     # jsonargparse's words for a type that does not fit, shortened.
     union = r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] Errors: .* Given value: "
     message = re.sub(union, r"Expected one of \1. Got value: ", message)
+    # A range is not part of the type; it has messages of its own.
+    message = re.sub(r"(?:typing\.)?Annotated\[(?:<class ')?(\w+)(?:'>)?, [^,]*?\]", r"\1", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("Parser key ", "").replace("typing.", "")
     if not re.search(r"unrecognized|not accept|not expected", message):
         return message

@@ -1,6 +1,7 @@
 """Recipes: one YAML file is one run, and any field of it can be overridden on the command line."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,20 @@ from jsonargparse import ArgumentError
 from transformers import AutoConfig, PreTrainedConfig
 
 from tubelets.data.atomic import write_atomically
+from tubelets.ranges import (
+    Count,
+    Decay,
+    Fraction,
+    Natural,
+    NotNegative,
+    Positive,
+    RangeError,
+    Seed,
+    Share,
+    Workers,
+    check_length,
+    check_ranges,
+)
 from tubelets.training.parsing import RecipeError, check_known_field, explain, read_mapping, recipe_parser
 
 
@@ -75,17 +90,22 @@ class DataSection:
     split: str = "train"
     name: str | None = None
     sampling: Literal["dense", "jittered"] = "dense"
-    stride: int = 4
-    clips_per_video: int = 1
+    stride: Count = 4
+    clips_per_video: Count = 1
     crop: Literal["multi_scale", "stretched"] = "multi_scale"
-    crop_scales: list[float] = field(default_factory=lambda: [1.0, 0.875, 0.75, 0.66])
-    horizontal_flip: float = 0.0
-    shuffle_window: int = 256
+    crop_scales: list[Share] = field(default_factory=lambda: [1.0, 0.875, 0.75, 0.66])
+    horizontal_flip: Fraction = 0.0
+    shuffle_window: Natural = 256
     split_by: Literal["auto", "shards", "samples"] = "auto"
-    num_workers: int = 8
+    num_workers: Workers = 8
     on_bad_sample: Literal["skip", "raise"] = "skip"
     backend: Literal["auto", "pyav", "torchcodec"] = "auto"
-    samples_per_epoch: int | None = None
+    samples_per_epoch: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "data.")
+        if not self.crop_scales:
+            raise RangeError("data.crop_scales must list at least one share of the short side, got []")
 
 
 @dataclass
@@ -111,22 +131,33 @@ class OptimizationSection:
         max_gradient_norm: gradients are clipped to this norm; None never clips.
     """
 
-    epochs: int = 800
-    global_batch_size: int = 640
-    max_steps: int | None = None
-    schedule_epochs: int | None = None
-    base_learning_rate: float = 1.5e-4
-    base_min_learning_rate: float = 1.0e-5
-    learning_rate_batch_size: int = 256
-    warmup_epochs: float = 40.0
+    epochs: Count = 800
+    global_batch_size: Count = 640
+    max_steps: Count | None = None
+    schedule_epochs: Count | None = None
+    base_learning_rate: Positive = 1.5e-4
+    base_min_learning_rate: NotNegative = 1.0e-5
+    learning_rate_batch_size: Count = 256
+    warmup_epochs: NotNegative = 40.0
     schedule_by: Literal["step", "epoch"] = "step"
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = 0.9
-    weight_decay: float = 0.05
+    momentum: Decay = 0.9
+    weight_decay: NotNegative = 0.05
     decayed: Literal["matrices", "all"] = "matrices"
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    eps: float = 1.0e-8
-    max_gradient_norm: float | None = None
+    betas: list[Decay] = field(default_factory=lambda: [0.9, 0.95])
+    eps: Positive = 1.0e-8
+    max_gradient_norm: Positive | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "optimization.")
+        check_length("optimization.betas", self.betas, 2, "decay rates of the two moments")
+        planned = self.epochs if self.schedule_epochs is None else self.schedule_epochs
+        # With max_steps the length in epochs depends on the data, see `plan_run`.
+        if self.max_steps is None and self.warmup_epochs > planned:
+            raise RangeError(
+                f"optimization.warmup_epochs must be at most the {planned} epochs of the schedule, got "
+                f"{self.warmup_epochs:g}; shorten the warm-up, or train longer"
+            )
 
 
 @dataclass
@@ -156,20 +187,23 @@ class RunSection:
     """
 
     output_dir: str
-    seed: int = 0
-    batch_size: int = 8
+    seed: Seed = 0
+    batch_size: Count = 8
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     compile: bool = False
     sync_batch_norm: bool = False
     channels_last: bool = False
     augment_on: Literal["workers", "device"] = "workers"
     activation_checkpointing: bool = False
-    logging_steps: int = 20
-    save_steps: int = 1000
-    keep_checkpoints: int = 2
+    logging_steps: Count = 20
+    save_steps: Count = 1000
+    keep_checkpoints: Count = 2
     resume: str = "auto"
     trackers: list[str] = field(default_factory=list)
     project: str = "tubelets"
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "run.")
 
 
 @dataclass
@@ -192,13 +226,16 @@ class EvaluationSection:
     path: str | None = None
     train_split: str = "train"
     test_split: str = "test"
-    every_steps: int = 1000
+    every_steps: Count = 1000
     sampling: Literal["dense_test", "uniform"] = "dense_test"
-    stride: int = 4
-    k: int = 200
+    stride: Count = 4
+    k: Count = 200
     linear_probe: bool = True
-    batch_size: int = 32
-    num_workers: int = 2
+    batch_size: Count = 32
+    num_workers: Workers = 2
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "evaluation.")
 
 
 @dataclass
@@ -241,7 +278,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises:
         FileNotFoundError: if the file is not found.
-        RecipeError: if a field is unknown, missing, or of the wrong type.
+        RecipeError: if a field is unknown, missing, of the wrong type, or a number out of its range.
     """
     read_mapping(path, "recipe")
     sections = get_type_hints(Recipe)
@@ -252,6 +289,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     except ArgumentError as error:
         flags = f" with {' '.join(overrides)}" if overrides else ""
         raise RecipeError(f"{path}{flags}: {explain(error, known)}") from error
+    except RangeError as error:
+        raise RecipeError(f"{path}: {error}") from error
     return Recipe(**{name: found[name] for name in sections})
 
 
@@ -268,4 +307,6 @@ def recipe_help(section: str | None = None) -> str:
     if section is not None:
         check_known_field(section, section, sections)
         sections = {section: sections[section]}
-    return recipe_parser(sections).format_help()
+    # The parser writes a range as a part of the type.
+    typed = re.compile(r"Annotated\[(int|float),(\s+)([^\[\]()]+?|in\s+[\[(].*?[\])])\]", re.DOTALL)
+    return typed.sub(r"\1\2\3", recipe_parser(sections).format_help())

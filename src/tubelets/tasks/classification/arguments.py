@@ -1,59 +1,72 @@
 """The data arguments of the classification tasks; each field is a flag of `training/run_finetuning.py`."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from tubelets.data.transforms.augmentations import RandAugment
 from tubelets.data.transforms.sound import SoundAugmentation
-
-
-def _field(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+from tubelets.ranges import (
+    Count,
+    Fraction,
+    Natural,
+    NotNegative,
+    RangeError,
+    Seed,
+    Share,
+    check_length,
+    check_ranges,
+    described,
+)
 
 
 @dataclass
 class LabelledDataArguments:
     """The labelled data of a run; each task adds sampling and augmentation."""
 
-    dataset_name: str | None = _field(
+    dataset_name: str | None = described(
         None, "Shards, a folder of class folders, a csv or list of files, or a Hub data set id."
     )
-    dataset_config_name: str | None = _field(None, "Configuration of a Hub data set.")
-    train_split: str = _field("train", "Split of the data set to train on.")
-    validation_split: str = _field("validation", "Split that is scored during training.")
-    test_split: str | None = _field(
+    dataset_config_name: str | None = described(None, "Configuration of a Hub data set.")
+    train_split: str = described("train", "Split of the data set to train on.")
+    validation_split: str = described("validation", "Split that is scored during training.")
+    test_split: str | None = described(
         None, "Split of the final test; by default `test`, or the validation split without one."
     )
-    train_dir: str | None = _field(
+    train_dir: str | None = described(
         None, "Instead of a data set: folder of class folders, or a csv or list of files, of this part."
     )
-    validation_dir: str | None = _field(None, "As train_dir, scored during training.")
-    test_dir: str | None = _field(
+    validation_dir: str | None = described(None, "As train_dir, scored during training.")
+    test_dir: str | None = described(
         None,
         "As train_dir, for the final test; by default the split `test` of the other folders, or the validation files.",
     )
-    class_names: str | None = _field(None, "File with one class name per line; by default the names of the data set.")
-    multi_label: bool = _field(False, "Clips can have several classes; lists of files separate them by ';'.")
-    shots_per_class: int | None = _field(None, "Train on this many clips of each class, drawn from the training part.")
-    shots_seed: int = _field(0, "Seed of that draw; with the same seed, a larger draw contains the smaller ones.")
-    held_back_shots: int | None = _field(
+    class_names: str | None = described(
+        None, "File with one class name per line; by default the names of the data set."
+    )
+    multi_label: bool = described(False, "Clips can have several classes; lists of files separate them by ';'.")
+    shots_per_class: Count | None = described(
+        None, "Train on this many clips of each class, drawn from the training part."
+    )
+    shots_seed: Seed = described(0, "Seed of that draw; with the same seed, a larger draw contains the smaller ones.")
+    held_back_shots: Count | None = described(
         None,
         "With shots_per_class: validate and test on this many other clips of each class of the training part, so that "
         "settings are chosen without the test part.",
     )
-    mixup: float = _field(0.0, "Parameter of mixup; 0 disables it.")
-    mix_probability: float = _field(1.0, "Share of the batches that are mixed.")
-    shuffle_window: int = _field(256, "Encoded clips of shards that are shuffled together.")
-    split_by: Literal["auto", "shards", "samples"] = _field(
+    mixup: NotNegative = described(0.0, "Parameter of mixup; 0 disables it.")
+    mix_probability: Fraction = described(1.0, "Share of the batches that are mixed.")
+    shuffle_window: Natural = described(256, "Encoded clips of shards that are shuffled together.")
+    split_by: Literal["auto", "shards", "samples"] = described(
         "samples", "How workers share shards; batches are independent of the number of workers with samples only."
     )
-    on_bad_sample: Literal["skip", "raise"] = _field(
+    on_bad_sample: Literal["skip", "raise"] = described(
         "skip", "What to do with an unreadable clip; skipped ones are counted in the log."
     )
-    backend: Literal["auto", "pyav", "torchcodec"] = _field("auto", "Decoder of frames.")
-    samples_per_epoch: int | None = _field(None, "Clips per epoch, if the data set does not state its length.")
+    backend: Literal["auto", "pyav", "torchcodec"] = described("auto", "Decoder of frames.")
+    samples_per_epoch: Count | None = described(None, "Clips per epoch, if the data set does not state its length.")
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         if (self.dataset_name is None) == (self.train_dir is None and self.validation_dir is None):
             raise ValueError(
                 "give either dataset_name (shards or a Hub data set) or train_dir and validation_dir (files), "
@@ -68,31 +81,37 @@ class LabelledDataArguments:
 class VideoDataArguments(LabelledDataArguments):
     """Videos, clip sampling and augmentation (sigma.md, section 7.2)."""
 
-    train_sampling: Literal["dense", "finetune", "segment", "uniform"] = _field(
+    train_sampling: Literal["dense", "finetune", "segment", "uniform"] = described(
         "finetune", "Frames of a training clip: finetune (Kinetics) or segment (Something-Something)."
     )
-    test_sampling: Literal["dense_test", "segment_test", "uniform"] = _field(
+    test_sampling: Literal["dense_test", "segment_test", "uniform"] = described(
         "dense_test", "Frames of the test clips: dense_test (Kinetics) or segment_test (Something-Something)."
     )
-    stride: int = _field(4, "Distance between the frames of a clip; not used by segment and uniform sampling.")
-    test_clips: int = _field(5, "Clips of a video in the final test; validation during training uses one.")
-    test_crops: int = _field(3, "Crops of a test clip, 1 or 3; validation during training uses one.")
-    test_short_side: int | None = _field(
+    stride: Count = described(4, "Distance between the frames of a clip; not used by segment and uniform sampling.")
+    test_clips: Count = described(5, "Clips of a video in the final test; validation during training uses one.")
+    test_crops: Count = described(3, "Crops of a test clip, 1 or 3; validation during training uses one.")
+    test_short_side: Count | None = described(
         None, "Shorter side before the central test crop; by default the side of the crop."
     )
-    repeated_augmentation: int = _field(1, "Times a clip is augmented in the same batch; batch sizes count videos.")
-    random_augment: str | None = _field("rand-m7-n4-mstd0.5-inc1", "RandAugment policy; an empty string disables it.")
-    crop_scale: list[float] = field(
+    repeated_augmentation: Count = described(
+        1, "Times a clip is augmented in the same batch; batch sizes count videos."
+    )
+    random_augment: str | None = described(
+        "rand-m7-n4-mstd0.5-inc1", "RandAugment policy; an empty string disables it."
+    )
+    crop_scale: list[Share] = field(
         default_factory=lambda: [0.25, 1.0], metadata={"help": "Bounds of the crop's share of the frame."}
     )
-    color_jitter: list[float] | None = field(
+    color_jitter: list[NotNegative] | None = field(
         default=None, metadata={"help": "Largest changes of brightness, contrast, saturation and hue; none by default."}
     )
-    horizontal_flip: float = _field(0.5, "Probability of a horizontal flip; 0 if labels distinguish left and right.")
-    random_erasing: float = _field(0.25, "Probability of random erasing.")
-    mixup: float = _field(0.8, "Parameter of mixup; 0 disables it.")
-    cutmix: float = _field(1.0, "Parameter of cutmix; 0 disables it.")
-    cutmix_share: float = _field(0.5, "Share of the mixed batches that use cutmix, if both are on.")
+    horizontal_flip: Fraction = described(
+        0.5, "Probability of a horizontal flip; 0 if labels distinguish left and right."
+    )
+    random_erasing: Fraction = described(0.25, "Probability of random erasing.")
+    mixup: NotNegative = described(0.8, "Parameter of mixup; 0 disables it.")
+    cutmix: NotNegative = described(1.0, "Parameter of cutmix; 0 disables it.")
+    cutmix_share: Fraction = described(0.5, "Share of the mixed batches that use cutmix, if both are on.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,14 +119,15 @@ class VideoDataArguments(LabelledDataArguments):
             RandAugment.parse(self.random_augment)
         else:
             self.random_augment = None
-        if len(self.crop_scale) != 2:
-            raise ValueError(f"crop_scale must be two numbers, low and high, got {self.crop_scale}")
-        if self.color_jitter is not None and len(self.color_jitter) != 4:
-            raise ValueError(
-                f"color_jitter must be four numbers (brightness, contrast, saturation, hue), got {self.color_jitter}"
-            )
-        if self.repeated_augmentation < 1:
-            raise ValueError(f"repeated_augmentation must be at least 1, got {self.repeated_augmentation}")
+        check_length("crop_scale", self.crop_scale, 2, "smallest and largest share of the frame")
+        if self.crop_scale[0] > self.crop_scale[1]:
+            raise RangeError(f"crop_scale must be ascending, got {self.crop_scale}; exchange its bounds")
+        if self.color_jitter is not None:
+            check_length("color_jitter", self.color_jitter, 4, "brightness, contrast, saturation, hue")
+            if self.color_jitter[3] > 0.5:
+                raise RangeError(f"color_jitter[3], the change of hue, must be in [0, 0.5], got {self.color_jitter[3]}")
+        if self.test_crops not in (1, 3):
+            raise RangeError(f"test_crops must be 1 or 3, got {self.test_crops}")
 
 
 @dataclass
@@ -118,18 +138,18 @@ class AudioDataArguments(LabelledDataArguments):
     audio-visual models.
     """
 
-    roll: Literal["waveform", "spectrogram", "none"] = _field(
+    roll: Literal["waveform", "spectrogram", "none"] = described(
         "waveform", "What to roll in time by a random shift in training."
     )
-    gain: int = _field(10, "c of the gain Beta(c, c) + 0.5 on training sounds; 0 disables it.")
-    noise: float = _field(0.0, "Largest amplitude of uniform noise on training spectrograms.")
-    time_mask: int = _field(0, "Largest time mask in training, in frames of the spectrogram.")
-    frequency_mask: int = _field(0, "Largest frequency mask in training, in mel bins.")
-    class_balanced: bool = _field(
+    gain: Natural = described(10, "c of the gain Beta(c, c) + 0.5 on training sounds; 0 disables it.")
+    noise: NotNegative = described(0.0, "Largest amplitude of uniform noise on training spectrograms.")
+    time_mask: Natural = described(0, "Largest time mask in training, in frames of the spectrogram.")
+    frequency_mask: Natural = described(0, "Largest frequency mask in training, in mel bins.")
+    class_balanced: bool = described(
         False, "Sample training clips with replacement, balanced over classes; needs local Parquet shards or files."
     )
-    stride: int = _field(1, "Distance between the frames of a clip.")
-    test_clips: int = _field(1, "Clips of a video in the final test, spread over it; audio-only models use one.")
+    stride: Count = described(1, "Distance between the frames of a clip.")
+    test_clips: Count = described(1, "Clips of a video in the final test, spread over it; audio-only models use one.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
