@@ -1,256 +1,167 @@
-"""Run the full pipeline on real footage: fetch, shard, pretrain, reload, evaluate and visualise.
+"""Learn motion from real footage without labels, measure it, and make a page of the results.
 
-Two models are pretrained: a tiny SIGMA, which exercises every component, and a small Tubelet-Contrast, which learns
-useful features in a few minutes and is compared with random weights on held-out videos.
+A small Tubelet-Contrast watches clips that share nothing but moving patches. It is compared with random weights on
+CameraMotion-8 and MovingObjects: neighbours, probes on frozen features, fine-tuning with 16 labels a class. Test clips
+come from other videos.
 
 `scripts/quickstart.sh` creates the environment and calls this script. Run it again to resume; `--fresh` starts over.
-All results go to `--output`, fetched footage to the cache folder.
+All results go to `--output_dir`, fetched footage to the cache folder.
 """
 
 import argparse
-import html
 import json
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from transformers import AutoModelForPreTraining
-
+from quickstart_page import PRETRAINED, RANDOM, Results, write_page
 from tubelets.benchmarks.camera_motion import CAMERA_MOTIONS
 from tubelets.data.assets.fetching import fetch
-from tubelets.data.assets.table import FOOTAGE
-from tubelets.data.build.shards import build_shards
-from tubelets.data.build.transcoding import TranscodeOptions
-from tubelets.data.modalities.video import read_clip
-from tubelets.data.sources.records import VideoRecord, find_class_names
-from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResize
 from tubelets.evaluation.frozen import headline
-from tubelets.masking import build_mask_generator
-from tubelets.models.methods.sigma.modeling_sigma import SigmaForPreTraining
-from tubelets.training.acceleration import computes_bfloat16
-from tubelets.training.run_log import read_log
-from tubelets.visualization import save_assignments, save_masks, save_scores, save_training_curves
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOWN = "exercise"
+BENCHMARKS = {"CameraMotion-8": "camera-motion", "MovingObjects": "moving-objects"}
+# Fine-tuning needs another rate from random weights than from pretrained ones, so each side chooses its own.
+RATES = (1e-3, 4e-3)
+SHOTS, HELD_BACK = 16, 4
+# Parts of the whole time, measured on two cores; they say how much is left.
+SHARES = {"data": 0.16, "first stage": 0.2, "second stage": 0.34, "evaluation": 0.12, "fine-tuning": 0.16, "page": 0.02}
 
 
-def run(*command: str | Path) -> None:
-    """Print and run a command of this repository with this Python."""
-    words = [str(word) for word in command]
-    print(f"$ python {' '.join(words)}", flush=True)
-    subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
+@dataclass
+class Clock:
+    """Prints the steps with the time that is left.
+
+    Attributes:
+        started: when the script started.
+        done: share of the work that is done.
+    """
+
+    started: float = field(default_factory=time.perf_counter)
+    done: float = 0.0
+
+    def begin(self, name: str, what: str) -> None:
+        """Print a step; the time that is left follows from the steps before it."""
+        passed = time.perf_counter() - self.started
+        left = "" if self.done == 0 else f", about {passed * (1 - self.done) / self.done / 60:.0f} min left"
+        number = list(SHARES).index(name) + 1
+        print(f"\n{number}/{len(SHARES)} {what} ({passed / 60:.1f} min so far{left})", flush=True)
+        self.done += SHARES[name]
 
 
-def make_shards(output: Path) -> Path:
-    """Fetch the footage and pack it into Parquet shards."""
+def run(*words: str | Path | int | float) -> None:
+    """Print and run a verb of the command."""
+    command = [str(word) for word in words]
+    print(f"$ tubelets {' '.join(command)}", flush=True)
+    subprocess.run([sys.executable, "-m", "tubelets", *command], check=True, cwd=ROOT)
+
+
+def make_benchmarks(output: Path, clips: int) -> dict[str, Path]:
+    """Fetch the footage and build both benchmarks: `clips` training clips, and a quarter as many for the test."""
     fetch()
-    records = [VideoRecord(clip.local_path(), label=clip.label, caption=None, clip_id=clip.label) for clip in FOOTAGE]
-    report = build_shards(
-        records,
-        output / "shards",
-        class_names=find_class_names(records),
-        transcode=TranscodeOptions(short_side=96, keyframe_interval=16),
-        clips_per_shard=4,
-        num_workers=2,
-    )
-    if report.bad_files:
-        raise SystemExit(f"unreadable footage: {report.bad_files}")
-    return output / "shards"
+    folders = {name: output / kind.replace("-", "_") for name, kind in BENCHMARKS.items()}
+    for name, kind in BENCHMARKS.items():
+        run("benchmarks", kind, "--output_dir", folders[name], "--train_clips", clips, "--test_clips", clips // 4)
+    return folders
 
 
-def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Path | None = None) -> Path:
-    """Pretrain a recipe, from a model or random weights, or resume it; return the model's folder."""
+def pretrain(recipe: str, data: Path, folder: Path, steps: int, init_from: Path | None = None) -> Path:
+    """Pretrain a recipe, from a model or random weights, or resume it; return the folder of the model."""
     start = () if init_from is None else ("--model.init_from", init_from)
-    if not computes_bfloat16():
-        start = (*start, "--run.precision", "fp32")
-    run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
-        "--run.output_dir", folder, "--optimization.max_steps", str(steps), *start)  # fmt: skip
+    run("pretrain", recipe, "--data.path", data, "--run.output_dir", folder, "--optimization.max_steps", steps, *start)
     return folder / "final"
 
 
-def pretrain_contrast(benchmark: Path, output: Path, steps: Sequence[int]) -> list[Path]:
-    """Pretrain both stages of the study's Tubelet-Contrast; return the models' folders."""
-    first = pretrain("study_tubelet_contrast", benchmark, output / "tubelet_contrast_stage1", steps[0])
-    second = pretrain("study_tubelet_contrast_own_patches", benchmark, output / "tubelet_contrast", steps[1], first)
-    return [first, second]
+def measure_frozen(model: Path, data: Path, output: Path, shots: int) -> dict[str, dict[str, float]]:
+    """Top-1 accuracies of frozen features of a model and of its random twin, which is left in `output`."""
+    if not (output / "frozen.json").exists():
+        run("evaluate", model, data, "--output_dir", output, "--sampling", "uniform", "--random_twin", "--shots", shots)
+    results = json.loads((output / "frozen.json").read_text(encoding="utf-8"))["results"]
+    return {PRETRAINED: headline(results["checkpoint"]), RANDOM: headline(results["random weights"])}
 
 
-def draw(model_folder: Path, output: Path) -> dict[str, Path]:
-    """Draw loss curves, masks and prototype assignments."""
-    model = AutoModelForPreTraining.from_pretrained(model_folder / "final").eval()
-    assert isinstance(model, SigmaForPreTraining)
-    config = model.config
-    crop = Compose((ShortSideResize(config.image_size), CenterCrop(config.image_size)))
-    generator = torch.Generator().manual_seed(0)
-    clips = {
-        clip.label: crop(read_clip(clip.local_path(), config.num_frames, 2, start=40), generator) for clip in FOOTAGE
+def finetune(model: Path, data: Path, folder: Path, steps: int, rate: float, shots: int, held_back: int = 0) -> float:
+    """Top-1 accuracy after fine-tuning, on the test split or on labels that were held back from training."""
+    if not (folder / "all_results.json").exists():
+        choice = ("--held_back_shots", held_back) if held_back else ()
+        run("finetune", "study_finetune_few_labels_cnn", "--model_name_or_path", model, "--dataset_name", data,
+            "--output_dir", folder, "--shots_per_class", shots, "--max_steps", steps, "--base_learning_rate", rate,
+            *choice)  # fmt: skip
+    return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
+
+
+def finetune_at_best_rate(model: Path, data: Path, folder: Path, steps: int, shots: int) -> tuple[float, float]:
+    """Choose the learning rate on a quarter of the labels, then train with all; return test accuracy and rate."""
+    held_back = max(1, shots * HELD_BACK // SHOTS)
+    scores = {
+        rate: finetune(model, data, folder / f"rate_{rate:g}", steps, rate, shots - held_back, held_back)
+        for rate in RATES
     }
-    masks = {
-        name: build_mask_generator(name, config.grid, config.mask_ratio)(len(clips), generator=generator)
-        for name in ("tube", "random")
-    }
-    with torch.no_grad():
-        prediction = model(torch.stack(list(clips.values())), masks[config.mask_type])
-    shown = list(clips).index(SHOWN)
-    labels = {
-        "prototype of the masked tubes (projection)": prediction.projection_labels[shown],
-        "prototype predicted from the visible tubes": prediction.prediction_labels[shown],
-    }
-    tube = masks[config.mask_type][shown]
-    agree = (prediction.projection_labels == prediction.prediction_labels).float().mean().item()
-    return {
-        "Losses and what else was logged": save_training_curves(
-            read_log(model_folder / "training_log.jsonl"), output / "curves.png", "tiny SIGMA on 15 real clips"
-        ),
-        f"Masks over frames, ratio {config.mask_ratio}": save_masks(
-            clips[SHOWN], {name: mask[shown] for name, mask in masks.items()}, config.grid, output / "masks.png"
-        ),
-        f"Prototypes over frames; branches agree on {agree:.0%} of masked tubes (chance 1/{config.num_prototypes})":
-            save_assignments(clips[SHOWN], tube, labels, config.grid, output / "assignments.png"),
-    }  # fmt: skip
+    best = max(scores, key=scores.__getitem__)
+    return finetune(model, data, folder / "final", steps, best, shots), best
 
 
-def make_benchmark(output: Path, clips: int) -> Path:
-    """Build CameraMotion-8: `clips` labelled training clips, and half as many test clips of other videos."""
-    run("scripts/make_benchmarks.py", "camera-motion", output / "camera_motion",
-        "--train-clips", str(clips), "--test-clips", str(clips // 2))  # fmt: skip
-    return output / "camera_motion"
-
-
-def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict[str, dict[str, float]]:
-    """Top-1 accuracies of probes on frozen features, for a model and its random twin."""
-    if not (report / "frozen.json").exists():
-        run("scripts/evaluate_frozen.py", model_folder, benchmark, report, "--sampling", "uniform",
-            "--random-twin", "--shots", str(shots))  # fmt: skip
-    results = json.loads((report / "frozen.json").read_text(encoding="utf-8"))["results"]
-    return {
-        "pretrained": headline(results["checkpoint"]),
-        "random weights": headline(results["random weights"]),
-    }
-
-
-def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
-    """Top-1 accuracy after fine-tuning with a few labels per class."""
-    if not (output / "all_results.json").exists():
-        run("training/run_finetuning.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
-            "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
-            "--shots_per_class", str(shots), "--max_steps", str(steps),
-            "--bf16", str(computes_bfloat16()))  # fmt: skip
-    return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
-
-
-def evaluate(model_folder: Path, benchmark: Path, output: Path, clips: int, steps: int) -> dict[str, dict[str, float]]:
-    """Evaluate a model and its random twin with probes and few-label fine-tuning.
-
-    Args:
-        model_folder: the pretrained model.
-        benchmark: labelled clips.
-        output: folder of the results.
-        clips: training clips of the benchmark; fine-tuning uses up to 16 labels per class.
-        steps: optimiser steps of each fine-tuning run.
-
-    Returns:
-        Top-1 accuracies by model and metric.
-    """
-    report, shots = output / "evaluation", min(16, clips // len(CAMERA_MOTIONS))
-    scores = probe(model_folder, benchmark, report, shots)
-    for name, folder in (("pretrained", model_folder), ("random weights", report / "random_twin")):
-        tuned = finetune(folder, benchmark, output / "finetuning" / name.replace(" ", "_"), shots, steps)
-        scores[name][f"{shots}-shot fine-tuning"] = tuned
+def evaluate(model: Path, data: dict[str, Path], output: Path, shots: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracies of frozen features by benchmark, model and measure; writes embeddings of the test clips."""
+    scores = {}
+    for name, folder in data.items():
+        report = output / "evaluation" / folder.name
+        scores[name] = measure_frozen(model, folder, report, shots)
+    folder = data["CameraMotion-8"]
+    for side, weights in ((PRETRAINED, model), (RANDOM, output / "evaluation" / folder.name / "random_twin")):
+        file = output / "evaluation" / f"{side.replace(' ', '_')}.parquet"
+        run("embed", weights, folder, file, "--split", "test", "--sampling", "uniform")
     return scores
 
 
-def print_scores(scores: dict[str, dict[str, float]]) -> None:
-    """Print a table of accuracies, with chance level."""
-    chance = 1 / len(CAMERA_MOTIONS)
-    print(f"Tubelet-Contrast on CameraMotion-8, held-out videos, top-1 accuracy; chance {chance:.1%}")
-    for measure in scores["pretrained"]:
-        print(f"  {measure:20}" + "".join(f"{name} {values[measure]:6.1%}   " for name, values in scores.items()))
-
-
-def how_long(stages: Sequence[Path]) -> str:
-    """Describe the total length of the pretraining stages."""
-    summaries = [json.loads((model / "training_summary.json").read_text(encoding="utf-8")) for model in stages]
-    steps, clips, seconds = (sum(summary[name] for summary in summaries) for name in ("steps", "clips_seen", "seconds"))
-    return f"{steps} steps ({clips} clips, {seconds:.0f} seconds on {summaries[0]['device']})"
-
-
-def write_page(pictures: dict[str, Path], sigma: Path, contrast: Sequence[Path], output: Path) -> Path:
-    """Write an HTML page with the pictures and a description of the runs."""
-    footage = ", ".join(f"{clip.label} ({clip.description})" for clip in FOOTAGE)
-    what = (
-        f"A small Tubelet-Contrast was trained without labels for {how_long(contrast)} to match pairs of clips by the "
-        "patches that move over both: first the same patches, then different ones with the same motion. It is compared "
-        "with a random twin, the same network without pretraining. A tiny SIGMA-MLP was trained for "
-        f"{how_long([sigma])} on {len(FOOTAGE)} clips: {footage}. Its losses, masks and prototypes are shown on clips "
-        "it was trained on; useful features need far longer training. All accuracies are on held-out videos; "
-        "none reproduces a published result."
-    )
-    images = "".join(
-        f"<h2>{html.escape(title)}</h2><img src='{path.name}' style='max-width:100%'>"
-        for title, path in pictures.items()
-    )
-    page = output / "index.html"
-    page.write_text(
-        f"<!doctype html><meta charset='utf-8'><title>tubelets quickstart</title><body style='font-family:sans-serif;"
-        f"max-width:1100px;margin:auto'><h1>tubelets quickstart</h1><p>{html.escape(what)}</p>{images}</body>",
-        encoding="utf-8",
-    )
-    return page
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    folder = ROOT / "runs" / "quickstart"
+    parser.add_argument("--output_dir", "--output-dir", type=Path, default=folder, help="output folder")
+    parser.add_argument("--steps", type=int, nargs=2, default=(110, 190), help="optimiser steps of both stages")
+    parser.add_argument("--clips", type=int, default=2048, help="training clips of each benchmark")
+    parser.add_argument("--finetuning_steps", "--finetuning-steps", type=int, default=60, help="steps of fine-tuning")
+    parser.add_argument("--fresh", action="store_true", help="delete the results of an earlier run")
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Run all steps and print their times."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=ROOT / "runs" / "quickstart", help="output folder")
-    parser.add_argument("--steps", type=int, default=200, help="optimiser steps of SIGMA")
-    parser.add_argument(
-        "--contrast-steps", type=int, nargs=2, default=(110, 190), help="optimiser steps of Tubelet-Contrast's stages"
-    )
-    parser.add_argument("--clips", type=int, default=2048, help="training clips of the benchmark")
-    parser.add_argument("--finetuning-steps", type=int, default=60, help="optimiser steps of each fine-tuning")
-    parser.add_argument("--fresh", action="store_true", help="delete the results of an earlier run")
-    arguments = parser.parse_args()
-    output = arguments.output.resolve()
-    if arguments.fresh:
+    """Run all steps."""
+    options = parse_arguments()
+    output = options.output_dir.resolve()
+    if options.fresh:
         shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True, exist_ok=True)
-
-    started = time.perf_counter()
-
-    def announce(number: int, what: str) -> None:
-        print(f"{number}/6 {what} ({time.perf_counter() - started:.0f} s so far)", flush=True)
-
-    announce(1, "footage: fetch, check, shard")
-    shards = make_shards(output)
-    benchmark = make_benchmark(output, arguments.clips)
-    announce(2, "pretrain a tiny SIGMA")
-    sigma = pretrain("sigma_tiny_demo", shards, output / "model", arguments.steps)
-    announce(3, "reload it in a new process and extract features")
-    video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
-    run("scripts/extract_features.py", sigma, video)
-    announce(4, "pretrain a small Tubelet-Contrast without labels")
-    contrast = pretrain_contrast(benchmark, output, arguments.contrast_steps)
-    announce(5, "evaluate on CameraMotion-8")
-    scores = evaluate(contrast[-1], benchmark, output, arguments.clips, arguments.finetuning_steps)
-    announce(6, "pictures")
-    pictures = {
-        "How does the camera move? 8 classes, held-out videos": save_scores(
-            scores,
-            1 / len(CAMERA_MOTIONS),
-            output / "scores.png",
-            "Tubelet-Contrast on CameraMotion-8, held-out videos",
-        )
-    }
-    pictures |= draw(output / "model", output)
-    page = write_page(pictures, sigma, contrast, output)
-    print_scores(scores)
-    print(f"done in {time.perf_counter() - started:.0f} s; open {page}")
+    clock = Clock()
+    clock.begin("data", "fetch footage, build two benchmarks")
+    data = make_benchmarks(output, options.clips)
+    camera = data["CameraMotion-8"]
+    clock.begin("first stage", "pretrain without labels: the same patches move over two clips")
+    first = pretrain("study_tubelet_contrast", camera, output / "first_stage", options.steps[0])
+    clock.begin("second stage", "pretrain on: different patches, the same motion")
+    model = pretrain("study_tubelet_contrast_own_patches", camera, output / "model", options.steps[1], first)
+    clock.begin("evaluation", "frozen features on held-out videos, beside random weights")
+    shots = min(SHOTS, options.clips // (2 * len(CAMERA_MOTIONS)))
+    scores = evaluate(model, data, output, shots)
+    clock.begin("fine-tuning", f"fine-tune with {shots} labels a class; the rate is chosen on held-back labels")
+    sides = {PRETRAINED: model, RANDOM: output / "evaluation" / camera.name / "random_twin"}
+    rates = {}
+    for side, folder in sides.items():
+        tuned = output / "finetuning" / side.replace(" ", "_")
+        accuracy, rates[side] = finetune_at_best_rate(folder, camera, tuned, options.finetuning_steps, shots)
+        scores["CameraMotion-8"][side][f"{shots}-shot fine-tuning"] = accuracy
+    clock.begin("page", "pictures")
+    page = write_page(Results(output, camera, [first, model], scores, rates))
+    for name, found in scores.items():
+        print(f"{name}, held-out videos, top-1 accuracy")
+        for measure in found[PRETRAINED]:
+            print(f"  {measure:20}" + "".join(f"{side} {values[measure]:6.1%}   " for side, values in found.items()))
+    print(f"done in {(time.perf_counter() - clock.started) / 60:.1f} min; open {page}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ def add_arguments(verb: Verb) -> None:
     verb.add("output", metavar="FILE", help="the Parquet file to write")
     verb.add("--split", help="only this split; default: all")
     verb.add("--windows", type=int, default=1, help="clips of a video, spread evenly")
+    text = "frames of a clip: every --stride-th, or spread over the video, one from each segment or evenly"
+    verb.add("--sampling", choices=["dense_test", "segment_test", "uniform"], default="dense_test", help=text)
     verb.add("--stride", type=int, default=4, help="distance between the frames of a clip, in video frames")
     verb.add("--pooling", choices=["own", "tokens"], default="own", help="'tokens' adds the tokens of every clip")
     verb.add("--batch_size", type=int, default=16, help="clips per forward pass")
@@ -48,9 +50,8 @@ def run(options: argparse.Namespace) -> int:
 
     source = open_source(options.data, split=options.split)
     model = load_model(AutoModel, options.checkpoint).to(evaluation_device())
-    inputs = processor_inputs(
-        load_processor(options.checkpoint), model.config, stride=options.stride, windows=options.windows
-    )
+    frames = {"sampling": options.sampling, "stride": options.stride}
+    inputs = processor_inputs(load_processor(options.checkpoint), model.config, windows=options.windows, **frames)
     bad = embed(
         model,
         source,
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         precision=evaluation_precision(options.precision),
-        described={"checkpoint": str(options.checkpoint), "stride": options.stride},
+        described={"checkpoint": str(options.checkpoint), **frames},
     )
     for each in bad:
         print(f"bad file {each['clip_id']}: {each['reason']}", file=sys.stderr)

@@ -75,7 +75,8 @@ def _features_of(options: argparse.Namespace, bank: "Embeddings") -> "Tensor":
     model = load_model(AutoModel, checkpoint).to(evaluation_device())
     if model_fingerprint(as_backbone(model)) != bank.settings["model"]:
         raise ValueError(f"{checkpoint} is not the model that {options.embeddings} was made with; give --checkpoint")
-    inputs = processor_inputs(load_processor(checkpoint), model.config, stride=bank.settings["stride"])
+    frames = {name: bank.settings[name] for name in ("sampling", "stride")}
+    inputs = processor_inputs(load_processor(checkpoint), model.config, **frames)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "query.parquet"
         embed(model, open_source(options.query, split=None), inputs, file, progress=False)
