@@ -89,8 +89,10 @@ def write_page(results: Results) -> Path:
         f"{rates}. No number reproduces a published result; useful features need far longer training."
     )
     page.heading("How it learned")
-    page.picture(_tubelets(pictures / "tubelets.gif"), "Both clips show the same moving patches, and nothing else is "
-                 "the same: who matches them must follow the motion.")  # fmt: skip
+    page.picture(
+        _tubelets(pictures / "tubelets.gif"),
+        "Both clips show the same moving patches, and nothing else is the same: who matches them must follow the motion.",
+    )
     lines = [line for stage in results.stages for line in _log(stage)]
     page.picture(
         save_training_curves(lines, pictures / "losses.png", "Tubelet-Contrast, two stages"),
@@ -103,8 +105,11 @@ def write_page(results: Results) -> Path:
             f"A test clip and the clips of other videos that resemble it most, features: {side}.",
         )
     page.heading("Masks of the other methods")
-    page.picture(_masks(pictures / "masks.gif"), "VideoMAE and SIGMA predict the 90 % of the tokens that are hidden: at "
-                 "random, in tubes, or by green noise, whose islands move.")  # fmt: skip
+    page.picture(
+        _masks(pictures / "masks.gif"),
+        "VideoMAE and SIGMA predict the 90 % of the tokens that are hidden: at random, in tubes, or by green noise, whose "
+        "islands move.",
+    )
     page.heading("What to do next")
     page.commands(NEXT)
     return page.save(results.output / "index.html")

@@ -4,23 +4,26 @@ The task follows from the model, or from `--task`: any video, audio or audio-vis
 an Auto class of the task loads, on shards, a Hub data set, or folders of files; with one or several labels per clip.
 
 Example:
-    python training/run_finetuning.py training/recipes/sigma_vit_b_finetune_k400.yaml \
+    tubelets finetune sigma_vit_b_finetune_k400 \
         --model_name_or_path runs/k400/final --dataset_name /data/k400 --output_dir runs/k400-finetuned
-    python training/run_finetuning.py training/recipes/structured_noise_audio_vit_b_finetune_esc50.yaml \
+    tubelets finetune structured_noise_audio_vit_b_finetune_esc50 \
         --model_name_or_path runs/audioset/final --dataset_name /data/esc50 --output_dir runs/esc50
-    python training/run_finetuning.py --model_name_or_path MCG-NJU/videomae-base \
+    tubelets finetune --model_name_or_path MCG-NJU/videomae-base \
         --train_dir videos/train --validation_dir videos/test --do_train --do_eval --base_learning_rate 1e-3 \
         --output_dir runs/mine
+    python run_finetuning.py my_recipe.yaml --dataset_name shards --output_dir runs/mine
 
-The first argument may be a YAML or JSON file of arguments; flags override it. `--help` lists them, with `--task` those
-of another task. Learning rates are given for 256 clips per step and scaled. Run the same command again to resume an
-interrupted run; the losses match an uninterrupted one exactly. SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, sent to the
-process or its group, save a checkpoint first. An audio-visual model uses sound, frames or both, as
-`--config_overrides '{"modality": "audio"}'` says.
+The last line runs a copy of this file, which `tubelets copy run_finetuning` makes. The first argument may be a recipe
+by name, or a YAML or JSON file of arguments; flags override it. `--help` lists their sections, `--help data` the fields
+of one, with `--task` those of another task. Learning rates are given for 256 clips per step and scaled. Run the same
+command again to resume an interrupted run; the losses match an uninterrupted one exactly. SIGTERM, SIGINT, SIGUSR1 and
+SIGUSR2, sent to the process or its group, save a checkpoint first. An audio-visual model uses sound, frames or both:
+`--config_overrides '{"modality": "audio"}'`.
 """
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -30,20 +33,28 @@ import tubelets  # noqa: F401  (registers the package's models with the Auto cla
 from tubelets.hub.cards import render_finetuning_card
 from tubelets.info import package_versions
 from tubelets.training.checkpointing import check_writable, find_checkpoint
+from tubelets.training.command_line import asked_for_help, render_sections
 from tubelets.training.finetuning import FinetuningTrainer
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
+from tubelets.training.finetuning_help import finetuning_sections
 from tubelets.training.models import build_model, build_processor, stored_class_names
 from tubelets.training.stopping import StopRequest
 
 logger = logging.getLogger("tubelets.training")
 
 
-def main() -> None:
-    """Run what the command line asks for."""
-    task, model_args, data_args, args = parse_finetuning_arguments(sys.argv[1:])
-    logging.basicConfig(
-        level=logging.INFO if args.should_log else logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
-    )
+def main(words: Sequence[str] | None = None) -> None:
+    """Run what the words of the command line ask for."""
+    words = sys.argv[1:] if words is None else words
+    asked, section = asked_for_help(words)
+    if asked:
+        shown = render_sections(finetuning_sections(words), section)
+        print(shown if section else f"{__doc__}\n{shown}")
+        return
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    task, model_args, data_args, args = parse_finetuning_arguments(words)
+    if not args.should_log:
+        logging.getLogger().setLevel(logging.WARNING)
     if not args.do_train and not args.do_eval:
         raise ValueError("nothing to do; give --do_train, --do_eval or both")
     output_dir = Path(args.output_dir)

@@ -1,21 +1,23 @@
 """Pretrain a model of this package from a recipe; read it from top to bottom, copy it, change it.
 
 Example:
-    python training/run_pretraining.py training/recipes/sigma_tiny_demo.yaml \
-        --data.path shards --run.output_dir runs/demo
-    accelerate launch --config_file training/accelerate/eight_gpus.yaml training/run_pretraining.py \
-        training/recipes/sigma_vit_b_k400.yaml --data.path /data/k400 --run.output_dir runs/k400
+    tubelets pretrain sigma_tiny_demo --data.path shards --output_dir runs/demo
+    accelerate launch --config_file eight_gpus.yaml -m tubelets pretrain sigma_vit_b_k400 \
+        --data.path /data/k400 --output_dir runs/k400
+    python run_pretraining.py my_recipe.yaml --data.path shards --output_dir runs/mine
 
-Any field of the recipe can be overridden with `--section.field value`; `--help` lists them, `--help optimization` those
-of one section. Run the same command again to resume an interrupted run; the losses match an uninterrupted run exactly.
-SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, sent to the process or its group, save a checkpoint first. `--evaluation.path
-SHARDS` evaluates frozen features on labelled shards during training.
+The last line runs a copy of this file, which `tubelets copy run_pretraining` makes. Any field of the recipe can be
+overridden with `--section.field value`; `--help` lists the sections, `--help optimization` the fields of one. Run the
+same command again to resume an interrupted run; the losses match an uninterrupted run exactly. SIGTERM, SIGINT, SIGUSR1
+and SIGUSR2, sent to the process or its group, save a checkpoint first. `--evaluation.path SHARDS` evaluates frozen
+features on labelled shards during training.
 """
 
 import itertools
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from tubelets.hub.cards import render_run_card
 from tubelets.info import package_versions
 from tubelets.training.acceleration import (
     choose_convolutions,
+    choose_precision,
     compile_model,
     data_parallel_settings,
     enable_checkpointing,
@@ -42,6 +45,7 @@ from tubelets.training.checkpointing import (
     read_state,
     save_checkpoint,
 )
+from tubelets.training.command_line import asked_for_help
 from tubelets.training.optimization import build_optimizer, plan_run
 from tubelets.training.pretraining import (
     build_loader,
@@ -65,24 +69,27 @@ def build_evaluation(recipe: Recipe, model: Any, accelerator: Accelerator) -> On
     if accelerator.distributed_type == DistributedType.FSDP:
         raise ValueError(
             "evaluation.path is set, but the main process alone cannot run a model that is sharded with FSDP; leave it "
-            "out and run scripts/evaluate_frozen.py on the saved model"
+            "out and run `tubelets evaluate` on the saved model"
         )
     precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[recipe.run.precision]
     return OnlineEvaluation(recipe.evaluation, model.config, precision)
 
 
-def main() -> None:
-    """Run the recipe named on the command line."""
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(recipe_help(sys.argv[2]) if len(sys.argv) > 2 else f"{__doc__}\n{recipe_help()}")
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the recipe that the words of the command line name."""
+    words = sys.argv[1:] if words is None else words
+    asked, section = asked_for_help(words)
+    if asked or not words:
+        print(recipe_help(section) if section else f"{__doc__}\n{recipe_help()}")
         return
-    recipe = load_recipe(sys.argv[1], sys.argv[2:])
+    recipe = load_recipe(words[0], words[1:])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop = StopRequest()
     stop.listen()
 
     # Build -----------------------------------------------------------------------------------------------------------
     run, optimization = recipe.run, recipe.optimization
+    run.precision = choose_precision(run.precision)
     output_dir = Path(run.output_dir)
     check_writable("run.output_dir", output_dir)
     model = build_model(recipe)

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from finetuning import DEMO, RECIPES, words
 
 from tubelets.tasks.classification.labels import label_fields
 from tubelets.tasks.classification.video import video_input
+from tubelets.training import acceleration
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
 from tubelets.training.models import build_config
 from tubelets.training.optimization import Schedule, StepSchedule
@@ -236,8 +238,35 @@ def test_contradictions_are_refused(changes: dict[str, Any], message: str, tmp_p
 
 
 def test_no_file() -> None:
-    with pytest.raises(FileNotFoundError, match="training/recipes"):
+    with pytest.raises(FileNotFoundError, match=r"no recipe 'nowhere\.yaml'"):
         parse_finetuning_arguments(["nowhere.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--layer_deacy", "0.5"], "unknown flag --layer_deacy; did you mean '--layer_decay'?"),
+        (["--stride", "x"], "argument --stride: invalid int value: 'x'"),
+    ],
+)
+def test_bad_flags_are_refused_in_a_line(words: list[str], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        parse_finetuning_arguments(["--model_type", "sigma", *words])
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_precision_follows_the_machine(computes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "computes_bfloat16", lambda: computes)
+    words = ["sigma_vit_b_finetune_ssv2", "--model_type", "sigma", "--train_dir", "x", "--output_dir", str(tmp_path)]
+    args = parse_finetuning_arguments(words)[-1]
+    assert (args.bf16, args.fp16) == (computes, False)
+    assert args.use_cpu is not torch.accelerator.is_available()
+    assert parse_finetuning_arguments([*words, "--precision", "fp32"])[-1].bf16 is False
+    # What is asked for is done, also where it is slow.
+    assert parse_finetuning_arguments([*words, "--bf16"])[-1].bf16 is True
+    with pytest.raises(ValueError, match="precision=fp32 and bf16 contradict"):
+        parse_finetuning_arguments([*words, "--precision", "fp32", "--bf16"])
 
 
 def test_what_is_written_down_holds_no_token(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import torch
 import yaml
 from pretraining import DEMO, ROOT, TINY, command, losses, make_clip_shards, train
 
+from tubelets.training import acceleration
+from tubelets.training.acceleration import choose_precision
 from tubelets.training.optimization import plan_run
 from tubelets.training.parsing import RecipeError
 from tubelets.training.pretraining import synchronize_batch_norm
@@ -150,7 +152,7 @@ def test_a_schedule_shorter_than_the_run_is_refused() -> None:
         (["--optimization.epoch=3"], "did you mean 'epochs'"),
         (["--model.config.mask_rato=0.5"], "did you mean 'mask_ratio'"),
         (["--optimization.base_learning_rate=fast"], '"optimization.base_learning_rate": Expected'),
-        (["--run.precision=int8"], "Literal['fp32', 'bf16', 'fp16']. Got value: int8"),
+        (["--run.precision=int8"], "Literal['auto', 'fp32', 'bf16', 'fp16']. Got value: int8"),
         (["--run.seed=1.5"], '"run.seed": Expected a int. Got value: 1.5'),
         (["--run.compile=1"], '"run.compile": Expected a bool. Got value: 1'),
         (["--run.seed"], "--run.seed: expected one argument"),
@@ -188,17 +190,36 @@ def test_errors_name_the_file_and_the_field(tmp_path: Path) -> None:
 
 
 def test_help_explains_the_fields_of_a_section() -> None:
-    assert "Gradients are clipped to this norm" in " ".join(recipe_help().split()).replace("gradients", "Gradients")
+    assert "optimization  optimisation and schedules" in recipe_help()
+    assert "gradients are clipped to this norm" in " ".join(recipe_help("optimization").split())
     shown = recipe_help("run")
-    assert "--run.precision {fp32,bf16,fp16}" in shown
+    assert "--run.precision {auto,fp32,bf16,fp16}" in shown
     assert "--data.path" not in shown
-    with pytest.raises(RecipeError, match="did you mean 'optimization'"):
+    with pytest.raises(ValueError, match="did you mean 'optimization'"):
         recipe_help("optimisation")
 
 
 def test_no_recipe_file() -> None:
-    with pytest.raises(FileNotFoundError, match="training/recipes"):
-        load_recipe("nowhere.yaml")
+    with pytest.raises(FileNotFoundError, match=r"no recipe 'sigma_tiny_dem'.*did you mean 'sigma_tiny_demo'"):
+        load_recipe("sigma_tiny_dem")
+    with pytest.raises(FileNotFoundError, match=r"no recipe 'elsewhere/sigma_tiny_demo\.yaml'"):
+        load_recipe("elsewhere/sigma_tiny_demo.yaml")
+
+
+def test_a_recipe_is_found_by_name_and_the_output_folder_has_its_short_name() -> None:
+    words = ["--data.path=x", "--output-dir", "runs/x", "--optimization.base-learning-rate=1e-3"]
+    recipe = load_recipe("sigma_tiny_demo", words)
+    same = ["--data.path=x", "--run.output_dir=runs/x", "--optimization.base_learning_rate=1e-3"]
+    assert recipe == load_recipe(DEMO, same)
+    assert recipe.run.output_dir == "runs/x"
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_precision_follows_the_machine_unless_it_is_given(computes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceleration, "computes_bfloat16", lambda: computes)
+    assert load_recipe("sigma_vit_b_k400", GIVEN).run.precision == "auto"
+    assert choose_precision("auto") == ("bf16" if computes else "fp32")
+    assert [choose_precision(each) for each in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)

@@ -78,7 +78,7 @@ def draw_masks(options: argparse.Namespace) -> int:
     """Draw masks."""
     from tubelets.visualization.mask_gallery import MaskGallery
 
-    kinds = {name: tuple(value) for name, value in given(options, "kinds", "audio_kinds").items()}
+    kinds: dict[str, Any] = {name: tuple(value) for name, value in given(options, "kinds", "audio_kinds").items()}
     numbers = given(options, "mask_ratio", "audio_mask_ratio", "draws", "bank_size", "seed")
     video = None if options.video is None else Path(options.video)
     for path in MaskGallery(**kinds, **numbers).save(options.output_dir, video, options.audio, options.stride):

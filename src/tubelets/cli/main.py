@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import tubelets
-from tubelets.cli.parser import UsageError, Verb, nearest
+from tubelets.cli.parser import UsageError, Verb
+from tubelets.training.command_line import asked_for_help, nearest
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,18 @@ class Entry:
 
 VERBS = {
     "shards": Entry("pack videos or sounds into shards that can be streamed", models=False),
+    "pretrain": Entry("pretrain a model from a recipe"),
+    "finetune": Entry("fine-tune or probe a model for a task, and test it"),
+    "evaluate": Entry("measure frozen features: neighbours, probes, retrieval"),
     "embed": Entry("write features of a collection to a Parquet file"),
     "search": Entry("find the videos of a collection that resemble an example"),
     "list": Entry("list the authors' checkpoints that can be converted"),
     "convert": Entry("convert an authors' weight file to a checkpoint"),
-    "evaluate": Entry("measure frozen features: neighbours, probes, retrieval"),
     "export": Entry("write a model as ONNX and compare it with torch"),
     "push": Entry("publish a finished run on the Hub, with its card"),
     "benchmarks": Entry("build the package's mini-benchmarks from real footage and sounds", models=False),
     "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
+    "copy": Entry("list or copy recipes, accelerate files, studies and training scripts", models=False),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }
 
@@ -133,10 +137,9 @@ def run_verb(name: str, words: Sequence[str]) -> int:
         UsageError: if the words do not fit.
     """
     module = importlib.import_module(f"tubelets.cli.{name}")
-    verb = declare(name, module)
-    asked = next((index for index, word in enumerate(words) if word in ("-h", "--help")), None)
-    if asked is not None:
-        section = words[asked + 1] if asked + 1 < len(words) and not words[asked + 1].startswith("-") else None
+    verb = declare(name, module, words)
+    asked, section = asked_for_help(words)
+    if asked:
         print(verb.help(section), end="")
         return 0
     options = verb.parse(words)
@@ -147,8 +150,8 @@ def run_verb(name: str, words: Sequence[str]) -> int:
     return module.run(options)
 
 
-def declare(name: str, module: ModuleType) -> Verb:
-    """The command line that the module of a verb declares."""
-    verb = Verb(name, str(module.__doc__))
+def declare(name: str, module: ModuleType, words: Sequence[str] = ()) -> Verb:
+    """The command line that the module of a verb declares, given the words that the user typed."""
+    verb = Verb(name, str(module.__doc__), words)
     module.add_arguments(verb)
     return verb

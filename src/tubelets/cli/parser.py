@@ -1,13 +1,20 @@
 """The command line of a verb: one dialect, errors of one line with the nearest name, help that fits a screen."""
 
 import argparse
-import difflib
 import inspect
-import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from tubelets.training.field_help import Field, Section, render_fields
+from tubelets.training.command_line import (
+    Field,
+    Section,
+    nearest,
+    render_fields,
+    render_section,
+    render_sections,
+    unified,
+    unknown_flag,
+)
 
 SCREEN = 50
 """Lines that the help of a verb may take."""
@@ -27,12 +34,12 @@ class Verb:
     Args:
         name: as typed after `tubelets`.
         description: its first line is the summary; the rest are a few lines with examples.
+        given: the words of the command line, from which sections may follow.
     """
 
-    def __init__(self, name: str, description: str) -> None:
-        self.name, self.description = name, inspect.cleandoc(description)
+    def __init__(self, name: str, description: str, given: Sequence[str] = ()) -> None:
+        self.name, self.description, self.given = name, inspect.cleandoc(description), given
         self.words_usage: str | None = None
-        self.flags: Callable[[], Iterable[str]] = list
         self.parser = _Parser(prog=f"tubelets {name}", add_help=False, allow_abbrev=False)
         self.sections: list[Section] = []
 
@@ -56,18 +63,15 @@ class Verb:
         self.sections.append(Section(name, summary, lambda: [_field(action) for action in actions], details))
         return group.add_argument
 
-    def take_words(self, usage: str, flags: Callable[[], Iterable[str]] = list) -> None:
+    def take_words(self, usage: str, sections: Iterable[Section]) -> None:
         """Leave the words to the verb, which finds them as `options.words`.
 
         Args:
             usage: what follows the verb, for the help.
-            flags: returns flags that the help shows before the sections.
+            sections: fields that the words may set, for the help.
         """
-        self.words_usage, self.flags = usage, flags
-
-    def add_section(self, section: Section) -> None:
-        """Declare a section of a verb that reads its words itself."""
-        self.sections.append(section)
+        self.words_usage = usage
+        self.sections += sections
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         """Read the words after the verb.
@@ -83,10 +87,9 @@ class Verb:
             return argparse.Namespace(words=words)
         # Before argparse, which complains first about what is missing, and so hides a typo in a required flag.
         known = [name for action in self.parser._actions for name in action.option_strings]
-        for word in itertools.takewhile(lambda word: word != "--", words):
-            flag = word.partition("=")[0]
-            if flag.startswith("--") and flag not in known:
-                raise UsageError(f"unknown flag {flag}{nearest(flag, known)}")
+        wrong = unknown_flag(words, known)
+        if wrong is not None:
+            raise UsageError(wrong)
         return self.parser.parse_args(words)
 
     def error(self, message: str) -> NoReturn:
@@ -106,17 +109,15 @@ class Verb:
         Raises:
             UsageError: with the nearest name, if no section has that name.
         """
-        known = {each.name: each for each in self.sections}
         if section is None:
-            full = self._overview(known.values(), in_full=self.words_usage is None)
-            return full if full.count("\n") < SCREEN else self._overview(known.values(), in_full=False)
-        if section != "all" and section not in known:
-            raise UsageError(f"no section {section!r}{nearest(section, [*known, 'all'])}; {_listed([*known, 'all'])}")
-        shown = known.values() if section == "all" else [known[section]]
-        return "\n\n".join(_full(each) for each in shown) + "\n"
+            full = self._overview(in_full=self.words_usage is None)
+            return full if full.count("\n") < SCREEN else self._overview(in_full=False)
+        try:
+            return render_sections(self.sections, section) + "\n"
+        except ValueError as error:
+            raise UsageError(str(error)) from error
 
-    def _overview(self, sections: Iterable[Section], in_full: bool) -> str:
-        sections = list(sections)
+    def _overview(self, in_full: bool) -> str:
         words = self.parser._positionals._group_actions
         flags = self.parser._optionals._group_actions
         usage = self.words_usage or " ".join([*map(_usage, words), "[--flag VALUE ...]"])
@@ -124,11 +125,9 @@ class Verb:
         if words or flags:
             parts.append(render_fields([_field(action) for action in [*words, *flags]]))
         if in_full:
-            parts += [_full(section, brief=True) for section in sections]
-        elif sections:
-            width = max(len(section.name) for section in sections)
-            lines = [f"  {section.name:{width}}  {section.summary}" for section in sections]
-            parts.append("\n".join(["sections:", *lines]))
+            parts += [render_section(section, brief=True) for section in self.sections]
+        elif self.sections:
+            parts.append(render_sections(self.sections))
             parts.append(
                 f"`tubelets {self.name} --help SECTION` shows the flags of a section, `--help all` every flag."
             )
@@ -145,49 +144,6 @@ class _Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             known = [str(choice) for choice in action.choices]
             raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{nearest(str(value), known)}")
-
-
-def unified(words: Sequence[str]) -> list[str]:
-    """Flags in their one spelling.
-
-    Args:
-        words: of a command line; those after `--` stay as they are.
-
-    Example:
-        >>> unified(["a-b", "--short-side", "8", "--run.output-dir=runs/a-b"])
-        ['a-b', '--short_side', '8', '--run.output_dir=runs/a-b']
-    """
-    result = list(words)
-    for index, word in enumerate(result):
-        if word == "--":
-            break
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            result[index] = f"--{name[2:].replace('-', '_')}{equals}{value}"
-    return result
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the known name that is nearest to an unknown one; empty if none is near.
-
-    Example:
-        >>> nearest("pretrian", ["pretrain", "push"])
-        "; did you mean 'pretrain'?"
-    """
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"choose from {', '.join(names)}"
-
-
-def _full(section: Section, brief: bool = False) -> str:
-    parts = [f"{section.name}: {section.summary}"]
-    if section.details and not brief:
-        parts.append(section.details.strip("\n"))
-    separator = "\n\n" if len(parts) > 1 else "\n"
-    return "\n".join(parts) + separator + render_fields(section.fields())
 
 
 def _usage(word: argparse.Action) -> str:

@@ -1,5 +1,6 @@
 """How a model runs: in several processes, recomputing activations, compiled, with the fastest kernels of its device."""
 
+import logging
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tubelets.models.backbones.convolutional.modeling_convolutional import ConvolutionalPreTrainedModel
+
+logger = logging.getLogger("tubelets.training")
 
 
 def computes_bfloat16() -> bool:
@@ -28,6 +31,27 @@ def computes_bfloat16() -> bool:
     # Older versions of PyTorch do not report capabilities.
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def choose_precision(precision: str) -> str:
+    """Choose the precision for this machine, where `auto` leaves it open.
+
+    Args:
+        precision: `auto`, `fp32`, `bf16` or `fp16`.
+
+    Returns:
+        For `auto`: `bf16` if the machine computes it, otherwise `fp32`, with a line in the log. Anything else as it is.
+
+    Example:
+        >>> choose_precision("fp16")
+        'fp16'
+    """
+    if precision != "auto":
+        return precision
+    if computes_bfloat16():
+        return "bf16"
+    logger.info("computing in float32: this machine has no instructions for bfloat16, which would be far slower")
+    return "fp32"
 
 
 def data_parallel_settings() -> DistributedDataParallelKwargs:

@@ -4,11 +4,13 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NoReturn
 
+import torch
 from jsonargparse import ArgumentError
 from transformers import AutoConfig, HfArgumentParser, PreTrainedConfig, TrainingArguments
 
+from tubelets import shipped
 from tubelets.models.common.safe_loading import load_config
 from tubelets.ranges import (
     Count,
@@ -26,6 +28,8 @@ from tubelets.ranges import (
 )
 from tubelets.tasks.registry import task_for, task_named
 from tubelets.tasks.task import Task
+from tubelets.training.acceleration import choose_precision
+from tubelets.training.command_line import unified, unknown_flag
 from tubelets.training.parsing import RecipeError, explain, read_mapping, recipe_parser
 
 # Fields of transformers' class. Rates of steps below 1 are fractions of the run.
@@ -146,10 +150,14 @@ class FinetuningArguments(TrainingArguments):
         default=None,
         metadata={"help": "First and last epoch whose weights are averaged after training; keep those checkpoints."},
     )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = described(
+        None,
+        "Precision: auto is bf16 where the machine has instructions for it and fp32 elsewhere; sets bf16 and fp16.",
+    )
     early_stopping_patience: Count | None = described(None, "Stop after this many validations without improvement.")
 
     def __post_init__(self) -> None:
-        """Check ranges; resolve batch size, accumulation and learning rates."""
+        """Check ranges; resolve device, precision, batch size, accumulation and learning rates."""
         check_ranges(self, inherited=_INHERITED)
         if self.max_steps < 0 and self.warmup_epochs > self.num_train_epochs and self.do_train:
             raise ValueError(
@@ -157,6 +165,7 @@ class FinetuningArguments(TrainingArguments):
                 f"got {self.warmup_epochs:g}; shorten the warm-up, or train longer"
             )
         given_rate = self.learning_rate
+        self._choose_precision()
         super().__post_init__()
         if self.n_gpu > 1:
             raise ValueError(f"one process has {self.n_gpu} GPUs; start one process per GPU with torchrun")
@@ -186,6 +195,18 @@ class FinetuningArguments(TrainingArguments):
             value = vars(self)[name]
             if value != TrainingArguments.__dataclass_fields__[name].default:
                 raise ValueError(f"{name}={value!r} is not used; set warmup_epochs, base rates, epochs or milestones")
+
+    def _choose_precision(self) -> None:
+        """Set the switches of transformers for this machine."""
+        # Without an accelerator, transformers takes bfloat16 only if the CPU is asked for.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.precision is None or (self.precision == "auto" and (self.bf16 or self.fp16)):
+            return
+        chosen = choose_precision(self.precision)
+        for name in ("bf16", "fp16"):
+            if vars(self)[name] and chosen != name:
+                raise ValueError(f"precision={self.precision} and {name} contradict each other; give one of them")
+        self.bf16, self.fp16 = chosen == "bf16", chosen == "fp16"
 
     def _check_averaging(self) -> None:
         """Reject to average checkpoints that are not written or not kept."""
@@ -220,11 +241,19 @@ class FinetuningArguments(TrainingArguments):
         return self.base_min_learning_rate * self.learning_rate_scale
 
 
+class _Parser(HfArgumentParser):
+    """transformers' parser for the flags, whose errors are exceptions of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RecipeError(message)
+
+
 def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArguments, Any, FinetuningArguments]:
     """Read the command line of the fine-tuning script.
 
     Args:
-        words: a YAML or JSON file of arguments and then flags that override them, or flags alone.
+        words: a YAML or JSON file of arguments, or the name of a recipe of the package, and then flags that override
+            them; or flags alone.
 
     Returns:
         The task, and the three groups of arguments; those of the data are an instance of `Task.arguments`.
@@ -232,7 +261,7 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
     Raises:
         FileNotFoundError: if the file is not found.
         OSError: if the task follows from a model that does not exist.
-        RecipeError: if the file has an unknown field or a value of the wrong type.
+        RecipeError: if the file or a flag has an unknown field or a value of the wrong type.
         ValueError: if arguments contradict each other, or no task uses the model.
 
     Example:
@@ -241,14 +270,17 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
         >>> task.name, data.mixup
         ('video-classification', 0.0)
     """
-    words, path, content = list(words), None, {}
+    words, path, content = unified(words), None, {}
     if words and not words[0].startswith("-"):
-        path = words.pop(0)
+        path = shipped.resolve(words.pop(0), "recipe")
         content = read_mapping(path, "file of arguments")
     task = _find_task(words, content)
     classes = (ModelArguments, task.arguments, FinetuningArguments)
     # transformers' parser for the flags: TrainingArguments state their help and their switches in its dialect.
-    parser = HfArgumentParser(classes)  # type: ignore[arg-type]
+    parser = _Parser(classes, allow_abbrev=False)  # type: ignore[arg-type]
+    wrong = unknown_flag(words, parser._option_string_actions)
+    if wrong is not None:
+        raise RecipeError(wrong)
     if path is not None:
         try:
             found = recipe_parser(classes).parse_object(content)
@@ -271,11 +303,9 @@ def _inherited(cls: type) -> dict[str, Range] | None:
 def _find_task(words: Sequence[str], content: Mapping[str, Any]) -> Task:
     """The task decides which flags exist, so it is found before they are parsed."""
     known = {entry.name for entry in dataclasses.fields(ModelArguments)}
-    parser = HfArgumentParser((ModelArguments,), add_help=False, allow_abbrev=False)  # type: ignore[arg-type]
+    parser = _Parser((ModelArguments,), add_help=False, allow_abbrev=False)  # type: ignore[arg-type]
     parser.set_defaults(**{name: value for name, value in content.items() if name in known})
     given = vars(parser.parse_known_args(words)[0])
-    if given["task"] is None and {"-h", "--help"} & set(words):
-        given["task"] = "video-classification"
     return ModelArguments(**given).find_task() if given["task"] is None else task_named(given["task"])
 
 

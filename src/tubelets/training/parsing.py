@@ -4,22 +4,26 @@ import difflib
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonargparse import ArgumentParser
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 class RecipeError(ValueError):
     """A file or a flag has an unknown field, a value of the wrong type, or lacks a field."""
 
 
-def recipe_parser(classes: Mapping[str, type] | Collection[type]) -> ArgumentParser:
+def recipe_parser(classes: Mapping[str, type] | Collection[type]) -> "ArgumentParser":
     """A parser of the fields of dataclasses, with their docstrings as help.
 
     Args:
         classes: a mapping from sections to dataclasses for fields `section.name`; a collection for fields `name`.
     """
+    from jsonargparse import ArgumentParser
+
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, usage="RECIPE [--field VALUE ...]")
     parser.add_argument("--config", action="config", help="a further file whose fields override the recipe's")
     sections = classes.items() if isinstance(classes, Mapping) else ((None, cls) for cls in classes)
@@ -41,7 +45,7 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no {what} at {path}; the package's own are in training/recipes")
+        raise FileNotFoundError(f"no {what} at {path}; `tubelets copy` lists the package's own")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

@@ -1,16 +1,15 @@
 """Recipes: one YAML file is one run, and any field of it can be overridden on the command line."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError
-from transformers import AutoConfig, PreTrainedConfig
+from docstring_parser import parse
 
+from tubelets import shipped
 from tubelets.data.atomic import write_atomically
 from tubelets.ranges import (
     Count,
@@ -26,7 +25,11 @@ from tubelets.ranges import (
     check_length,
     check_ranges,
 )
+from tubelets.training.command_line import Section, dataclass_fields, render_sections, unified
 from tubelets.training.parsing import RecipeError, check_known_field, explain, read_mapping, recipe_parser
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 @dataclass
@@ -46,12 +49,15 @@ class ModelSection:
     init_from: str | None = None
     teacher_cache: str | None = None
 
-    def build_config(self) -> PreTrainedConfig:
+    def build_config(self) -> "PreTrainedConfig":
         """The model's configuration.
 
         Raises:
             RecipeError: if `config` has a field that the configuration does not have.
         """
+        # Imported here, because the fields of a recipe are shown without it in no time.
+        from transformers import AutoConfig
+
         config_class = type(AutoConfig.for_model(self.model_type))
         known = {entry.name for entry in dataclasses.fields(config_class)}
         for name in self.config:
@@ -168,9 +174,10 @@ class RunSection:
         output_dir: folder for checkpoints, the log and the final model.
         seed: seed of initial weights, data order, crops and masks.
         batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients.
-        precision: `fp32`, `bf16` or `fp16` (autocast). `fp32` keeps PyTorch's settings: on NVIDIA GPUs convolutions
-            compute in TF32 (off with `torch.backends.cudnn.allow_tf32 = False`), matrix products in float32 (in TF32
-            with `torch.set_float32_matmul_precision("high")`).
+        precision: `fp32`, `bf16` or `fp16` (autocast); `auto` is `bf16` where the machine has instructions for it, and
+            `fp32` elsewhere, see `tubelets.training.acceleration.choose_precision`. `fp32` keeps PyTorch's settings: on
+            NVIDIA GPUs convolutions compute in TF32 (off with `torch.backends.cudnn.allow_tf32 = False`), matrix
+            products in float32 (in TF32 with `torch.set_float32_matmul_precision("high")`).
         compile: compile the model with `torch.compile`: as a whole in one process, block by block in several.
         sync_batch_norm: compute the statistics of batch norm over all processes; needs GPUs.
         channels_last: keep the channels of a convolutional model last in memory, for GPUs; measure which is faster.
@@ -189,7 +196,7 @@ class RunSection:
     output_dir: str
     seed: Seed = 0
     batch_size: Count = 8
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     sync_batch_norm: bool = False
     channels_last: bool = False
@@ -270,8 +277,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of a recipe of the package such as `sigma_vit_b_k400`.
         overrides: command-line words such as `--data.path shards --model.config.mask_ratio=0.75`; values are YAML.
+            `--output_dir` is short for `--run.output_dir`.
 
     Returns:
         The checked recipe.
@@ -280,7 +288,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         FileNotFoundError: if the file is not found.
         RecipeError: if a field is unknown, missing, of the wrong type, or a number out of its range.
     """
+    from jsonargparse import ArgumentError
+
+    path = shipped.resolve(path, "recipe")
     read_mapping(path, "recipe")
+    overrides = [_in_full(word) for word in unified(overrides)]
     sections = get_type_hints(Recipe)
     known = [f"{name}.{entry.name}" for name, cls in sections.items() for entry in dataclasses.fields(cls)]
     parser = recipe_parser(sections)
@@ -294,19 +306,32 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(**{name: found[name] for name in sections})
 
 
+def _in_full(word: str) -> str:
+    """The output folder has the same short name in every verb."""
+    return f"--run.{word[2:]}" if word.partition("=")[0] == "--output_dir" else word
+
+
+def recipe_sections() -> list[Section]:
+    """The sections of a recipe, for the help.
+
+    Example:
+        >>> [section.name for section in recipe_sections()]
+        ['model', 'data', 'optimization', 'run', 'evaluation']
+    """
+    summaries = {each.arg_name: str(each.description).rstrip(".") for each in parse(str(Recipe.__doc__)).params}
+    return [
+        Section(name, summaries[name], lambda name=name, cls=cls: dataclass_fields(cls, f"{name}."))  # type: ignore[misc]
+        for name, cls in get_type_hints(Recipe).items()
+    ]
+
+
 def recipe_help(section: str | None = None) -> str:
-    """The fields of a recipe with types, defaults and meaning.
+    """The sections of a recipe, or the fields of one with types, defaults and meaning.
 
     Args:
-        section: only those of one section, such as "optimization".
+        section: name of a section, such as "optimization", or "all".
 
     Raises:
-        RecipeError: if no section has that name.
+        ValueError: with the nearest name, if no section has that name.
     """
-    sections = get_type_hints(Recipe)
-    if section is not None:
-        check_known_field(section, section, sections)
-        sections = {section: sections[section]}
-    # The parser writes a range as a part of the type.
-    typed = re.compile(r"Annotated\[(int|float),(\s+)([^\[\]()]+?|in\s+[\[(].*?[\])])\]", re.DOTALL)
-    return typed.sub(r"\1\2\3", recipe_parser(sections).format_help())
+    return render_sections(recipe_sections(), section)

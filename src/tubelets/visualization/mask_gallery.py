@@ -109,12 +109,12 @@ class MaskGallery:
             "mask_ratio": self.audio_mask_ratio,
             "decoder_type": "plain",  # works on grids of any length
         }
-        configs = {}
+        configs: dict[str, Any] = {}
         for kind in self.audio_kinds:
             # A regularised-blue bank holds masks; other banks hold volumes from which many masks are cropped.
             size = self.draws if kind == "regularized_blue" else self.bank_size
             bank = None if kind == "random" else {"bank_size": size}
-            configs[kind] = StructuredNoiseAudioConfig(mask_type=kind, mask_options=bank, **sizes)
+            configs[kind] = StructuredNoiseAudioConfig(**{"mask_type": kind, "mask_options": bank, **sizes})
         drawn = self._draw({kind: config.build_mask_generator() for kind, config in configs.items()})
         config = next(iter(configs.values()))
         title = f"{self.audio_mask_ratio:.0%} masked"

@@ -1,9 +1,10 @@
-"""Help texts: sections of fields with type, default and meaning, from dataclasses or from an argparse parser."""
+"""What every command line shares: the spelling of flags, hints at near names, help with types and defaults."""
 
 import dataclasses
+import difflib
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -44,6 +45,115 @@ class Section:
     summary: str
     fields: Callable[[], Sequence[Field]]
     details: str = ""
+
+
+def unified(words: Sequence[str]) -> list[str]:
+    """Flags in their one spelling: `-` and `_` are the same in their names.
+
+    Args:
+        words: of a command line; those after `--` stay as they are.
+
+    Example:
+        >>> unified(["a-b", "--short-side", "8", "--run.output-dir=runs/a-b"])
+        ['a-b', '--short_side', '8', '--run.output_dir=runs/a-b']
+    """
+    result = list(words)
+    for index, word in enumerate(result):
+        if word == "--":
+            break
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            result[index] = f"--{name[2:].replace('-', '_')}{equals}{value}"
+    return result
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is nearest to an unknown one; empty if none is near.
+
+    Example:
+        >>> nearest("pretrian", ["pretrain", "push"])
+        "; did you mean 'pretrain'?"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_flag(words: Sequence[str], known: Iterable[str]) -> str | None:
+    """What is wrong with the first flag that does not exist.
+
+    Args:
+        words: of a command line, as `unified` returns them.
+        known: flags that exist, with their dashes.
+
+    Returns:
+        A message with the nearest flag; None if all are known.
+
+    Example:
+        >>> unknown_flag(["--sead=1"], ["--seed"])
+        "unknown flag --sead; did you mean '--seed'?"
+    """
+    known = list(known)
+    for word in words:
+        flag = word.partition("=")[0]
+        if word == "--":
+            return None
+        if flag.startswith("--") and flag not in known:
+            return f"unknown flag {flag}{nearest(flag, known)}"
+    return None
+
+
+def asked_for_help(words: Sequence[str]) -> tuple[bool, str | None]:
+    """Whether words ask for help, and for which section.
+
+    Args:
+        words: of a command line.
+
+    Example:
+        >>> asked_for_help(["recipe", "--help", "run"]), asked_for_help(["-h"]), asked_for_help(["recipe"])
+        ((True, 'run'), (True, None), (False, None))
+    """
+    for index, word in enumerate(words):
+        if word in ("-h", "--help"):
+            following = words[index + 1 : index + 2]
+            return True, following[0] if following and not following[0].startswith("-") else None
+    return False, None
+
+
+def render_sections(sections: Sequence[Section], name: str | None = None) -> str:
+    """The help of one section, of all of them, or a list of them.
+
+    Args:
+        sections: the sections that exist.
+        name: name of one, "all", or None for the list.
+
+    Returns:
+        The text, without a line break at its end.
+
+    Raises:
+        ValueError: with the nearest name, if no section has that name.
+    """
+    known = {section.name: section for section in sections}
+    if name is None:
+        width = max(map(len, known))
+        return "\n".join(["sections:", *(f"  {each.name:{width}}  {each.summary}" for each in sections)])
+    if name != "all" and name not in known:
+        names = [*known, "all"]
+        raise ValueError(f"no section {name!r}{nearest(name, names)}; choose from {', '.join(names)}")
+    return "\n\n".join(render_section(section) for section in (sections if name == "all" else [known[name]]))
+
+
+def render_section(section: Section, brief: bool = False) -> str:
+    """The fields of a section.
+
+    Args:
+        section: what to show.
+        brief: leave out its details.
+    """
+    parts = [f"{section.name}: {section.summary}"]
+    if section.details and not brief:
+        parts.append(section.details.strip("\n"))
+    separator = "\n\n" if len(parts) > 1 else "\n"
+    return "\n".join(parts) + separator + render_fields(section.fields())
 
 
 def render_fields(fields: Sequence[Field], width: int = WIDTH) -> str:
