@@ -12,6 +12,7 @@ from transformers import AutoConfig, HfArgumentParser, PreTrainedConfig, Trainin
 from tubelets.models.common.safe_loading import load_config
 from tubelets.tasks.registry import task_for, task_named
 from tubelets.tasks.task import Task
+from tubelets.training.finetuning_recipes import fit_recipe, flags_of
 from tubelets.training.parsing import RecipeError, explain, read_mapping, recipe_parser
 
 
@@ -46,6 +47,8 @@ class ModelArguments:
         metadata={"help": "Substrings of the names of the parameters that a linear probe trains."},
     )
     freeze_layers: int | None = _field(None, "Freeze the embeddings and this many blocks.")
+    # Not a flag: a recipe serves many models, so that fields which one of them lacks are left out of it.
+    overrides_of_recipe: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if (self.model_name_or_path is None) == (self.model_type is None):
@@ -214,7 +217,8 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
     words, path, content = list(words), None, {}
     if words and not words[0].startswith("-"):
         path = words.pop(0)
-        content = read_mapping(path, "file of arguments")
+        content = fit_recipe(read_mapping(path, "file of arguments"), words)
+    given = flags_of(words)
     task = _find_task(words, content)
     classes = (ModelArguments, task.arguments, FinetuningArguments)
     # transformers' parser for the flags: TrainingArguments state their help and their switches in its dialect.
@@ -228,7 +232,9 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
         parser.set_defaults(**{name: found[name] for name in content})
     for action in parser._actions:
         action.required = action.required and action.dest not in content
-    return task, *parser.parse_args_into_dataclasses(words, look_for_args_file=False)  # type: ignore[return-value]
+    model, data, args = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    model.overrides_of_recipe = "config_overrides" in content and "config_overrides" not in given
+    return task, model, data, args
 
 
 def _find_task(words: Sequence[str], content: Mapping[str, Any]) -> Task:
@@ -251,7 +257,7 @@ def run_arguments(model: ModelArguments, data: Any, args: FinetuningArguments) -
     training = {name: value for name, value in args.to_dict().items() if not name.endswith("token")}
     resolved = {"videos_per_step": args.videos_per_step, "min_learning_rate": args.min_learning_rate}
     return {
-        "model": {name: value for name, value in vars(model).items() if name != "token"},
+        "model": {name: value for name, value in vars(model).items() if name not in ("token", "overrides_of_recipe")},
         "data": dict(vars(data)),
         "training": {**training, **resolved},
     }
