@@ -91,7 +91,7 @@ def write_page(results: Results) -> Path:
     page.heading("How it learned")
     page.picture(
         _tubelets(pictures / "tubelets.gif"),
-        "Both clips show the same moving patches, and nothing else is the same: who matches them must follow the motion.",
+        "Both clips show the same moving patches and share nothing else: who matches them must follow the motion.",
     )
     lines = [line for stage in results.stages for line in _log(stage)]
     page.picture(
@@ -107,8 +107,8 @@ def write_page(results: Results) -> Path:
     page.heading("Masks of the other methods")
     page.picture(
         _masks(pictures / "masks.gif"),
-        "VideoMAE and SIGMA predict the 90 % of the tokens that are hidden: at random, in tubes, or by green noise, whose "
-        "islands move.",
+        "VideoMAE and SIGMA predict the 90 % of the tokens that are hidden: at random, in tubes, or by green noise, "
+        "whose islands move.",
     )
     page.heading("What to do next")
     page.commands(NEXT)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_masked_video_models import CLASSIFIERS, scattered
 
+from tiny_models import tiny_model
 from tubelets import SigmaForVideoClassification
 from tubelets.models.backbones.video_vit.stock import StockExportError, to_stock
 from videos import make_video
@@ -135,6 +136,13 @@ def test_an_exported_folder_comes_back_as_ours(tmp_path: Path) -> None:
 def test_a_pretraining_network_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(StockExportError, match=r"save `model.videomae`"):
         scattered(name).save_pretrained(tmp_path, as_videomae=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_networks_are_refused(tmp_path: Path) -> None:
+    for model_type in ("resnet3d", "structured_noise_audio"):
+        with pytest.raises(ValueError, match=r"as_videomae|does not have a stock counterpart"):
+            tiny_model(model_type, "AutoModel").save_pretrained(tmp_path, as_videomae=True)
     assert not list(tmp_path.iterdir())
 
 

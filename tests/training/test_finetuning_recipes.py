@@ -220,7 +220,7 @@ def test_exponents_need_no_point(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_name_or_path": "x"}, "give either model_name_or_path"),
+        ({"model_name_or_path": "x", "model_type": "sigma"}, "give either model_name_or_path"),
         ({"dataset_name": "x"}, "give either dataset_name"),
         ({"learning_rate": 0.5}, "contradict each other"),
         ({"warmup_steps": 10}, "warmup_steps=10.0 is not used"),

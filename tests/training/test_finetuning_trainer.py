@@ -39,7 +39,7 @@ def test_the_loss_of_independent_classes() -> None:
 
 def test_losses_are_float32_and_shapes_must_agree() -> None:
     assert classification_loss(torch.zeros(2, 3, dtype=torch.bfloat16), torch.ones(2, 3) / 3).dtype == torch.float32
-    with pytest.raises(ValueError, match=r"shape \(2, 3\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), one value for each class, got \(2,\)"):
         classification_loss(torch.zeros(2, 3), torch.zeros(2))
 
 

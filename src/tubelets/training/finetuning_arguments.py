@@ -30,6 +30,7 @@ from tubelets.tasks.registry import task_for, task_named
 from tubelets.tasks.task import Task
 from tubelets.training.acceleration import choose_precision
 from tubelets.training.command_line import unified, unknown_flag
+from tubelets.training.finetuning_recipes import fit_recipe, flags_of
 from tubelets.training.parsing import RecipeError, explain, read_mapping, recipe_parser
 
 # Fields of transformers' class. Rates of steps below 1 are fractions of the run.
@@ -74,6 +75,8 @@ class ModelArguments:
         metadata={"help": "Substrings of the names of the parameters that a linear probe trains."},
     )
     freeze_layers: Natural | None = described(None, "Freeze the embeddings and this many blocks.")
+    # Not a flag: a recipe serves many models, so that fields which one of them lacks are left out of it.
+    overrides_of_recipe: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -273,7 +276,8 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
     words, path, content = unified(words), None, {}
     if words and not words[0].startswith("-"):
         path = shipped.resolve(words.pop(0), "recipe")
-        content = read_mapping(path, "file of arguments")
+        content = fit_recipe(read_mapping(path, "file of arguments"), words)
+    given = flags_of(words)
     task = _find_task(words, content)
     classes = (ModelArguments, task.arguments, FinetuningArguments)
     # transformers' parser for the flags: TrainingArguments state their help and their switches in its dialect.
@@ -293,7 +297,9 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
         action.required = action.required and action.dest not in content
         if action.dest in ranges:
             action.help = f"{action.help or ''} ({ranges[action.dest]})"
-    return task, *parser.parse_args_into_dataclasses(words, look_for_args_file=False)  # type: ignore[return-value]
+    model, data, args = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+    model.overrides_of_recipe = "config_overrides" in content and "config_overrides" not in given
+    return task, model, data, args
 
 
 def _inherited(cls: type) -> dict[str, Range] | None:
@@ -318,7 +324,7 @@ def run_arguments(model: ModelArguments, data: Any, args: FinetuningArguments) -
     training = {name: value for name, value in args.to_dict().items() if not name.endswith("token")}
     resolved = {"videos_per_step": args.videos_per_step, "min_learning_rate": args.min_learning_rate}
     return {
-        "model": {name: value for name, value in vars(model).items() if name != "token"},
+        "model": {name: value for name, value in vars(model).items() if name not in ("token", "overrides_of_recipe")},
         "data": dict(vars(data)),
         "training": {**training, **resolved},
     }

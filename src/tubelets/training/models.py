@@ -13,6 +13,7 @@ from tubelets.models.common.safe_loading import load_model, load_processor
 from tubelets.tasks.classification.labels import is_unnamed
 from tubelets.tasks.task import Task
 from tubelets.training.finetuning_arguments import ModelArguments
+from tubelets.training.finetuning_recipes import fit_overrides
 from tubelets.training.optimization import freeze_backbone, freeze_layers
 from tubelets.training.parsing import RecipeError, check_known_field
 
@@ -43,6 +44,8 @@ def build_config(arguments: ModelArguments, fields: Mapping[str, Any]) -> PreTra
     """
     config = arguments.stored_config()
     changes = dict(arguments.config_overrides or {})  # type: ignore[arg-type]
+    if arguments.overrides_of_recipe:
+        changes = fit_overrides(changes, config)
     known = {entry.name for entry in dataclasses.fields(config)}
     for name in changes:
         check_known_field(f"config_overrides.{name}", name, known)
@@ -63,7 +66,8 @@ def stored_class_names(arguments: ModelArguments, *, trains: bool) -> list[str] 
         trains: whether the run trains; a new head that is only tested gives random scores.
 
     Returns:
-        The names, `LABEL_0`, `LABEL_1`, ... for classes without one; None if the head is new.
+        The names, `LABEL_0`, `LABEL_1`, ... for classes without one; None if the head is new or gives numbers
+        (`problem_type="regression"`).
 
     Raises:
         WrongCheckpointError: if the run only tests, and the checkpoint has no head or `new_head` is set.
@@ -73,7 +77,7 @@ def stored_class_names(arguments: ModelArguments, *, trains: bool) -> list[str] 
         return None
     config = arguments.stored_config()
     if _is_classifier(config) and not arguments.new_head:
-        return _names_of(config)
+        return None if config.problem_type == "regression" else _names_of(config)
     if not trains:
         raise WrongCheckpointError(
             f"{arguments.model_name_or_path} would be tested with a head of random weights, because "

@@ -113,6 +113,6 @@ def test_several_labels_and_wrong_arguments() -> None:
     logits = model(**inputs).logits
     torch.testing.assert_close(loss, nn.functional.binary_cross_entropy_with_logits(logits, torch.eye(4, 3)))
     with pytest.raises(ValueError, match="problem_type must be one of"):
-        build("toy", problem_type="regression")
+        build("toy", problem_type="ranking")
     with pytest.raises(TypeError, match="Linear is not a backbone"):
         BackboneClassifier(nn.Linear(2, 2), 3)

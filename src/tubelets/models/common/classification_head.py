@@ -48,7 +48,7 @@ class ClassificationHead:
         Args:
             pooled: `(B, feature_size)`.
             labels: see `tubelets.objectives.classification.classification_loss`; None computes no loss.
-            problem_type: "multi_label_classification" for several labels per clip.
+            problem_type: "multi_label_classification" for several labels per clip, "regression" for numbers.
 
         Returns:
             The loss, or None, and logits `(B, num_labels)`.

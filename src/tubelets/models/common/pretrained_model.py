@@ -32,6 +32,24 @@ class SafePreTrainedModel(PreTrainedModel):
         present = {type(module).__name__ for module in self.modules()}
         self._no_split_modules = {name for name in self._no_split_modules or () if name in present}
 
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Save as `transformers.PreTrainedModel.save_pretrained` does.
+
+        Args:
+            save_directory: folder to write.
+            *args: passed on.
+            **kwargs: passed on.
+
+        Raises:
+            ValueError: with `as_videomae=True`, which only models of the masked-video family understand.
+        """
+        if kwargs.pop("as_videomae", False):
+            raise ValueError(
+                f"as_videomae=True writes video transformers, and {type(self).__name__} is none; save it without, or "
+                "export it with export_onnx to use it without this package"
+            )
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     def adopt_positions(self, stored: Any) -> None:
         """Fit computed positions to those that the weights were trained with; called when weights were loaded.
 

@@ -7,8 +7,7 @@ from transformers.modeling_outputs import ImageClassifierOutput
 
 from tubelets.models.backbones.adapters import as_backbone
 from tubelets.models.common.classification_head import ClassificationHead
-
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
+from tubelets.objectives.classification import PROBLEM_TYPES
 
 
 class BackboneClassifier(ClassificationHead, nn.Module):
@@ -21,8 +20,8 @@ class BackboneClassifier(ClassificationHead, nn.Module):
 
     Args:
         backbone: anything that `tubelets.models.backbones.adapters.as_backbone` accepts.
-        num_labels: classes.
-        problem_type: "single_label_classification" or "multi_label_classification".
+        num_labels: classes, or numbers with "regression".
+        problem_type: "single_label_classification", "multi_label_classification" or "regression".
         dropout: before the linear layer, in [0, 1).
         norm: put a LayerNorm before it.
         freeze_backbone: train the head alone; the backbone stays in evaluation mode, its batch norms included.
