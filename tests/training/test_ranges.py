@@ -146,8 +146,8 @@ def test_a_warm_up_longer_than_the_steps_is_shortened_with_a_word(caplog: pytest
 
 def test_help_shows_ranges() -> None:
     shown = " ".join(recipe_help("optimization").split())
-    assert "(type: int at least 1, default: 800)" in shown
-    assert "(type: list[float in [0, 1)], default: [0.9, 0.95])" in shown
+    assert "max_steps is set; at least 1 (default: 800)" in shown
+    assert "; in [0, 1) (default: [0.9, 0.95])" in shown
     assert "Annotated" not in shown
 
 

@@ -10,6 +10,8 @@ from typing import Any, get_type_hints
 
 from docstring_parser import parse
 
+from tubelets.ranges import Range, ranges_of
+
 WIDTH = 118
 
 
@@ -212,17 +214,23 @@ def dataclass_fields(cls: type, prefix: str = "") -> list[Field]:
         [Field(name='--shape.size', type='int', default='8', text='side in pixels.')]
     """
     documented = {each.arg_name: each.description or "" for each in parse(cls.__doc__ or "").params}
-    hints = get_type_hints(cls)
+    hints, ranges = get_type_hints(cls), ranges_of(cls)
     return [
         Field(
             f"--{prefix}{entry.name}",
             type_name(hints[entry.name]),
             _default(entry),
-            " ".join(str(entry.metadata.get("help") or documented.get(entry.name, "")).replace("`", "").split()),
+            _meaning(str(entry.metadata.get("help") or documented.get(entry.name, "")), ranges.get(entry.name)),
         )
         for entry in dataclasses.fields(cls)
         if entry.init
     ]
+
+
+def _meaning(text: str, allowed: Range | None) -> str:
+    """The meaning of a field, and which numbers it takes."""
+    words = " ".join(text.replace("`", "").split())
+    return words if allowed is None else f"{words.removesuffix('.')}; {allowed}"
 
 
 def type_name(hint: Any) -> str:
