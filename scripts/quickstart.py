@@ -88,9 +88,10 @@ def finetune(model: Path, data: Path, folder: Path, steps: int, rate: float, sho
     """Top-1 accuracy after fine-tuning, on the test split or on labels that were held back from training."""
     if not (folder / "all_results.json").exists():
         choice = ("--held_back_shots", held_back) if held_back else ()
+        batch = min(32, shots * len(CAMERA_MOTIONS))
         run("finetune", "study_finetune_few_labels_cnn", "--model_name_or_path", model, "--dataset_name", data,
             "--output_dir", folder, "--shots_per_class", shots, "--max_steps", steps, "--base_learning_rate", rate,
-            *choice)  # fmt: skip
+            "--per_device_train_batch_size", batch, *choice)  # fmt: skip
     return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
 

@@ -150,7 +150,7 @@ def _tubelets(path: Path) -> Path:
 
 def _masks(path: Path) -> Path:
     """A clip under three kinds of masks."""
-    clip, grid = _clip("exercise"), (FRAMES // 2, SIDE // 16, SIDE // 16)
+    clip, grid = _clip("exercise"), (FRAMES // 2, SIDE // 8, SIDE // 8)
     panels = {"the clip": clip}
     for kind in ("random", "tube", "green3d"):
         mask = build_mask_generator(kind, grid, 0.9)(1, generator=torch.Generator().manual_seed(0))[0]
