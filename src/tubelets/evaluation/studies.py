@@ -1,8 +1,8 @@
 """Studies: does pretraining help? Several seeds, each beside random weights, on held-out footage.
 
 A study is a YAML file with benchmarks, pretraining recipes, seeds and evaluation settings. Every method is pretrained
-on the unlabelled clips of the first benchmark. On every benchmark its frozen features are evaluated, and it is tuned with
-few labels per class. Each method is paired with its random twin: the same network without pretraining, evaluated
+on the unlabelled clips of the first benchmark. On every benchmark its frozen features are evaluated, and it is tuned
+with few labels per class. Each method is paired with its random twin: the same network without pretraining, evaluated
 on the same labelled clips; methods with identical twins share one.
 """
 
