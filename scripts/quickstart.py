@@ -31,7 +31,6 @@ from tubelets.data.transforms.spatial import CenterCrop, Compose, ShortSideResiz
 from tubelets.evaluation.frozen import headline
 from tubelets.masking import build_mask_generator
 from tubelets.models.methods.sigma.modeling_sigma import SigmaForPreTraining
-from tubelets.training.acceleration import computes_bfloat16
 from tubelets.training.run_log import read_log
 from tubelets.visualization import save_assignments, save_masks, save_scores, save_training_curves
 
@@ -40,10 +39,10 @@ SHOWN = "exercise"
 
 
 def run(*command: str | Path) -> None:
-    """Print and run a command of this repository with this Python."""
+    """Print and run a verb of the command `tubelets` with this Python."""
     words = [str(word) for word in command]
-    print(f"$ python {' '.join(words)}", flush=True)
-    subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
+    print(f"$ tubelets {' '.join(words)}", flush=True)
+    subprocess.run([sys.executable, "-m", "tubelets", *words], check=True, cwd=ROOT)
 
 
 def make_shards(output: Path) -> Path:
@@ -66,10 +65,8 @@ def make_shards(output: Path) -> Path:
 def pretrain(recipe: str, shards: Path, folder: Path, steps: int, init_from: Path | None = None) -> Path:
     """Pretrain a recipe, from a model or random weights, or resume it; return the model's folder."""
     start = () if init_from is None else ("--model.init_from", init_from)
-    if not computes_bfloat16():
-        start = (*start, "--run.precision", "fp32")
-    run("training/run_pretraining.py", f"training/recipes/{recipe}.yaml", "--data.path", shards,
-        "--run.output_dir", folder, "--optimization.max_steps", str(steps), *start)  # fmt: skip
+    run("pretrain", recipe, "--data.path", shards, "--output_dir", folder, "--optimization.max_steps", str(steps),
+        *start)  # fmt: skip
     return folder / "final"
 
 
@@ -117,16 +114,16 @@ def draw(model_folder: Path, output: Path) -> dict[str, Path]:
 
 def make_benchmark(output: Path, clips: int) -> Path:
     """Build CameraMotion-8: `clips` labelled training clips, and half as many test clips of other videos."""
-    run("scripts/make_benchmarks.py", "camera-motion", output / "camera_motion",
-        "--train-clips", str(clips), "--test-clips", str(clips // 2))  # fmt: skip
+    run("benchmarks", "camera-motion", "--output_dir", output / "camera_motion",
+        "--train_clips", str(clips), "--test_clips", str(clips // 2))  # fmt: skip
     return output / "camera_motion"
 
 
 def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict[str, dict[str, float]]:
     """Top-1 accuracies of probes on frozen features, for a model and its random twin."""
     if not (report / "frozen.json").exists():
-        run("scripts/evaluate_frozen.py", model_folder, benchmark, report, "--sampling", "uniform",
-            "--random-twin", "--shots", str(shots))  # fmt: skip
+        run("evaluate", model_folder, benchmark, "--output_dir", report, "--sampling", "uniform",
+            "--random_twin", "--shots", str(shots))  # fmt: skip
     results = json.loads((report / "frozen.json").read_text(encoding="utf-8"))["results"]
     return {
         "pretrained": headline(results["checkpoint"]),
@@ -137,10 +134,9 @@ def probe(model_folder: Path, benchmark: Path, report: Path, shots: int) -> dict
 def finetune(folder: Path, benchmark: Path, output: Path, shots: int, steps: int) -> float:
     """Top-1 accuracy after fine-tuning with a few labels per class."""
     if not (output / "all_results.json").exists():
-        run("training/run_finetuning.py", "training/recipes/study_finetune_few_labels_cnn.yaml",
+        run("finetune", "study_finetune_few_labels_cnn",
             "--model_name_or_path", folder, "--dataset_name", benchmark, "--output_dir", output,
-            "--shots_per_class", str(shots), "--max_steps", str(steps),
-            "--bf16", str(computes_bfloat16()))  # fmt: skip
+            "--shots_per_class", str(shots), "--max_steps", str(steps))  # fmt: skip
     return json.loads((output / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
 
@@ -233,7 +229,7 @@ def main() -> None:
     sigma = pretrain("sigma_tiny_demo", shards, output / "model", arguments.steps)
     announce(3, "reload it in a new process and extract features")
     video = next(clip for clip in FOOTAGE if clip.label == SHOWN).local_path()
-    run("scripts/extract_features.py", sigma, video)
+    subprocess.run([sys.executable, ROOT / "scripts/extract_features.py", sigma, video], check=True)
     announce(4, "pretrain a small Tubelet-Contrast without labels")
     contrast = pretrain_contrast(benchmark, output, arguments.contrast_steps)
     announce(5, "evaluate on CameraMotion-8")
