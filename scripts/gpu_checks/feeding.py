@@ -107,6 +107,6 @@ def advice(appetite: float, rates: Mapping[int, float], workers: int) -> str:
         return f"{words}; clips_per_video={min(enough)} gives {rates[min(enough)]:.1f} and is enough"
     needed = appetite / rates[most] * workers
     return (
-        f"{words}; clips_per_video={most} gives {rates[most]:.1f}; make the shards smaller (make_shards.py "
+        f"{words}; clips_per_video={most} gives {rates[most]:.1f}; make the shards smaller (tubelets shards "
         f"--short-side, --keyframe-interval), or use about {needed:.0f} cores for this GPU at {most} clips a decode"
     )

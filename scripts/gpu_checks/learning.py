@@ -19,8 +19,9 @@ import yaml
 
 from gpu_checks.models import ROOT
 from gpu_checks.session import Finding, NotApplicableError, OutOfTimeError, Session
-from study_pretraining import Runner, Study, flags, load_study, merged, slug
 from tubelets.data.assets.fetching import AssetError
+from tubelets.evaluation.studies import Runner, Study, flags, load_study, merged, slug
+from tubelets.shipped import find
 from tubelets.training.run_log import read_log
 
 _STUDY = ROOT / "training" / "studies" / "gpu_footage.yaml"
@@ -134,13 +135,13 @@ def set_steps(content: Mapping[str, Any], rates: Mapping[str, float], seconds: f
         seconds: pretraining of each.
 
     Example:
-        >>> study = {"methods": {"a": {"recipe": "training/recipes/study_gpu_smile.yaml"}}}
+        >>> study = {"methods": {"a": {"recipe": "study_gpu_smile"}}}
         >>> set_steps(study, {"a": 320.0}, 100.0)["methods"]["a"]["overrides"]
         {'optimization.max_steps': 1000}
     """
     methods = {}
     for name, method in content["methods"].items():
-        recipe = yaml.safe_load((ROOT / method["recipe"]).read_text(encoding="utf-8"))
+        recipe = yaml.safe_load(find(method["recipe"], "recipe").path.read_text(encoding="utf-8"))
         batch = method.get("overrides", {}).get(
             "optimization.global_batch_size", recipe["optimization"]["global_batch_size"]
         )
@@ -163,7 +164,7 @@ def _whole_study(session: Session, content: dict[str, Any], rates: dict[str, flo
     shutil.rmtree(output / "pretraining", ignore_errors=True)
     for old in ("frozen", "finetuning", "random"):
         shutil.rmtree(output / old, ignore_errors=True)
-    _script(session, ["scripts/study_pretraining.py", str(path), str(output)], "the study")
+    _script(session, ["-m", "tubelets", "study", str(path), "--output_dir", str(output)], "the study")
     return read_study(json.loads((output / "study.json").read_text(encoding="utf-8")), output)
 
 

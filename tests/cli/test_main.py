@@ -1,10 +1,14 @@
 """The command `tubelets`: its verbs, its one dialect, its errors of one line."""
 
+import ast
 import importlib
 import json
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -19,6 +23,7 @@ from tubelets.evaluation.features import Pooling
 from tubelets.models.common.auto import MODELS
 from tubelets.visualization.motion_gallery import BACKGROUNDS, MOTIONS
 
+SPEAKING = {"print", "warn", "warning", "info", "error", "ArgumentTypeError"}
 COMMAND = [sys.executable, "-m", "tubelets"]
 
 
@@ -137,6 +142,21 @@ def test_choices_that_are_spelled_out_for_the_help_are_those_that_exist() -> Non
     assert set(evaluate.POOLING) == set(get_args(Pooling))
     text = verb_of("gallery").help("all")
     assert all(name in text for name in (*MOTIONS, *BACKGROUNDS))
+
+
+def messages_of(tree: ast.AST) -> Iterator[str]:
+    """Texts of errors, warnings, the log and what is printed: whatever reaches a user."""
+    for node in ast.walk(tree):
+        speaks = isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in SPEAKING
+        if isinstance(node, ast.Raise) or speaks:
+            yield from (each.value for each in ast.walk(node) if isinstance(getattr(each, "value", None), str))
+
+
+def test_messages_name_no_file_that_a_wheel_lacks() -> None:
+    package = Path(tubelets.__file__).parent
+    for path in package.rglob("*.py"):
+        for text in messages_of(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not re.search(r"\b(scripts|training|tests|docs)/|\.py\b", text), f"{path}: {text}"
 
 
 def test_the_module_is_the_command() -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from clip_shards import CLASS_NAMES, clip_rows, video_bytes, write_parquet
 from hub_server import HubServer
-from runs import NAMES, ROOT, finetuning_run
+from runs import NAMES, finetuning_run
 from safetensors.torch import load_file, save_file
 
 from tubelets.masking import NoiseMaskGenerator
@@ -250,9 +250,9 @@ def test_a_hostile_index_on_the_hub_is_refused(run: Path, server: HubServer, tmp
 
 
 def test_a_bank_of_masks_is_pushed_and_read_in_a_new_process(server: HubServer, tmp_path: Path) -> None:
-    script = str(ROOT / "scripts" / "make_mask_bank.py")
     sizes = ("--bank-size", "2", "--volume-shape", "4", "8", "8", "--grid", "2", "4", "4", "--mask-ratio", "0.5")
-    done = client(server, tmp_path / "home", script, "green3d", str(tmp_path / "b"), *sizes, "--push-to", "tester/bank")
+    words = ("masks", "green3d", "--output_dir", str(tmp_path / "b"), *sizes, "--push-to", "tester/bank")
+    done = client(server, tmp_path / "home", "-m", "tubelets", *words)
     assert done.returncode == 0, done.stderr
     assert set(server.repos["datasets", "tester/bank"].files()) >= {"mask_bank.safetensors", "README.md"}
     code = (

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import re
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from transformers import VideoMAEForVideoClassification
 
 import tubelets
 from preloaded import run_script
-from tubelets import SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification
+from tubelets import SigmaConfig, SigmaForPreTraining, SigmaForVideoClassification, shipped
+from tubelets.cli.main import VERBS, declare
+from tubelets.evaluation.studies import load_study
 from tubelets.models.common.auto import inference_processor
 from tubelets.models.methods.sigma.conversion_sigma import to_official
+from tubelets.training.finetuning_arguments import parse_finetuning_arguments
+from tubelets.training.recipe import load_recipe
 from videos import make_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,11 +92,49 @@ def test_readme_motion_snippet(capsys: pytest.CaptureFixture[str]) -> None:
     assert names["objects"].names[0] in capsys.readouterr().out
 
 
-def test_readme_commands_name_files_and_options_that_exist() -> None:
-    for command in "\n".join(blocks("bash")).replace("\\\n", " ").splitlines():
-        for word in command.split("#")[0].split():
-            if word.startswith(("scripts/", "training/")):
-                assert (ROOT / word).is_file(), f"{word} in {command!r}"
+PAGES = (
+    README,
+    *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))),
+    *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("README.md"))),
+    (ROOT / "training" / "studies" / "README.md").read_text(encoding="utf-8"),
+)
+COMMANDS = sorted(
+    {
+        command.split(" #")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL)
+        for command in block.replace("\\\n", " ").splitlines()
+        if command[:1] != "#"
+    }
+    - {""}
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_the_documents_fit(command: str, tmp_path: Path) -> None:
+    """Verbs, flags and values of each are read as the command reads them; files that they make are not looked for."""
+    words = shlex.split(command)
+    for word in words:
+        if word.startswith(("scripts/", "training/")):
+            assert (ROOT / word).is_file(), word
+    if "tubelets" not in words or words[0] == "pip":
+        return
+    verb, *rest = words[words.index("tubelets") + 1 :]
+    assert verb in VERBS
+    options = declare(verb, importlib.import_module(f"tubelets.cli.{verb}"), rest).parse(rest)
+    if verb == "pretrain":
+        load_recipe(options.words[0], options.words[1:]).model.build_config()
+    elif verb == "finetune":
+        parse_finetuning_arguments([*options.words, "--task", task_of(options.words[0])])
+    elif verb == "copy":
+        assert shipped.find(options.name)
+    elif verb == "study":
+        load_study(options.study, options.variant)
+
+
+def task_of(recipe: str) -> str:
+    """A command starts from a model that it does not make here, so that its task cannot follow from it."""
+    return "audio-classification" if "audio" in recipe else "video-classification"
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name)

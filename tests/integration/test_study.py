@@ -1,6 +1,5 @@
-"""The study script on a benchmark of synthetic videos, with networks so small that a step takes no time."""
+"""A study on a benchmark of synthetic videos, with networks so small that a step takes no time."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,24 +7,16 @@ import pytest
 import torch
 import yaml
 
+from tubelets import shipped
 from tubelets.benchmarks.camera_motion import SourceVideo, build_camera_motion
+from tubelets.cli.main import main
 from tubelets.data.modalities.video import encode_video
+from tubelets.evaluation import studies
+from tubelets.evaluation.studies import load_study, stages
+from tubelets.evaluation.study_reports import summarize
 
 ROOT = Path(__file__).resolve().parents[2]
-DEMO = "training/recipes/sigma_tiny_demo.yaml"
 STUDIES = sorted((ROOT / "training" / "studies").glob("*.yaml"))
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("study_pretraining", ROOT / "scripts" / "study_pretraining.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def script():
-    return load_script()
 
 
 def small_benchmark(output_dir, num_clips):
@@ -67,10 +58,17 @@ def small_study(path):
 
 
 @pytest.mark.slow
-def test_a_study_is_measured_cached_and_written(script, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(script.BENCHMARKS, "camera_motion", small_benchmark)
-    words = [str(small_study(tmp_path / "study.yaml")), str(tmp_path / "out"), "--max-steps", "2"]
-    assert script.main(words) == 0
+def test_a_study_is_measured_cached_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(studies.BENCHMARKS, "camera_motion", small_benchmark)
+    words = [
+        "study",
+        str(small_study(tmp_path / "study.yaml")),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--max-steps",
+        "2",
+    ]
+    assert main(words) == 0
     report = json.loads((tmp_path / "out" / "study.json").read_text())
     assert [result["method"] for result in report["results"]] == ["masked pixels", "again"]
     for result in report["results"]:
@@ -95,12 +93,12 @@ def test_a_study_is_measured_cached_and_written(script, tmp_path, monkeypatch, c
     assert "chance 12.5%" in table
     assert (tmp_path / "out" / "camera_motion.png").stat().st_size > 0
     # Nothing is done twice: with the cache, not a single script is run.
-    monkeypatch.setattr(script.subprocess, "run", None)
-    assert script.main(words) == 0
+    monkeypatch.setattr(studies.subprocess, "run", None)
+    assert main(words) == 0
     assert (tmp_path / "out" / "study.md").read_text() == table
 
 
-def test_summaries_are_means_and_deviations_over_seeds(script):
+def test_summaries_are_means_and_deviations_over_seeds():
     runs = [
         {
             "method": "m",
@@ -110,7 +108,7 @@ def test_summaries_are_means_and_deviations_over_seeds(script):
         }
         for seed, low in enumerate((0, 0.5))
     ]
-    assert script.summarize(runs, "b") == {
+    assert summarize(runs, "b") == {
         "m, not pretrained": {"kNN": (0.25, pytest.approx(0.125**0.5))},
         "m": {"kNN": (1.0, 0.0)},
     }
@@ -122,23 +120,23 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("path", "variant"), VARIANTS, ids=lambda value: getattr(value, "stem", value))
-def test_published_studies_load(script, path, variant):
-    study = script.load_study(str(path), variant)
+def test_published_studies_load(path, variant):
+    study = load_study(str(path), variant)
     # Minutes of a GPU show whether a method learns; comparing methods takes seeds.
     assert len(study.seeds) == (1 if path.stem.startswith("gpu_") else 3)
-    assert (ROOT / study.finetuning["recipe"]).is_file()
-    assert all(stage["recipe"] for method in study.methods.values() for stage in script.stages(method))
+    assert shipped.find(study.finetuning["recipe"], "recipe")
+    assert all(stage["recipe"] for method in study.methods.values() for stage in stages(method))
 
 
-def test_a_variant_replaces_what_it_names_and_nothing_else(script):
+def test_a_variant_replaces_what_it_names_and_nothing_else():
     path = str(ROOT / "training" / "studies" / "gpu_footage.yaml")
-    whole, small = script.load_study(path), script.load_study(path, "cpu")
+    whole, small = load_study(path), load_study(path, "cpu")
     assert list(small.methods) == list(whole.methods)
     assert small.methods["green 3D masks"]["overrides"]["model.config.mask_type"] == "green3d"
     assert small.methods["green 3D masks"]["overrides"]["model.config.image_size"] == 32
     assert small.benchmarks["camera_motion"]["size"] < whole.benchmarks["camera_motion"]["size"]
     with pytest.raises(ValueError, match=r"'gpu'.*cpu"):
-        script.load_study(path, "gpu")
+        load_study(path, "gpu")
 
 
 @pytest.mark.parametrize(
@@ -148,17 +146,17 @@ def test_a_variant_replaces_what_it_names_and_nothing_else(script):
         ({"seeds": []}, "at least one"),
         ({"finetuning": {}}, "finetuning.recipe"),
         ({"colour": "red"}, "colour"),
-        ({"methods": {"m": {"recipe": "training/recipes/none.yaml"}}}, "no recipe at"),
+        ({"methods": {"m": {"recipe": "none"}}}, "no recipe 'none'"),
         (
-            {"methods": {"m": {"recipe": "training/recipes/study_videomae_pixels.yaml", "overrides": {"run.sed": 1}}}},
+            {"methods": {"m": {"recipe": "study_videomae_pixels", "overrides": {"run.sed": 1}}}},
             "seed",
         ),
-        ({"methods": {"m": {"stages": [{"recipe": "training/recipes/none.yaml"}]}}}, "no recipe at"),
+        ({"methods": {"m": {"stages": [{"recipe": "none"}]}}}, "no recipe 'none'"),
     ],
 )
-def test_bad_studies_are_refused_before_anything_is_built(script, tmp_path, monkeypatch, capsys, change, message):
-    monkeypatch.setitem(script.BENCHMARKS, "camera_motion", None)
+def test_bad_studies_are_refused_before_anything_is_built(tmp_path, monkeypatch, capsys, change, message):
+    monkeypatch.setitem(studies.BENCHMARKS, "camera_motion", None)
     content = yaml.safe_load(STUDIES[0].read_text()) | change
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(content))
-    assert script.main([str(tmp_path / "study.yaml"), str(tmp_path / "out")]) == 2
+    assert main(["study", str(tmp_path / "study.yaml"), "--output_dir", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_damaged_banks_are_refused(damage: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["nowhere", "./nowhere", "banks/none.safetensors", "/no/where"])
 def test_a_missing_bank_is_named(source: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"{source}.*make_mask_bank"):
+    with pytest.raises(FileNotFoundError, match=f"{source}.*tubelets masks"):
         load_mask_bank(source, GRID, 0.75)
 
 

@@ -42,7 +42,9 @@ VERBS = {
     "export": Entry("write a model as ONNX and compare it with torch"),
     "push": Entry("publish a finished run on the Hub, with its card"),
     "benchmarks": Entry("build the package's mini-benchmarks from real footage and sounds", models=False),
+    "study": Entry("compare pretraining with random weights over several seeds"),
     "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
+    "masks": Entry("build a bank of coloured noise from which masks are cropped", models=False),
     "copy": Entry("list or copy recipes, accelerate files, studies and training scripts", models=False),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }

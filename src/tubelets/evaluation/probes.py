@@ -35,7 +35,7 @@ def linear_probe(
     """Scores of a logistic regression on standardised features: the fast linear probe.
 
     The closed recipe of the papers (augmented clips, AdamW, 30 epochs) is fine-tuning with a frozen backbone instead,
-    see `training/run_finetuning.py`.
+    see `tubelets finetune`.
 
     Args:
         train: features and labels to learn from; every class should occur.

@@ -13,7 +13,7 @@ _TASKS: dict[str, Task] = {}
 
 
 def register_task(task: Task) -> Task:
-    """Make a task available to `training/run_finetuning.py` and everything else that loops over tasks.
+    """Make a task available to `tubelets finetune` and everything else that loops over tasks.
 
     A folder of this package calls it when it is imported; other packages call it before the script runs. Of several
     tasks that accept a model, the one registered first handles it unless `--task` says otherwise.

@@ -105,7 +105,7 @@ class Task:
         name: the Hub's pipeline tag, e.g. "video-classification".
         auto_class: name of the Auto class of transformers that loads its models.
         primary_metric: the metric that selects the best checkpoint and heads the card.
-        arguments: dataclass of the data arguments, whose fields are flags of `training/run_finetuning.py`.
+        arguments: dataclass of the data arguments, whose fields are flags of `tubelets finetune`.
         data: opens the data of a run.
         processor: returns the processor to save with the model, from its configuration and a function that loads the
             processor stored with the weights by an Auto class (None if absent).

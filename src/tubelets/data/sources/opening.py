@@ -170,9 +170,7 @@ def _local_shards(path: str) -> list[str]:
     elif glob.has_magic(path):
         found = [Path(file) for file in glob.glob(path, recursive=True)]
         if not any(file.suffix in _SUFFIXES for file in found):
-            raise FileNotFoundError(
-                f"{path} contains no .parquet or .tar shards; build them with scripts/make_shards.py"
-            )
+            raise FileNotFoundError(f"{path} contains no .parquet or .tar shards; build them with `tubelets shards`")
     else:
         raise FileNotFoundError(
             f"{path} does not exist; give a folder, file or pattern of shards, a folder of class folders, a list of "

@@ -187,7 +187,7 @@ class ClipStream(IterableDataset):
         if self.split == "auto" and not self.source.lists_paths and self._is_first_to_say():
             warnings.warn(
                 f"{self.source.num_shards} shards are too few for {consumers} consumers (ranks x workers): each of "
-                "them reads the bytes of all shards; build more shards to avoid it (scripts/make_shards.py --readers "
+                "them reads the bytes of all shards; build more shards to avoid it (`tubelets shards --readers "
                 f"{consumers})",
                 stacklevel=1,
             )

@@ -102,7 +102,7 @@ def _find(source: str | Path, token: str | None) -> Path:
     if path.is_file():
         return path
     if path.exists() or path.suffix or not str(source).count("/") == 1 or str(source).startswith((".", "/")):
-        raise FileNotFoundError(f"{source}: bank of masks not found; make one with scripts/make_mask_bank.py")
+        raise FileNotFoundError(f"{source}: bank of masks not found; make one with `tubelets masks`")
     from huggingface_hub import hf_hub_download
 
     return Path(hf_hub_download(str(source), FILE, repo_type="dataset", token=token))

@@ -1,4 +1,4 @@
-"""The data arguments of the classification tasks; each field is a flag of `training/run_finetuning.py`."""
+"""The data arguments of the classification tasks; each field is a flag of `tubelets finetune`."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -1,49 +1,37 @@
-"""Measure whether pretraining helps: several seeds, compared with random weights on held-out footage.
+"""Studies: does pretraining help? Several seeds, each beside random weights, on held-out footage.
 
-A study is a YAML file with benchmarks, pretraining recipes, seeds and evaluation settings. For every method and seed,
-the script pretrains (`training/run_pretraining.py`) on the unlabelled clips of the first benchmark. On every benchmark
-it then evaluates frozen features and fine-tunes with few labels per class (`training/run_finetuning.py`). Each method
-is paired with its random twin: the same network without pretraining, evaluated on the same labelled clips; methods with
-identical twins share one. The script writes OUTPUT/`study.json`, `study.md` (one table per benchmark), one figure per
-benchmark and `losses.png`. Run the same command again to resume an interrupted study; completed steps are kept.
-
-Examples:
-  python scripts/study_pretraining.py training/studies/masked_pixels.yaml runs/study
-  python scripts/study_pretraining.py training/studies/masked_pixels.yaml runs/quick --seeds 0 --max-steps 200
+A study is a YAML file with benchmarks, pretraining recipes, seeds and evaluation settings. Every method is pretrained
+on the unlabelled clips of the first benchmark. On every benchmark its frozen features are evaluated, and it is tuned
+with few labels per class. Each method is paired with its random twin: the same network without pretraining, evaluated
+on the same labelled clips; methods with identical twins share one.
 """
 
-import argparse
 import json
 import re
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import AutoModel
 
-import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
+from tubelets import shipped
 from tubelets.benchmarks.camera_motion import build_camera_motion
 from tubelets.benchmarks.game_sounds import build_game_sounds
 from tubelets.benchmarks.moving_objects import build_moving_objects
-from tubelets.data.assets.fetching import AssetError
 from tubelets.evaluation.checkpoints import evaluate_checkpoint, save_random_twin
 from tubelets.evaluation.features import model_fingerprint
 from tubelets.evaluation.frozen import headline
-from tubelets.info import package_versions
 from tubelets.models.common.safe_loading import load_model
-from tubelets.training.parsing import RecipeError
+from tubelets.training.acceleration import computes_bfloat16
+from tubelets.training.parsing import check_known_field, read_mapping
 from tubelets.training.recipe import load_recipe
 from tubelets.training.run_log import read_log
-from tubelets.visualization.evaluation import save_curves, save_scores
 
-ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS: dict[str, Callable[..., Any]] = {
     "camera_motion": build_camera_motion,
     "moving_objects": build_moving_objects,
@@ -58,11 +46,11 @@ class Study:
     Attributes:
         title: heading of tables and figures.
         benchmarks: name in `BENCHMARKS` to builder arguments; pretraining uses the clips of the first one.
-        methods: title to `recipe` (a path from the repository root) and `overrides` (fields of the recipe), or to
-            `stages`, a list of such mappings: each stage starts from the weights of the one before it.
+        methods: title to `recipe` (a name or a path) and `overrides` (fields of the recipe), or to `stages`, a list of
+            such mappings: each stage starts from the weights of the one before it.
         seeds: seeds of pretraining, random twins and fine-tuning.
         frozen: arguments of `evaluate_frozen`.
-        finetuning: `recipe` and `overrides` for `training/run_finetuning.py`.
+        finetuning: `recipe` and `overrides` for `tubelets finetune`.
         shots: labelled clips per class for fine-tuning.
         variants: by name, fields that replace those above, mapping by mapping; chosen with `--variant`.
     """
@@ -86,12 +74,23 @@ class Study:
             raise ValueError("shots are given but finetuning.recipe is not; set it to a fine-tuning recipe")
 
 
-def run(words: list[str], done: Path) -> None:
-    """Run a script of this repository unless its output exists."""
+def run_verb(verb: str, words: list[str], done: Path) -> None:
+    """Run a verb of the command in a process of its own, unless its output exists.
+
+    Args:
+        verb: e.g. "pretrain".
+        words: its command line.
+        done: a file that it writes last.
+
+    Raises:
+        ValueError: if the verb fails.
+    """
     if done.exists():
         return
-    print(f"$ python {' '.join(words)}", flush=True)
-    subprocess.run([sys.executable, *words], check=True, cwd=ROOT)
+    print(f"$ tubelets {verb} {' '.join(words)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "tubelets", verb, *words], check=False).returncode
+    if code:
+        raise ValueError(f"`tubelets {verb}` ended with exit code {code}; its messages are above, {done} is missing")
 
 
 def flags(overrides: Mapping[str, Any]) -> list[str]:
@@ -144,10 +143,8 @@ class Runner:
             overrides |= stage.get("overrides", {})
             if self.max_steps is not None:
                 overrides["optimization.max_steps"] = self.max_steps
-            run(
-                ["training/run_pretraining.py", stage["recipe"], *flags(overrides)],
-                folder / "final" / "training_summary.json",
-            )
+            words = [str(stage["recipe"]), *flags(overrides)]
+            run_verb("pretrain", words, folder / "final" / "training_summary.json")
             models.append(folder / "final")
         return models
 
@@ -163,7 +160,7 @@ class Runner:
                 pooling="tokens",
                 batch_size=64,
                 num_workers=1,
-                precision=torch.bfloat16,
+                precision=torch.bfloat16 if computes_bfloat16() else torch.float32,
             )
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(result, indent=2), encoding="utf-8")
@@ -181,8 +178,8 @@ class Runner:
             "shots_seed": seed,
             **self.study.finetuning.get("overrides", {}),
         }
-        words = ["training/run_finetuning.py", self.study.finetuning["recipe"], *flags(overrides)]
-        run(words, folder / "all_results.json")
+        words = [str(self.study.finetuning["recipe"]), *flags(overrides)]
+        run_verb("finetune", words, folder / "all_results.json")
         return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
     def scores(self, model_folder: Path, name: str, seed: int) -> dict[str, Any]:
@@ -229,79 +226,6 @@ def join_logs(models: list[Path]) -> tuple[list[dict[str, float]], dict[str, Any
     return losses, total
 
 
-def summarize(results: list[dict[str, Any]], benchmark: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and standard deviation over seeds of every score on a benchmark, by model.
-
-    Example:
-        >>> def scores(x):
-        ...     return {"b": {"scores": {"kNN": x}}}
-        >>> runs = [{"method": "m", "seed": 0, "random": scores(x), "pretrained": scores(1.0)} for x in (0.0, 0.5)]
-        >>> summarize(runs, "b")["m, not pretrained"]["kNN"]
-        (0.25, 0.3535533905932738)
-    """
-    rows: dict[str, dict[str, list[float]]] = {}
-    twins = [
-        {r["seed"]: r["random"][benchmark] for r in results if r["method"] == method} for method in _methods(results)
-    ]
-    shared = len(twins) > 1 and all(twin == twins[0] for twin in twins)
-    for result in results:
-        for kind, title in (("random", f"{result['method']}, not pretrained"), ("pretrained", result["method"])):
-            if kind == "random" and shared:
-                if result["method"] != results[0]["method"]:
-                    continue
-                title = "not pretrained"
-            row = rows.setdefault(title, {})
-            for measure, value in result[kind][benchmark]["scores"].items():
-                row.setdefault(measure, []).append(value)
-    return {
-        model: {name: (statistics.fmean(x), statistics.stdev(x) if len(x) > 1 else 0.0) for name, x in row.items()}
-        for model, row in rows.items()
-    }
-
-
-def _methods(results: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(result["method"] for result in results))
-
-
-def table(study: Study, results: list[dict[str, Any]], benchmark: str) -> str:
-    """Markdown table of a benchmark, with its settings."""
-    rows = summarize(results, benchmark)
-    measures = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [f"| top-1 on {benchmark}, % | {' | '.join(measures)} |", "|---" * (len(measures) + 1) + "|"]
-    for model, row in rows.items():
-        cells = [f"{100 * row[name][0]:.1f} ± {100 * row[name][1]:.1f}" if name in row else "" for name in measures]
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    frozen = results[0]["random"][benchmark]["frozen"]
-    lines += [
-        "",
-        f"{study.title}. Mean and standard deviation over {len(study.seeds)} seeds (initial weights, data order, "
-        f"masks, labelled clips). {frozen['num_train']} training and {frozen['num_test']} test clips from other source "
-        f"videos; chance {frozen['chance']:.1%}.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def write_report(study: Study, results: list[dict[str, Any]], output: Path) -> None:
-    """Write tables, figures and raw results."""
-    report = {"title": study.title, "results": results, "versions": package_versions()}
-    (output / "study.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    seconds = sum(result["pretraining"]["seconds"] for result in results)
-    device = results[0]["pretraining"]["device"]
-    text = "\n".join(table(study, results, benchmark) for benchmark in study.benchmarks)
-    text += f"\nTotal pretraining time: {seconds / 60:.0f} minutes on {device}.\n"
-    (output / "study.md").write_text(text, encoding="utf-8")
-    for benchmark in study.benchmarks:
-        chance = results[0]["random"][benchmark]["frozen"]["chance"]
-        path, title = output / f"{benchmark}.png", f"{study.title}: {benchmark}"
-        save_scores(summarize(results, benchmark), chance, path, title)
-    losses = {
-        method: [[(line["step"], line["loss"]) for line in r["log"]] for r in results if r["method"] == method]
-        for method in _methods(results)
-    }
-    save_curves(losses, output / "losses.png", ("step", "pretraining loss"), study.title)
-    print(text)
-
-
 def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Replace values, mapping by mapping.
 
@@ -316,43 +240,39 @@ def merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return result
 
 
-def load_study(path: str, variant: str | None = None) -> Study:
-    """Read a study file, or one of its variants, and check the recipes it names."""
-    content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+def load_study(name: str | Path, variant: str | None = None) -> Study:
+    """Read a study, or one of its variants, and check the recipes it names.
+
+    Args:
+        name: a file, or the name of a study of the package.
+        variant: one of its variants.
+
+    Returns:
+        The study.
+
+    Raises:
+        FileNotFoundError: if the study or one of its recipes is not found.
+        ValueError: if the variant does not exist, or a field of the study or of a recipe is not as it must be.
+
+    Example:
+        >>> load_study("masked_pixels").seeds
+        [0, 1, 2]
+    """
+    path = shipped.resolve(name, "study")
+    content = read_mapping(path, "study")
     if variant is not None:
         variants = content.get("variants", {})
         if variant not in variants:
             raise ValueError(f"--variant is {variant!r}, and {path} has {', '.join(variants) or 'none'}; choose one")
         content = merged(content, variants[variant])
+    known = {entry.name: entry for entry in fields(Study)}
+    for field_name in content:
+        check_known_field(field_name, field_name, known)
+    for field_name, entry in known.items():
+        if entry.default is MISSING and entry.default_factory is MISSING and field_name not in content:
+            raise ValueError(f"{path} must have the field {field_name}")
     study = Study(**content)
     for stage in (stage for method in study.methods.values() for stage in stages(method)):
         words = flags({"data.path": "shards", "run.output_dir": "runs", **stage.get("overrides", {})})
-        load_recipe(ROOT / stage["recipe"], words)
+        load_recipe(stage["recipe"], words)
     return study
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", help="YAML file, see training/studies")
-    parser.add_argument("output", type=Path, help="output folder")
-    parser.add_argument("--variant", help="the variant of the study, such as a smaller one")
-    parser.add_argument("--seeds", type=int, nargs="+", help="replace the seeds of the study")
-    parser.add_argument("--max-steps", type=int, help="replace the length of each pretraining run, for a quick check")
-    options = parser.parse_args(arguments)
-    try:
-        study = load_study(options.study, options.variant)
-        study.seeds = options.seeds or study.seeds
-        runner = Runner(study, options.output.resolve(), options.max_steps)
-        runner.build_benchmarks()
-    except (AssetError, FileNotFoundError, RecipeError, TypeError, ValueError) as error:
-        print(f"study_pretraining: {error}", file=sys.stderr)
-        return 2
-    results = [runner.measure(method, seed) for seed in study.seeds for method in study.methods]
-    write_report(study, results, runner.output)
-    print(f"wrote study.json, study.md and figures to {runner.output}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
