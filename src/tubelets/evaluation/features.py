@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -72,14 +73,18 @@ class FeatureSet:
 
         Raises:
             FileNotFoundError: if the folder has no complete set.
+            ValueError: if one of its files is corrupt.
         """
         folder = Path(folder)
         if not (folder / _DESCRIPTION).is_file():
             raise FileNotFoundError(f"{folder} has no complete features; run the extraction again to finish it")
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _TENSORS)
-        names = description["clip_ids"], description["class_names"]
-        return cls(tensors["features"], tensors["labels"], *names, tensors.get("tokens"))
+        try:
+            description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+            tensors = load_file(folder / _TENSORS)
+            names = description["clip_ids"], description["class_names"]
+            return cls(tensors["features"], tensors["labels"], *names, tensors.get("tokens"))
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(f"{folder} holds no features of this package ({error!r}); remove it") from error
 
 
 def model_fingerprint(model: nn.Module) -> str:
@@ -203,7 +208,11 @@ class _Parts:
         """Resume after finished parts of the same extraction."""
         if self._folder is None or not (self._folder / _PROGRESS).is_file():
             return
-        progress = json.loads((self._folder / _PROGRESS).read_text(encoding="utf-8"))
+        path = self._folder / _PROGRESS
+        try:
+            progress = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is corrupt ({error}); remove {self._folder} to start again") from error
         if progress["what"] == self._what:
             loader.load_state_dict(progress["loader"])
             self._done, self.num_clips = progress["parts"], progress["num_clips"]
