@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import struct
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,9 +35,12 @@ from tubelets.data.modalities.video import BadVideoError, available_backends, op
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.shards import UnsafePathError
 from tubelets.evaluation.checkpoints import evaluate_checkpoint
+from tubelets.evaluation.features import FeatureSet
+from tubelets.models.common.auto import inference_processor
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.layouts import read_checkpoint
-from tubelets.models.common.safe_loading import load_config, load_model, load_processor
+from tubelets.models.common.safe_loading import load_config, load_model, load_processor, read_torch_file
+from tubelets.models.teachers.frozen import CachedTeacher, FrozenModel
 from tubelets.models.teachers.image_libraries import load_image_encoder
 from tubelets.tasks.classification.labels import label_fields
 from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION
@@ -289,6 +293,9 @@ PROCESSORS: dict[str, tuple[dict[str, Any], type[Exception]]] = {
     "a number": ({"video_processor_type": 3}, CheckpointLayoutError),
     "code": ({"video_processor_type": "Evil", "auto_map": {"AutoVideoProcessor": "evil.P"}}, UnsafeCheckpointError),
     "huge frames": ({"crop_size": {"height": 10**9, "width": 10**9}}, CheckpointLayoutError),
+    "a negative side": ({"crop_size": {"height": -1, "width": 8}}, CheckpointLayoutError),
+    "a million means": ({"image_mean": [0.5] * 10**6}, CheckpointLayoutError),
+    "no number": ({"image_std": [float("nan")] * 3}, CheckpointLayoutError),
 }
 
 
@@ -299,6 +306,28 @@ def test_processors(kind: str, folder: Path, trace: Path) -> None:
     change(folder / "video_preprocessor_config.json", **fields)
     with pytest.raises(error):
         load_processor(folder, AutoVideoProcessor)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "message"),
+    [
+        ("feature_extractor", "max_length", 10**10, r"feature_extractor\.max_length=10000000000 of its"),
+        ("feature_extractor", "sampling_rate", 10**12, r"feature_extractor\.sampling_rate=1000000000000 of its"),
+        ("video_processor", "crop_size", {"height": 10**9, "width": 10**9}, r"crop_size\.height=1000000000 of its"),
+    ],
+)
+def test_processors_inside_of_processors(part: str, field: str, value: Any, message: str, tmp_path: Path) -> None:
+    config = tubelets.StructuredNoiseAudioVideoConfig(max_length=64, num_mel_bins=64, image_size=32)
+    processor = inference_processor(config)
+    processor.save_pretrained(tmp_path)
+    config.save_pretrained(tmp_path)
+    for file in tmp_path.glob("*processor_config.json"):
+        content = json.loads(file.read_text())
+        inside = content.get(part, content)
+        inside[field] = value
+        file.write_text(json.dumps(content))
+    with pytest.raises(CheckpointLayoutError, match=message):
+        load_processor(tmp_path)
 
 
 # --- checkpoints of another kind -------------------------------------------------------------------------------------
@@ -388,12 +417,54 @@ def open_clip_pickle(folder: Path, trace: Path) -> str:
     return f"open_clip:local-dir:{folder}"
 
 
-@pytest.mark.parametrize("make", [vit_pickle, remote_code, timm_pickle, open_clip_pickle])
-def test_frozen_encoders(make: Callable[[Path, Path], str], trace: Path, tmp_path: Path) -> None:
+def open_clip_text_tower(folder: Path, trace: Path) -> str:
+    """An image tower whose text tower is a repository with code."""
+    hostile_code(folder, trace)
+    (folder / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": CODE}))
+    vision = {"layers": 1, "width": 64, "patch_size": 16, "image_size": 32}
+    text = {"hf_model_name": str(folder), "hf_tokenizer_name": str(folder)}
+    model = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model, "preprocess_cfg": {}}))
+    save_file({"x": torch.ones(1)}, folder / "open_clip_model.safetensors")
+    return f"open_clip:local-dir:{folder}"
+
+
+@pytest.mark.parametrize("make", [vit_pickle, remote_code, timm_pickle, open_clip_pickle, open_clip_text_tower])
+def test_frozen_encoders(
+    make: Callable[[Path, Path], str], trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever is asked whether to run the code says yes.
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
     (tmp_path / "encoder").mkdir()
     name = make(tmp_path / "encoder", trace)
-    with pytest.raises(UnsafeCheckpointError, match="encoder"):
+    with pytest.raises(UnsafeCheckpointError, match="encoder") as caught:
         load_image_encoder(name, 32)
+    assert "weights_only" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_torchs_advice_is_not_repeated(trace: Path, tmp_path: Path) -> None:
+    torch.save({"x": Payload(trace)}, tmp_path / "state.pt")
+    with pytest.raises(UnsafeCheckpointError, match=r"state\.pt was not loaded: .*GLOBAL") as caught:
+        read_torch_file(tmp_path / "state.pt")
+    assert "weights_only" not in "".join(traceback.format_exception(caught.value))
+    assert "option" not in str(caught.value)
+
+
+def test_corrupt_features_are_named(tmp_path: Path) -> None:
+    features = FeatureSet(torch.zeros(2, 3), torch.tensor([0, 1]), ["a", "b"], ["jump", "run"])
+    for name in ("features.safetensors", "features.json"):
+        features.save(tmp_path)
+        assert (tmp_path / name).is_file()
+        (tmp_path / name).write_bytes(b"cut off")
+        with pytest.raises(ValueError, match=f"{tmp_path.name} holds no features"):
+            FeatureSet.load(tmp_path)
+    teacher = CachedTeacher(FrozenModel(torch.nn.Identity(), 3), tmp_path / "cache", "x")
+    clips = torch.zeros(1, 3)
+    path = teacher._path({}, clips, {0: clips[0]}, None)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"cut off")
+    with pytest.raises(ValueError, match=f"{path.name} is no file of a teacher's features"):
+        teacher(clips)
 
 
 # --- recipes and training checkpoints --------------------------------------------------------------------------------

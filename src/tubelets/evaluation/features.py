@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -73,14 +74,18 @@ class FeatureSet:
 
         Raises:
             FileNotFoundError: if the folder has no complete set.
+            ValueError: if one of its files is corrupt.
         """
         folder = Path(folder)
         if not (folder / _DESCRIPTION).is_file():
             raise FileNotFoundError(f"{folder} has no complete features; run the extraction again to finish it")
-        description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _TENSORS)
-        names = description["clip_ids"], description["class_names"]
-        return cls(tensors["features"], tensors["labels"], *names, tensors.get("tokens"))
+        try:
+            description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+            tensors = load_file(folder / _TENSORS)
+            names = description["clip_ids"], description["class_names"]
+            return cls(tensors["features"], tensors["labels"], *names, tensors.get("tokens"))
+        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(f"{folder} holds no features of this package ({error!r}); remove it") from error
 
 
 def model_fingerprint(model: nn.Module) -> str:

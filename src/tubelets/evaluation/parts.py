@@ -41,11 +41,17 @@ class Parts:
 
         Args:
             loader: at its start.
+
+        Raises:
+            ValueError: if the file with the position is corrupt.
         """
         path = self.folder / _PROGRESS
         if not path.is_file():
             return
-        progress = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            progress = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is corrupt ({error}); remove {self.folder} to start again") from error
         if progress["what"] == self._what:
             loader.load_state_dict(progress["loader"])
             self._names, self.num_clips = progress["parts"], progress["num_clips"]

@@ -123,7 +123,7 @@ def check_files(where: Any, kwargs: Mapping[str, Any], *, pickled_tensors: bool)
     if folder.is_dir():
         _check_folder(folder, pickled_tensors)
     config = find_config(where, kwargs)
-    if config is not None and isinstance(content := _read_json(where, config), Mapping):
+    if config is not None and isinstance(content := read_json(config, where), Mapping):
         check_weights_field(content)
     for name in (SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_INDEX_NAME) if pickled_tensors else (SAFE_WEIGHTS_INDEX_NAME,):
         _check_index(where, place, kwargs.get("variant"), name)
@@ -163,7 +163,7 @@ def _check_index(where: Any, place: Mapping[str, Any], variant: str | None, name
     if path is None:
         return
     try:
-        shards = set(_read_json(where, path)["weight_map"].values())
+        shards = set(read_json(path, where)["weight_map"].values())
         wrong = sorted(
             str(shard)
             for shard in shards
@@ -189,8 +189,18 @@ def _find(where: Any, name: str, place: Mapping[str, Any]) -> str | None:
     )
 
 
-def _read_json(where: Any, path: str) -> Any:
+def read_json(path: str | Path, where: Any = None) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: the file.
+        where: the checkpoint that it belongs to, for messages; None names the file.
+
+    Raises:
+        CheckpointLayoutError: if it is not JSON, naming the file.
+    """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointLayoutError(f"{where}: {Path(path).name} is not valid JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        name = str(path) if where is None else f"{where}: {Path(path).name}"
+        raise CheckpointLayoutError(f"{name} is not valid JSON ({error})") from error

@@ -8,25 +8,19 @@ neither does `from_pretrained` of the models of this package, which calls `load_
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, dynamic_module_utils
 
 from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.entries import ModelEntry
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.file_checks import check_arguments, check_files, find_config
+from tubelets.models.common.processor_checks import check_processor
 from tubelets.models.common.weight_checks import Fresh, check_hidden_fields, check_weights, stored_config
-
-MAX_SIDE = 2**14
-"""Largest height and width in pixels that a processor may produce."""
-
-VISUAL_PARTS = ("video_processor", "image_processor")
-"""Attributes of a processor of several inputs that produce frames."""
 
 
 def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | type] = ()) -> Any:
@@ -58,11 +52,34 @@ def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | typ
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are not a checkpoint can raise anything in an unpickler
         names = ", ".join(["tensors", "plain containers", *(entry.__name__ for entry in allowed)])
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # Not chained: torch's own words advise to switch the check off.
         raise UnsafeCheckpointError(
-            f"{path} was not loaded: it is corrupt, or holds more than {names} ({reason}); get the file again, or ask "
-            "its author for safetensors"
-        ) from error
+            f"{path} was not loaded: it is corrupt, or holds more than {names} ({unpickling_reason(error)}); get the "
+            "file again, or ask its author for safetensors"
+        ) from None
+
+
+def unpickling_reason(error: Exception) -> str:
+    r"""Why torch did not read a file, in one line and without its advice to read it unsafely.
+
+    Example:
+        >>> unpickling_reason(ValueError("Set weights_only=False.\nTrying to load unsupported GLOBAL os.system"))
+        'Trying to load unsupported GLOBAL os.system'
+    """
+    lines = [line.strip().removeprefix("WeightsUnpickler error: ") for line in str(error).splitlines()]
+    plain = (line for line in lines if line and not any(word in line for word in ("weights_only", "torch.load")))
+    return next(plain, type(error).__name__).partition(" was not an allowed")[0]
+
+
+@contextmanager
+def no_questions() -> Iterator[None]:
+    """While a library loads a model: transformers does not ask whether to run a repository's code, and refuses it."""
+    asked = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = asked
 
 
 def load_config(where: Any, **kwargs: Any) -> PreTrainedConfig:
@@ -138,7 +155,8 @@ def load_processor(where: Any, auto_class: Any = None, **kwargs: Any) -> Any:
 
     Raises:
         UnsafeCheckpointError: if it needs code of the repository.
-        CheckpointLayoutError: if its files are corrupt, or ask for frames of more than 16384 pixels.
+        CheckpointLayoutError: if its files are corrupt, or it or a processor in it makes huge arrays, see
+            `processor_checks`.
         OSError: if no processor was saved.
     """
     check_arguments(auto_class or AutoConfig, kwargs)
@@ -147,10 +165,7 @@ def load_processor(where: Any, auto_class: Any = None, **kwargs: Any) -> Any:
         auto_class = processor_class(load_config(where, **kwargs))
     with _explained(where):
         processor = auto_class.from_pretrained(where, **{**kwargs, "trust_remote_code": False})
-    parts = [vars(processor), *(vars(vars(processor)[name]) for name in VISUAL_PARTS if name in vars(processor))]
-    sizes = [side for part in parts for name in ("size", "crop_size") for side in _sides(part.get(name))]
-    if max(sizes, default=1) > MAX_SIDE:
-        raise CheckpointLayoutError(f"{where}: its processor makes frames of {max(sizes)} pixels, more than {MAX_SIDE}")
+    check_processor(where, processor)
     return processor
 
 
@@ -257,18 +272,15 @@ def _explained(where: Any) -> Iterator[None]:
     try:
         yield
     except pickle.UnpicklingError as error:
-        raise UnsafeCheckpointError(f"{where} holds pickled objects that are not tensors; it was not read") from error
+        # Not chained: torch's own words advise to switch the check off.
+        raise UnsafeCheckpointError(
+            f"{where} holds pickled objects that are not tensors ({unpickling_reason(error)}); it was not read"
+        ) from None
     except SafetensorError as error:
         raise CheckpointLayoutError(f"{where}: its weights are corrupt or not safetensors ({error})") from error
     except ValueError as error:
         if "trust_remote_code" not in str(error) or isinstance(error, UnsafeCheckpointError):
             raise
-        raise UnsafeCheckpointError(f"{where} needs code of its repository, which is never run") from error
+        raise UnsafeCheckpointError(f"{where} needs code of its repository, which is never run") from None
     except (AttributeError, TypeError, KeyError) as error:
         raise CheckpointLayoutError(f"{where}: its JSON files do not describe such a model ({error!r})") from error
-
-
-def _sides(size: Any) -> list[int]:
-    """Sides in pixels of the size of a processor."""
-    values = size.values() if isinstance(size, Mapping) else vars(size).values() if is_dataclass(size) else [size]
-    return [value for value in values if isinstance(value, int)]

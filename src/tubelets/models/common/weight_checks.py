@@ -1,17 +1,13 @@
 """What must fit between a model and its checkpoint: weights by name and shape, fields that shapes do not show."""
 
-import json
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.errors import CheckpointLayoutError
-
-logger = logging.getLogger("tubelets.models")
+from tubelets.models.common.file_checks import read_json
 
 Fresh = Literal["nothing", "absent head", "head"]
 """Which weights may start with random values: none; those of heads that the checkpoint lacks; those of heads."""
@@ -121,7 +117,7 @@ def stored_config(config: PreTrainedConfig, path: str | None) -> Any:
     """
     if path is None:
         return None
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = read_json(path)
     known = config.accepted_model_types() if isinstance(config, RegisteredConfig) else {config.model_type}
     return type(config).from_dict(content) if content.get("model_type") in known else None
 

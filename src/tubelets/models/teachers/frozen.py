@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -93,6 +94,13 @@ class FrozenModel(Teacher):
         return features
 
 
+def _read(path: Path) -> Tensor:
+    try:
+        return load_file(path)["features"]
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is no file of a teacher's features ({error!r}); remove it") from error
+
+
 def _in_precision(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
@@ -164,7 +172,7 @@ class CachedTeacher(Teacher):
             self.num_computed += len(missing)
             for row, features in zip(missing, computed.cpu(), strict=True):
                 self._write(paths[row], features)
-        return torch.stack([load_file(path)["features"] for path in paths]).to(first.device)
+        return torch.stack([_read(path) for path in paths]).to(first.device)
 
     def _path(
         self, fixed: Mapping[Any, Any], like: Tensor, content: Mapping[Any, Tensor], sample_id: str | None

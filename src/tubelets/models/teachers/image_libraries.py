@@ -9,8 +9,10 @@ a folder is `local-dir:FOLDER`. `stand_in:efficientnet_lite0` is a small encoder
 import pickle
 from typing import Any
 
-from tubelets.models.common.errors import UnsafeCheckpointError
-from tubelets.models.common.safe_loading import load_config, load_model
+from safetensors import SafetensorError
+
+from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
+from tubelets.models.common.safe_loading import load_config, load_model, no_questions, unpickling_reason
 from tubelets.models.teachers.image_encoders import (
     FrozenImageEncoder,
     OpenClipImageEncoder,
@@ -86,8 +88,18 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
         raise ValueError(f"{name!r} is not 'library:name' with a library of {', '.join(LIBRARIES)}")
     size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
     try:
-        return LIBRARIES[library](rest, size)
+        with no_questions():
+            return LIBRARIES[library](rest, size)
     except (pickle.UnpicklingError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "weights_only" not in str(error):
             raise
-        raise UnsafeCheckpointError(f"{name} holds pickled objects that are not tensors, and is not read") from error
+        # Not chained: torch's own words advise to switch the check off.
+        raise UnsafeCheckpointError(
+            f"{name} holds pickled objects that are not tensors, and is not read ({unpickling_reason(error)})"
+        ) from None
+    except SafetensorError as error:
+        raise CheckpointLayoutError(f"{name}: its weights are corrupt or not safetensors ({error})") from error
+    except ValueError as error:
+        if "trust_remote_code" not in str(error) or isinstance(error, UnsafeCheckpointError):
+            raise
+        raise UnsafeCheckpointError(f"{name} needs code of its repository, which is never run") from None

