@@ -142,6 +142,11 @@ class FinetuningArguments(TrainingArguments):
         default=None,
         metadata={"help": "First and last epoch whose weights are averaged after training; keep those checkpoints."},
     )
+    extend: bool = described(
+        False,
+        "Train longer than the run of the checkpoint: num_train_epochs or max_steps may be larger. From there on the "
+        "learning rate is that of the longer schedule at the same step.",
+    )
     early_stopping_patience: Count | None = described(None, "Stop after this many validations without improvement.")
 
     def __post_init__(self) -> None:
