@@ -62,7 +62,7 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal, True), (io.StringIO, False)], ids=["terminal", "file"])
 def test_batches_of_a_step_move_the_bar_of_a_terminal_only(stream: type[io.StringIO], shown: bool) -> None:
     output = stream()
-    bar = tqdm(total=2, desc="pretraining", file=output, miniters=1)
+    bar = tqdm(total=2, desc="pretraining", file=output, mininterval=0, miniters=1)
     progress = BatchProgress(bar, batches=8)
     for _ in range(3):
         progress.batch()

@@ -140,7 +140,7 @@ def test_a_finished_run_is_extended(videos: Path, tmp_path: Path, monkeypatch: p
     changes["save_strategy"] = "steps"
     run(monkeypatch, words(tmp_path / "run", videos, **{**changes, "max_steps": 3}))
     written = (tmp_path / "run" / "run.yaml").read_text()
-    with pytest.raises(CheckpointError, match="of 3 steps, and this one has 6.*--extend to train longer"):
+    with pytest.raises(CheckpointError, match=r"of 3 steps, and this one has 6.*--extend to train longer"):
         run(monkeypatch, words(tmp_path / "run", videos, **changes))
     assert (tmp_path / "run" / "run.yaml").read_text() == written
     run(monkeypatch, words(tmp_path / "run", videos, **changes, extend=True))
