@@ -16,9 +16,9 @@ Example:
 The last line runs a copy of this file, which `tubelets copy run_finetuning` makes. The first argument may be a recipe
 by name, or a YAML or JSON file of arguments; flags override it. `--help` lists their sections, `--help data` the fields
 of one, with `--task` those of another task. Learning rates are given for 256 clips per step and scaled. Run the same
-command again to resume an interrupted run; the losses match an uninterrupted one exactly. SIGTERM, SIGINT, SIGUSR1 and
-SIGUSR2, sent to the process or its group, save a checkpoint first. An audio-visual model uses sound, frames or both:
-`--config_overrides '{"modality": "audio"}'`.
+command again to resume an interrupted run; the losses match an uninterrupted one exactly. `--extend` with more epochs
+or steps continues a finished run. SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, sent to the process or its group, save a
+checkpoint first. An audio-visual model uses sound, frames or both: `--config_overrides '{"modality": "audio"}'`.
 """
 
 import logging
@@ -70,16 +70,20 @@ def main(words: Sequence[str] | None = None) -> None:
 
     stop = StopRequest()
     trainer = FinetuningTrainer(model, args, task, data, processing_class=processor, callbacks=[stop])
+    checkpoint = None
+    if trainer.train_batches is not None:
+        checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, args.world_size)
+        if checkpoint is not None:
+            trainer.check_resume(checkpoint)
+    # After a refused resume the folder still holds the arguments that its checkpoints belong to.
     arguments = run_arguments(model_args, data_args, args)
     if trainer.is_world_process_zero():
-        output_dir.mkdir(parents=True, exist_ok=True)
         content = {"task": data.pipeline_tag, "arguments": arguments, "versions": package_versions()}
         (output_dir / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
     # Train -----------------------------------------------------------------------------------------------------------
     summary: dict[str, float] = {}
     if trainer.train_batches is not None:
-        checkpoint = find_checkpoint(output_dir, args.resume_from_checkpoint, args.world_size)
         if checkpoint is not None:
             logger.info("resumed from %s", checkpoint)
         logger.info(

@@ -8,9 +8,9 @@ Example:
 
 The last line runs a copy of this file, which `tubelets copy run_pretraining` makes. Any field of the recipe can be
 overridden with `--section.field value`; `--help` lists the sections, `--help optimization` the fields of one. Run the
-same command again to resume an interrupted run; the losses match an uninterrupted run exactly. SIGTERM, SIGINT, SIGUSR1
-and SIGUSR2, sent to the process or its group, save a checkpoint first. `--evaluation.path SHARDS` evaluates frozen
-features on labelled shards during training.
+same command again to resume an interrupted run; the losses match an uninterrupted run exactly. `--extend` with more
+epochs or steps continues a finished run. SIGTERM, SIGINT, SIGUSR1 and SIGUSR2, sent to the process or its group, save a
+checkpoint first. `--evaluation.path SHARDS` evaluates frozen features on labelled shards during training.
 """
 
 import itertools
@@ -38,11 +38,9 @@ from tubelets.training.acceleration import (
     take_over_checkpointing,
 )
 from tubelets.training.checkpointing import (
-    check_same_recipe,
     check_writable,
     find_checkpoint,
     load_checkpoint,
-    read_state,
     save_checkpoint,
 )
 from tubelets.training.command_line import asked_for_help
@@ -56,6 +54,7 @@ from tubelets.training.pretraining import (
     synchronize_batch_norm,
 )
 from tubelets.training.recipe import Recipe, load_recipe, recipe_help
+from tubelets.training.resuming import check_length, check_same_data, check_same_recipe
 from tubelets.training.run_log import TrainingLog
 from tubelets.training.stopping import StopRequest
 
@@ -92,6 +91,8 @@ def main(words: Sequence[str] | None = None) -> None:
     run.precision = choose_precision(run.precision)
     output_dir = Path(run.output_dir)
     check_writable("run.output_dir", output_dir)
+    checkpoint = find_checkpoint(run.output_dir, run.resume)
+    earlier = None if checkpoint is None else check_same_recipe(checkpoint, recipe.to_dict())
     model = build_model(recipe)
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),
@@ -118,8 +119,6 @@ def main(words: Sequence[str] | None = None) -> None:
     if run.compile:
         compile_model(model)
     if accelerator.is_main_process:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        recipe.save(output_dir / "recipe.yaml")
         logger.info(
             "%d videos, %d steps per epoch, %d steps, %d processes x %d clips x %d accumulated, learning rate %.3g",
             clips_per_epoch(recipe, loader) // recipe.data.clips_per_video,
@@ -130,18 +129,22 @@ def main(words: Sequence[str] | None = None) -> None:
             plan.accumulation,
             plan.schedule.learning_rate,
         )
-    accelerator.init_trackers(run.project, config={"recipe": str(recipe.to_dict())})
 
     # Resume ----------------------------------------------------------------------------------------------------------
     step, seconds_before = 0, 0.0
-    checkpoint = find_checkpoint(run.output_dir, run.resume)
-    if checkpoint is not None:
-        check_same_recipe(read_state(checkpoint)["recipe"], recipe.to_dict())
+    if checkpoint is not None and earlier is not None:
+        check_length(earlier["step"], plan.total_steps, run.extend)
+        check_same_data(earlier, loader.stream.source, recipe.data.path)
         state, loader_state = load_checkpoint(accelerator, checkpoint)
         loader.load_state_dict(loader_state)
         step, seconds_before = state["step"], state["seconds"]
         logger.info("resumed from %s", checkpoint)
-    log = TrainingLog(accelerator, output_dir / "training_log.jsonl", step, plan.total_steps)
+    fingerprints = loader.stream.source.fingerprints() if accelerator.is_main_process else {}
+    # After a refused resume the folder still holds the recipe that its checkpoints belong to.
+    if accelerator.is_main_process:
+        recipe.save(output_dir / "recipe.yaml")
+    accelerator.init_trackers(run.project, config={"recipe": str(recipe.to_dict())})
+    log = TrainingLog(accelerator, output_dir / "training_log.jsonl", step, plan.total_steps, plan.accumulation)
     started = time.perf_counter()
 
     def save() -> None:
@@ -149,6 +152,7 @@ def main(words: Sequence[str] | None = None) -> None:
             "step": step,
             "seconds": seconds_before + time.perf_counter() - started,
             "recipe": recipe.to_dict(),
+            "data": fingerprints,
             "versions": package_versions(),
         }
         save_checkpoint(accelerator, output_dir, state, loader.state_dict(), run.keep_checkpoints)

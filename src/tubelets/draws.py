@@ -5,6 +5,7 @@ for the batch. So only the random numbers are drawn sample by sample, and everyt
 the whole batch. A row is bit for bit what its generator draws for a batch of one.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -57,12 +58,14 @@ def randint(stop: int, *shape: int, generator: Generators | None, device: torch.
         int64 of that shape.
 
     Raises:
-        ValueError: if the rows cannot be shared equally.
+        ValueError: if there is no value to draw, or the rows cannot be shared equally.
 
     Example:
         >>> randint(5, 2, 3, generator=[torch.Generator().manual_seed(seed) for seed in (1, 2)]).shape
         torch.Size([2, 3])
     """
+    if stop < 1:
+        raise ValueError(f"stop must be at least 1, so that there is a value to draw, got {stop}")
     return _draw(lambda part, each: torch.randint(stop, part, generator=each, device=device), shape, generator)
 
 
@@ -78,12 +81,14 @@ def categorical(probabilities: Sequence[float], count: int, *, generator: Genera
         int64 `(count,)`.
 
     Raises:
-        ValueError: if the draws cannot be shared equally among the generators.
+        ValueError: if a probability is out of range, or the draws cannot be shared equally among the generators.
 
     Example:
         >>> categorical([0.0, 1.0], 3, generator=torch.Generator().manual_seed(0)).tolist()
         [1, 1, 1]
     """
+    if not all(0 <= each < math.inf for each in probabilities) or not sum(probabilities) > 0:
+        raise ValueError(f"probabilities must be finite and not negative, with one above 0, got {list(probabilities)}")
     weights = torch.tensor(probabilities, dtype=torch.float64, device=device_of(generator))
     return _draw(lambda part, each: torch.multinomial(weights, part[0], True, generator=each), (count,), generator)
 

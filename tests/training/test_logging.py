@@ -1,11 +1,13 @@
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from tqdm import tqdm
 
-from tubelets.training.run_log import TrainingLog, read_log, scalar_outputs
+from tubelets.training.run_log import BatchProgress, TrainingLog, read_log, scalar_outputs
 
 
 def write(path: Path, start_step: int, values: list[float]) -> None:
@@ -50,3 +52,21 @@ def test_only_scalars_are_logged() -> None:
     output = {"loss": torch.tensor(1.0, requires_grad=True), "logits": torch.zeros(2), "hidden_states": None}
     assert set(scalar_outputs(output)) == {"loss"}
     assert not scalar_outputs(output)["loss"].requires_grad
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal, True), (io.StringIO, False)], ids=["terminal", "file"])
+def test_batches_of_a_step_move_the_bar_of_a_terminal_only(stream: type[io.StringIO], shown: bool) -> None:
+    output = stream()
+    bar = tqdm(total=2, desc="pretraining", file=output, mininterval=0, miniters=1)
+    progress = BatchProgress(bar, batches=8)
+    for _ in range(3):
+        progress.batch()
+    assert ("pretraining: batch 1/8: " in output.getvalue()) == shown
+    progress.step()
+    bar.update()
+    assert "batch" not in output.getvalue().rpartition("\r")[2]

@@ -150,6 +150,37 @@ def test_a_finished_run_is_only_tested_again(
     assert final_metrics(tmp_path)["test_top_1"] == final_metrics(unbroken)["test_top_1"]
 
 
+def test_a_finished_run_is_extended(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates at milestones do not depend on the length, so that it equals a run that was longer from the start."""
+    changes = {"milestones": 1, "eval_strategy": "no", "save_strategy": "no", "do_eval": False, "max_steps": 6}
+    run(monkeypatch, words(tmp_path / "whole", videos, **changes))
+    changes["save_strategy"] = "steps"
+    run(monkeypatch, words(tmp_path / "run", videos, **{**changes, "max_steps": 3}))
+    written = (tmp_path / "run" / "run.yaml").read_text()
+    with pytest.raises(CheckpointError, match=r"of 3 steps, and this one has 6.*--extend to train longer"):
+        run(monkeypatch, words(tmp_path / "run", videos, **changes))
+    assert (tmp_path / "run" / "run.yaml").read_text() == written
+    run(monkeypatch, words(tmp_path / "run", videos, **changes, extend=True))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_a_damaged_stretch_and_other_videos_are_not_resumed(
+    unbroken: Path, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_off(unbroken, tmp_path / "run")
+    shutil.copytree(videos, tmp_path / "videos")
+    with (tmp_path / "videos" / "train" / "run" / "0.mp4").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(CheckpointError, match=r"run/0\.mp4 is not the file that the checkpoint was trained on"):
+        run(monkeypatch, words(tmp_path / "run", videos, train_dir=tmp_path / "videos" / "train", save_steps=4))
+    weights = tmp_path / "run" / "checkpoint-4" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-8192:] = bytes(8192)
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint-4/model\.safetensors is damaged"):
+        run(monkeypatch, words(tmp_path / "run", videos, save_steps=4))
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"seed": 1}, {"per_device_train_batch_size": 4}, {"data": "fewer"}],

@@ -146,11 +146,29 @@ def test_bad_videos_are_reported_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_changed_recipe_is_not_resumed(unbroken: Path, shards: Path) -> None:
+    written = (unbroken / "recipe.yaml").read_text()
     words = command(shards, unbroken, model__config__mask_ratio=0.5, **TWO_WORKERS)
     result = run_script(*words)
     assert result.returncode != 0
     assert "model.config" in result.stderr
     assert "another run" in result.stderr
+    assert (unbroken / "recipe.yaml").read_text() == written
+
+
+def test_a_finished_run_is_extended_with_moved_data_and_other_workers(shards: Path, tmp_path: Path) -> None:
+    """Within a schedule that is long enough, it equals a run that was longer from the start."""
+    changes = {"optimization__schedule_epochs": 2, "run__save_steps": 100}
+    train(*command(shards, tmp_path / "whole", **changes))
+    shorter = {**changes, "optimization__max_steps": 3, "data__num_workers": 0}
+    train(*command(shards, tmp_path / "run", **shorter))
+    (tmp_path / "link").symlink_to(shards)
+    longer = command(tmp_path / "link", tmp_path / "run", **changes, data__backend="pyav")
+    refused = run_script(*longer)
+    assert refused.returncode != 0
+    assert "optimization.max_steps: 3 -> 6" in refused.stderr
+    assert "--extend to train longer" in refused.stderr
+    assert "resumed from" in train(*longer, "--extend")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def test_help_names_the_recipe() -> None:

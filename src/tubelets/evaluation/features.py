@@ -21,6 +21,7 @@ from tubelets.evaluation.inputs import FrameInputs, SoundInputs
 from tubelets.evaluation.parts import Parts
 from tubelets.models.backbones.adapters import as_backbone
 from tubelets.models.common.backbone import Backbone
+from tubelets.tasks.metrics import check_no_nan
 
 Pooling = Literal["own", "tokens"]
 
@@ -38,6 +39,9 @@ class FeatureSet:
         clip_ids: names of the N clips.
         class_names: names of the classes, or None.
         tokens: `(N, T, D)`, token features of each clip, or None; float16.
+
+    Raises:
+        ValueError: if lengths or labels do not fit, or features are NaN.
     """
 
     features: Tensor
@@ -45,6 +49,22 @@ class FeatureSet:
     clip_ids: list[str]
     class_names: list[str] | None = None
     tokens: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.features) if self.features.ndim == 2 else -1
+        if self.labels.shape != (count,) or len(self.clip_ids) != count:
+            raise ValueError(
+                f"features must be (N, D) with N labels and N clip_ids, got {tuple(self.features.shape)}, "
+                f"{tuple(self.labels.shape)} and {len(self.clip_ids)}"
+            )
+        if self.tokens is not None and (self.tokens.ndim != 3 or len(self.tokens) != count):
+            raise ValueError(f"tokens must be ({count}, T, D), got {tuple(self.tokens.shape)}")
+        if self.labels.is_floating_point() or (count and int(self.labels.min()) < 0):
+            raise ValueError("labels must be class indices (int64) from 0 on")
+        check_no_nan("features", self.features)
+        known = len(self.class_names or ())
+        if known and count and int(self.labels.max()) >= known:
+            raise ValueError(f"labels must lie in [0, {known}), the class names, got {int(self.labels.max())}")
 
     @property
     def num_classes(self) -> int:
@@ -139,6 +159,8 @@ def extract_features(
     """
     if pooling not in get_args(Pooling):
         raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if "label" not in source.annotations:
         raise ValueError("the videos have no labels; frozen evaluation needs them (a `label` column)")
     if source.multi_label:
@@ -146,7 +168,7 @@ def extract_features(
     backbone = as_backbone(model)
     what = {
         "model": [type(backbone).__name__, model_fingerprint(backbone), str(precision)],
-        "videos": [source.shard_names, source.num_samples],
+        "videos": [source.shard_names, source.num_samples, source.fingerprints()],
         "inputs": inputs.describe(),
         "pooling": pooling,
     }

@@ -22,7 +22,7 @@ def effective_rank(features: Tensor) -> float:
         A number from 1 (all on a line, or constant) to min(N - 1, D) (all directions equal).
 
     Raises:
-        ValueError: if the shape does not fit.
+        ValueError: if the shape does not fit, or features are not finite.
 
     Example:
         >>> round(effective_rank(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])), 3)
@@ -30,8 +30,10 @@ def effective_rank(features: Tensor) -> float:
 
     Source: Roy and Vetterli, The effective rank, EUSIPCO 2007; of centred features.
     """
-    if features.ndim != 2 or len(features) < 2:
+    if features.ndim != 2 or len(features) < 2 or not features.shape[1]:
         raise ValueError(f"features must be (N, D) with N at least 2, got {tuple(features.shape)}")
+    if not bool(features.isfinite().all()):
+        raise ValueError("features must be finite, got NaN or infinity; compute them in float32 or bfloat16")
     values = torch.linalg.svdvals((features - features.mean(dim=0)).double())
     total = values.sum()
     if total == 0:
@@ -77,10 +79,12 @@ def evaluate_frozen(
         `effective_rank` (directions), `chance`, `num_train`, `num_test`.
 
     Raises:
-        ValueError: if features and labels do not fit together.
+        ValueError: if features and labels do not fit together, or a number is out of range.
     """
     if train.num_classes < test.num_classes:
         raise ValueError(f"the test split has {test.num_classes} classes, the training split {train.num_classes}")
+    if draws < 1 or not all(isinstance(count, int) and count >= 1 for count in shots):
+        raise ValueError(f"shots and draws must be integers of at least 1, got {list(shots)} and {draws}")
     counts = torch.bincount(train.labels)
     shots = [count for count in shots if count <= int(counts[counts > 0].min())]
     scores = weighted_knn(test.features, train.features, train.labels, train.num_classes, k, temperature)

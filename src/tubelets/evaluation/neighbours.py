@@ -1,24 +1,29 @@
 """Nearest neighbours in feature space: a weighted classifier and retrieval."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tubelets.tasks.metrics import check_no_nan
+
 _QUERIES_PER_BLOCK = 1024
 
 
-def _check(queries: Tensor, bank: Tensor, bank_labels: Tensor, k: int) -> None:
-    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1] or not len(bank):
+def _check(queries: Tensor, bank: Tensor, bank_labels: Tensor, ks: Sequence[int]) -> None:
+    if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1] or not (len(bank) and len(queries)):
         raise ValueError(
-            f"queries and bank must be (Q, D) and (M, D) with M at least 1, got {tuple(queries.shape)} and "
+            f"queries and bank must be (Q, D) and (M, D) with Q and M at least 1, got {tuple(queries.shape)} and "
             f"{tuple(bank.shape)}"
         )
     if bank_labels.shape != (len(bank),):
         raise ValueError(f"bank_labels must be ({len(bank)},), got {tuple(bank_labels.shape)}")
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
+        raise ValueError(f"k must be at least 1, an integer, got {', '.join(map(str, ks)) or 'none'}")
+    check_no_nan("queries", queries)
+    check_no_nan("bank", bank)
 
 
 def weighted_knn(
@@ -38,7 +43,7 @@ def weighted_knn(
         float32 `(Q, num_classes)`: sums of weights.
 
     Raises:
-        ValueError: if shapes or `k` do not fit.
+        ValueError: if shapes, labels, `k` or the temperature do not fit, or features are NaN.
 
     Example:
         >>> bank = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
@@ -47,7 +52,12 @@ def weighted_knn(
 
     Source: sigma.md, section 7.4.
     """
-    _check(queries, bank, bank_labels, k)
+    _check(queries, bank, bank_labels, [k])
+    low, high = int(bank_labels.min()), int(bank_labels.max())
+    if not 0 <= low <= high < num_classes:
+        raise ValueError(f"bank_labels must lie in [0, {num_classes}), got {low} to {high}")
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive, got {temperature}")
     bank = F.normalize(bank.float(), dim=1)
     labels = bank_labels.long()
     blocks = []
@@ -74,14 +84,14 @@ def retrieval_recall(
         `recall_at_<k>`, fractions.
 
     Raises:
-        ValueError: if shapes or numbers do not fit.
+        ValueError: if shapes or numbers do not fit, or features are NaN.
 
     Example:
         >>> bank = torch.eye(3)
         >>> retrieval_recall(bank[:1], torch.tensor([1]), bank, torch.tensor([0, 1, 1]), ks=(1, 3))
         {'recall_at_1': 0.0, 'recall_at_3': 1.0}
     """
-    _check(queries, bank, bank_labels, min(ks))
+    _check(queries, bank, bank_labels, list(ks))
     if query_labels.shape != (len(queries),):
         raise ValueError(f"query_labels must be ({len(queries)},), got {tuple(query_labels.shape)}")
     bank = F.normalize(bank.float(), dim=1)

@@ -48,8 +48,12 @@ def linear_probe(
         Log-probabilities float32 `(N, classes)`; minus infinity for classes that are not in `train`.
 
     Raises:
-        ValueError: if fewer than two classes occur in `train`.
+        ValueError: if fewer than two classes occur in `train`, or a number is out of range.
     """
+    if penalty is not None and not 0 < penalty < math.inf:
+        raise ValueError(f"penalty must be positive, as scikit-learn's C, got {penalty}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
     counts = torch.bincount(train.labels, minlength=train.num_classes)
     if int((counts > 0).sum()) < 2:
         raise ValueError(f"a probe needs clips of at least two classes, got counts {counts.tolist()}")
@@ -85,7 +89,7 @@ class AttentiveProbe(nn.Module):
         num_heads: heads of the attention; must divide the width.
 
     Raises:
-        ValueError: if it does not divide the width.
+        ValueError: if a number is below 1, or the heads do not divide the width.
 
     Example:
         >>> AttentiveProbe(8, 3, num_heads=2)(torch.zeros(4, 10, 8)).shape
@@ -94,6 +98,11 @@ class AttentiveProbe(nn.Module):
 
     def __init__(self, hidden_size: int, num_classes: int, num_heads: int = 4) -> None:
         super().__init__()
+        if hidden_size < 1 or num_classes < 1 or num_heads < 1:
+            raise ValueError(
+                f"hidden_size, num_classes and num_heads must be at least 1, got {hidden_size}, {num_classes} and "
+                f"{num_heads}"
+            )
         if hidden_size % num_heads:
             raise ValueError(f"num_heads={num_heads} must divide the width of the tokens, {hidden_size}")
         self.norm = nn.LayerNorm(hidden_size)
@@ -138,10 +147,15 @@ def attentive_probe(
         Class scores float32 `(N, classes)`.
 
     Raises:
-        ValueError: if the features have no tokens.
+        ValueError: if the features have no tokens, or a number is out of range.
     """
     if train.tokens is None or test.tokens is None:
         raise ValueError("the features have no tokens, which an attentive probe needs; extract with pooling='tokens'")
+    if steps < 1 or batch_size < 1 or not 0 < learning_rate < math.inf or not 0 <= weight_decay < math.inf:
+        raise ValueError(
+            f"steps and batch_size must be at least 1, learning_rate positive and weight_decay not negative, got "
+            f"{steps}, {batch_size}, {learning_rate} and {weight_decay}"
+        )
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from tubelets.tasks.metrics import check_no_nan
+
 RECALL_AT = (1, 5, 10)
 
 
@@ -20,13 +22,15 @@ def video_text_recall(
         Percentages: `video_to_text_r1` and so on, `video_to_text_mean`, the same for `text_to_video`, and `mean`.
 
     Raises:
-        ValueError: if shapes do not fit, or a video has no text.
+        ValueError: if shapes do not fit, similarities are NaN, or a video has no text.
 
     Example:
         >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2]])
         >>> video_text_recall(scores, torch.tensor([0, 1]))["video_to_text_r1"]
         50.0
     """
+    if video_to_text.ndim != 2 or not video_to_text.numel():
+        raise ValueError(f"video_to_text must be (videos, texts), not empty, got {tuple(video_to_text.shape)}")
     videos, texts = video_to_text.shape
     back = video_to_text.t() if text_to_video is None else text_to_video
     if text_owners.shape != (texts,) or back.shape != (texts, videos):
@@ -34,6 +38,8 @@ def video_text_recall(
             f"text_owners must be ({texts},) and text_to_video ({texts}, {videos}), got {tuple(text_owners.shape)} and "
             f"{tuple(back.shape)}"
         )
+    check_no_nan("video_to_text", video_to_text)
+    check_no_nan("text_to_video", back)
     belongs = torch.arange(videos, device=text_owners.device)[:, None] == text_owners
     if not bool(belongs.any(dim=1).all()) or not bool(belongs.any(dim=0).all()):
         raise ValueError(

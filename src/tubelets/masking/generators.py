@@ -42,6 +42,8 @@ def _draw(
     device: torch.device | str | None,
 ) -> Tensor:
     """Bool `(batch_size, population)` with exactly `chosen` True in each row, uniformly among all such rows."""
+    if batch_size < 0:
+        raise ValueError(f"batch_size must be at least 0, got {batch_size}")
     order = rand(batch_size, population, generator=generator, device=device).argsort(dim=1)
     mask = torch.zeros(batch_size, population, dtype=torch.bool, device=order.device)
     return mask.scatter_(1, order[:, :chosen], True)
@@ -51,7 +53,7 @@ def _check(grid: tuple[int, int, int], mask_ratio: float, dims: tuple[int, ...])
     """Reject an invalid grid, and a ratio that leaves nothing visible along the drawn dimensions `dims`."""
     if len(grid) != 3 or any(not isinstance(side, int) or side < 1 for side in grid):
         raise ValueError(f"grid must be three positive integers (time, rows, columns), got {grid!r}")
-    if not 0 <= mask_ratio < 1:
+    if isinstance(mask_ratio, str) or not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
     positions = math.prod([grid[dim] for dim in dims])  # a list: dynamo cannot trace a generator here
     if int(mask_ratio * positions) >= positions:

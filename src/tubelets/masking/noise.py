@@ -31,8 +31,10 @@ def gaussian_response(shape: Sequence[int], sigma: float | Sequence[float]) -> T
     Source: structured_noise_masking.md, section 3.2.
     """
     sigmas = [float(sigma)] * len(shape) if isinstance(sigma, (int, float)) else [float(value) for value in sigma]
-    if len(sigmas) != len(shape) or min(sigmas) <= 0:
-        raise ValueError(f"sigma must be positive, one number or one for each of {len(shape)} axes, got {sigma!r}")
+    if len(sigmas) != len(shape) or not all(0 < value < math.inf for value in sigmas):
+        raise ValueError(
+            f"sigma must be positive and finite, one number or one for each of {len(shape)} axes, got {sigma!r}"
+        )
     response = torch.ones(tuple(shape), dtype=torch.float64)
     for axis, (side, value) in enumerate(zip(shape, sigmas, strict=True)):
         along = torch.exp(-2 * (math.pi * value * torch.fft.fftfreq(side, dtype=torch.float64)) ** 2)
@@ -58,7 +60,7 @@ def color_noise(
         float32 of the same shape, with mean 0 and standard deviation 1 over the grid.
 
     Raises:
-        ValueError: if the colour is unknown, or needs a different number of deviations.
+        ValueError: if the colour is unknown, needs a different number of deviations, or the second is not the wider.
 
     Example:
         >>> noise = color_noise(torch.randn(8, 14, 14), "green", 0.5, 2.0)
@@ -72,6 +74,8 @@ def color_noise(
     if (sigma_high is not None) != (COLORS[color] == 2):
         needed = "needs a sigma_high" if COLORS[color] == 2 else "has no sigma_high"
         raise ValueError(f"{color} noise {needed}, got {sigma_high!r}")
+    if sigma_high is not None:
+        _check_band(sigma_low, sigma_high)
     axes = white.ndim if isinstance(sigma_low, (int, float)) else len(sigma_low)
     dims = tuple(range(white.ndim - axes, white.ndim))
     shape = white.shape[-axes:]
@@ -84,6 +88,15 @@ def color_noise(
     noise = torch.fft.ifftn(spectrum, dim=dims).real
     noise = noise - noise.mean(dim=dims, keepdim=True)
     return noise / noise.std(dim=dims, correction=0, keepdim=True)
+
+
+def _check_band(low: float | Sequence[float], high: float | Sequence[float]) -> None:
+    """Reject a second Gaussian that is not wider on any axis: the band between them would be empty."""
+    firsts, seconds = ([each] if isinstance(each, (int, float)) else list(each) for each in (low, high))
+    axes = max(len(firsts), len(seconds))
+    firsts, seconds = (each * axes if len(each) == 1 else each for each in (firsts, seconds))
+    if len(firsts) == len(seconds) and not any(high > low for low, high in zip(firsts, seconds, strict=True)):
+        raise ValueError(f"sigma_high must be larger than sigma_low, got {high!r} and {low!r}; exchange them")
 
 
 def threshold_noise(noise: Tensor, num_visible: int) -> Tensor:

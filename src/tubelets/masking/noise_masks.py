@@ -48,6 +48,8 @@ def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floo
         >>> count_visible(196, 0.9), count_visible(196, 0.9, "kept_floor")
         (20, 19)
     """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
     if not 0 <= mask_ratio < 1:
         raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
     if rule not in ("masked_floor", "kept_floor"):
@@ -56,6 +58,15 @@ def count_visible(length: int, mask_ratio: float, rule: CountRule = "masked_floo
     if kept < 1:
         raise ValueError(f"mask_ratio {mask_ratio} leaves no visible token among {length}; choose a smaller ratio")
     return kept
+
+
+def _check_sigma(name: str, sigma: Sigma | None) -> None:
+    """Reject a deviation, or the bounds of one, that are not positive, finite and ascending."""
+    if sigma is None:
+        return
+    bounds = [sigma] if isinstance(sigma, (int, float)) else list(sigma)
+    if len(bounds) not in (1, 2) or not all(0 < value < math.inf for value in bounds) or bounds != sorted(bounds):
+        raise ValueError(f"{name} must be a positive number, or two that ascend, got {sigma!r}")
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,10 @@ class NoiseMaskGenerator:
             raise ValueError(f"bank_size must be at least 1, got {self.bank_size}")
         if sides == 3 and any(side < wanted for side, wanted in zip(self.volume_shape, self.grid, strict=True)):
             raise ValueError(f"volume_shape {self.volume_shape} must be at least the grid {self.grid}")
+        for name in ("sigma_low", "sigma_high"):
+            _check_sigma(name, getattr(self, name))
+        if not self.weights or not all(0 <= weight < math.inf for weight in self.weights):
+            raise ValueError(f"weights must be at least one number, each finite and not negative, got {self.weights}")
         if self.sigma_high is not None and not self.kind.startswith("green"):
             raise ValueError(f"sigma_high is for green noise; {self.kind} has one deviation, sigma_low")
         if self.temporal_sigma_ratio is not None and not 0 < self.temporal_sigma_ratio < math.inf:

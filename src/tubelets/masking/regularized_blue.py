@@ -1,5 +1,6 @@
 """Regularised blue-noise masks: visible patches keep their distance and cover rows and columns evenly."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,8 +42,10 @@ def clustering_score(visible: Tensor, weights: Sequence[float] = (1.0, 0.5)) -> 
 
     Source: structured_noise_masking.md, section 6.
     """
-    if visible.ndim != 3 or not weights:
-        raise ValueError(f"visible must be (B, rows, columns) with some weights, got {tuple(visible.shape)}, {weights}")
+    if visible.ndim != 3 or not weights or not all(math.isfinite(weight) for weight in weights):
+        raise ValueError(
+            f"visible must be (B, rows, columns) with some finite weights, got {tuple(visible.shape)}, {weights}"
+        )
     kernel = _kernel(weights).to(visible.device)
     return F.conv2d(visible.float()[:, None], kernel[None, None], padding=len(weights))[:, 0]
 
@@ -114,13 +117,15 @@ def regularized_blue_masks(
         bool `(num_masks, rows, columns)`, True = masked.
 
     Raises:
-        ValueError: if `num_visible` is out of range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> masks = regularized_blue_masks(2, (16, 8), 26, generator=torch.Generator().manual_seed(0))
         >>> (~masks).sum(dim=(1, 2)).tolist()
         [26, 26]
     """
+    if num_masks < 1 or min(grid) < 1:
+        raise ValueError(f"num_masks and both sides of the grid must be at least 1, got {num_masks} and {grid}")
     white = torch.randn(num_masks, *grid, generator=generator)
     noise = color_noise(white, "blue", (sigma, sigma))
     visible = ~threshold_noise(noise.flatten(1), num_visible).view(num_masks, *grid)

@@ -38,6 +38,8 @@ def trajectory_tokens(boxes: Tensor, grid: tuple[int, int, int], patch_size: int
         raise ValueError(
             f"boxes must be (clips, objects, frames, 4) with a multiple of {time} frames, got {tuple(boxes.shape)}"
         )
+    if patch_size < 1:
+        raise ValueError(f"patch_size must be at least 1 pixel, got {patch_size}")
     steps = boxes.unflatten(2, (time, -1))
     low = torch.div(steps[..., :2].amin(dim=3), patch_size, rounding_mode="floor")
     high = -torch.div(-steps[..., 2:].amax(dim=3), patch_size, rounding_mode="floor") + 1

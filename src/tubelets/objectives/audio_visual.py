@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tubelets.objectives.contrastive import check_temperature
+
 
 def audio_visual_contrastive_loss(audio: Tensor, video: Tensor, temperature: float = 0.05) -> tuple[Tensor, Tensor]:
     """Identify each clip's own sound within the batch: cross entropy in one direction, from frames to sounds.
@@ -25,12 +27,12 @@ def audio_visual_contrastive_loss(audio: Tensor, video: Tensor, temperature: flo
         >>> round(loss.item(), 4), accuracy.item()
         (0.3133, 1.0)
     """
-    if audio.ndim != 2 or audio.shape != video.shape:
+    if audio.ndim != 2 or audio.shape != video.shape or not audio.numel():
         raise ValueError(
-            f"audio {tuple(audio.shape)} and video {tuple(video.shape)} must be equal matrices (clips, width)"
+            f"audio {tuple(audio.shape)} and video {tuple(video.shape)} must be equal matrices (clips, width) of at "
+            "least one clip"
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_temperature(temperature)
     with torch.autocast(device_type=audio.device.type, enabled=False):
         scores = F.normalize(video.float(), dim=1) @ F.normalize(audio.float(), dim=1).t() / temperature
     own = torch.arange(len(scores), device=scores.device)

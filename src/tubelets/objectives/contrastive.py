@@ -1,11 +1,24 @@
 """InfoNCE against a queue of earlier keys (MoCo; tubelet_contrast.md, section 4), and within a batch (SimCLR)."""
 
+import math
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def check_temperature(temperature: Tensor | float) -> None:
+    """Reject a number that is not positive and finite; a tensor, which may be learnt, is not read.
+
+    Example:
+        >>> check_temperature(0)
+        Traceback (most recent call last):
+        ValueError: temperature must be positive, got 0
+    """
+    if not isinstance(temperature, Tensor) and not 0 < temperature < math.inf:
+        raise ValueError(f"temperature must be positive, got {temperature}")
 
 
 def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: float = 0.2) -> tuple[Tensor, Tensor]:
@@ -29,13 +42,13 @@ def info_nce(queries: Tensor, keys: Tensor, negatives: Tensor, temperature: floa
         >>> logits[0].tolist(), round(loss.item(), 4)
         ([1.0, 0.0, 0.0, 0.0], 0.7437)
     """
-    if queries.ndim != 2 or queries.shape != keys.shape or negatives.shape[:-1] != queries.shape[1:]:
+    fit = queries.shape == keys.shape and negatives.shape[:-1] == queries.shape[1:]
+    if queries.ndim != 2 or not fit or not queries.numel():
         raise ValueError(
-            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be equal matrices (clips, width) and "
-            f"negatives {tuple(negatives.shape)} a matrix (width, any)"
+            f"queries {tuple(queries.shape)} and keys {tuple(keys.shape)} must be equal matrices (clips, width) of at "
+            f"least one clip, and negatives {tuple(negatives.shape)} a matrix (width, any)"
         )
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+    check_temperature(temperature)
     queries, keys, negatives = queries.float(), keys.detach().float(), negatives.detach().float()
     with torch.autocast(device_type=queries.device.type, enabled=False):
         positive = (queries * keys).sum(dim=1, keepdim=True)
@@ -61,19 +74,21 @@ def symmetric_nce(
         with own pairs on the diagonal, P = processes x B. Every process computes the loss of the whole batch.
 
     Raises:
-        ValueError: if the shapes do not fit each other.
+        ValueError: if the shapes do not fit each other, or a temperature that is a number is not positive.
 
     Example:
         >>> loss, scores = symmetric_nce(torch.eye(2), torch.eye(2), 1.0)
         >>> scores.tolist(), round(loss.item(), 4)
         ([[1.0, 0.0], [0.0, 1.0]], 0.3133)
     """
-    if first.ndim != 2 or first.shape != second.shape or (index is not None and index.shape != first.shape[:1]):
+    fit = first.shape == second.shape and (index is None or index.shape == first.shape[:1])
+    if first.ndim != 2 or not fit or not first.numel():
         shape = None if index is None else tuple(index.shape)
         raise ValueError(
-            f"both sides must be equal matrices (B, D) and index (B,), got {tuple(first.shape)}, {tuple(second.shape)} "
-            f"and {shape}"
+            f"both sides must be equal matrices (B, D) with B at least 1, and index (B,), got {tuple(first.shape)}, "
+            f"{tuple(second.shape)} and {shape}"
         )
+    check_temperature(temperature)
     with torch.autocast(device_type=first.device.type, enabled=False):
         first, second = (_gather_trained(F.normalize(side.float(), dim=1)) for side in (first, second))
         scores = first @ second.t() / temperature
@@ -150,7 +165,7 @@ class KeyQueue(nn.Module):
             ValueError: if the queue's size is not a multiple of the number of keys over all processes, or their width
                 differs.
         """
-        if keys.ndim != 2 or keys.shape[1] != self.keys.shape[0]:
+        if keys.ndim != 2 or keys.shape[1] != self.keys.shape[0] or not len(keys):
             raise ValueError(f"keys has shape {tuple(keys.shape)}, expected (any, {self.keys.shape[0]})")
         keys = gather_keys(keys).to(self.keys.dtype)
         size, count = self.keys.shape[1], len(keys)

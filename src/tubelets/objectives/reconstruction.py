@@ -100,16 +100,16 @@ def masked_regression_loss(predictions: Tensor, targets: Tensor) -> Tensor:
         A float32 scalar.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ or nothing is masked.
 
     Example:
         >>> round(masked_regression_loss(torch.full((1, 2, 2), 2.0), torch.zeros(1, 2, 2)).item(), 4)
         4.0
     """
-    if predictions.shape != targets.shape:
+    if predictions.shape != targets.shape or not predictions.numel():
         raise ValueError(
-            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} must have the same shape; "
-            "check that both hold the masked tokens only and that the decoder's width is the target's"
+            f"predictions {tuple(predictions.shape)} and targets {tuple(targets.shape)} must have the same shape and "
+            "not be empty; check that both hold the masked tokens only and that the decoder's width is the target's"
         )
     loss: Tensor = _MeanSquaredError.apply(predictions, targets)  # type: ignore[no-untyped-call]
     return loss

@@ -102,8 +102,8 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Ten
         >>> sinkhorn(torch.eye(4)).argmax(dim=1)
         tensor([0, 1, 2, 3])
     """
-    if scores.ndim != 2:
-        raise ValueError(f"scores must be a matrix (samples, prototypes), got shape {tuple(scores.shape)}")
+    if scores.ndim != 2 or not scores.numel():
+        raise ValueError(f"scores must be a matrix (samples, prototypes), not empty, got shape {tuple(scores.shape)}")
     check_sinkhorn(epsilon, iterations)
     blocks = scores.split(rows_per_block(scores.shape[1], scores.device))
     factor, _ = balance_prototypes(blocks, torch.empty_like(scores, dtype=torch.float32), epsilon, iterations)
@@ -112,5 +112,8 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05, iterations: int = 10) -> Ten
 
 def check_sinkhorn(epsilon: float, iterations: int) -> None:
     """Reject parameters outside their range."""
-    if epsilon <= 0 or iterations < 0:
-        raise ValueError(f"epsilon must be > 0 and iterations >= 0, got epsilon={epsilon}, iterations={iterations}")
+    if not 0 < epsilon < math.inf or not isinstance(iterations, int) or iterations < 0:
+        raise ValueError(
+            f"epsilon must be > 0 and finite, and iterations an integer >= 0, got epsilon={epsilon}, "
+            f"iterations={iterations}"
+        )

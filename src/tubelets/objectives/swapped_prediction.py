@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tubelets.objectives.contrastive import check_temperature
 from tubelets.objectives.sinkhorn import LOG2_E, balance_prototypes, check_sinkhorn, rows_per_block
 
 
@@ -48,6 +49,15 @@ class PrototypeAssignment:
         return self.labels if hard else self.soft()
 
 
+def _check_widths(features: Tensor, prototypes: Tensor) -> None:
+    fit = features.ndim == prototypes.ndim == 2 and features.shape[1] == prototypes.shape[1]
+    if not fit or not features.numel() or not len(prototypes):
+        raise ValueError(
+            f"features {tuple(features.shape)} and prototypes {tuple(prototypes.shape)} must be matrices of equal "
+            "width, not empty"
+        )
+
+
 @torch.no_grad()
 def assign_prototypes(
     features: Tensor, prototypes: Tensor, epsilon: float = 0.05, iterations: int = 10
@@ -70,10 +80,7 @@ def assign_prototypes(
         >>> assign_prototypes(torch.eye(4), torch.eye(4)).labels
         tensor([0, 1, 2, 3])
     """
-    if features.ndim != 2 or features.shape[1:] != prototypes.shape[1:]:
-        raise ValueError(
-            f"features {tuple(features.shape)} and prototypes {tuple(prototypes.shape)} must be matrices of equal width"
-        )
+    _check_widths(features, prototypes)
     check_sinkhorn(epsilon, iterations)
     kernel = torch.empty(len(features), len(prototypes), device=features.device)
     blocks = features.split(rows_per_block(len(prototypes), features.device))
@@ -130,10 +137,20 @@ def prototype_cross_entropy(features: Tensor, prototypes: Tensor, targets: Tenso
     Returns:
         A float32 scalar, the mean over the M features.
 
+    Raises:
+        ValueError: if shapes do not fit or the temperature is not positive.
+
     Example:
         >>> prototype_cross_entropy(torch.eye(3), torch.eye(3), torch.arange(3)) < 1e-3
         tensor(True)
     """
+    _check_widths(features, prototypes)
+    check_temperature(temperature)
+    if targets.shape != ((len(features), len(prototypes)) if targets.is_floating_point() else features.shape[:1]):
+        raise ValueError(
+            f"targets must be int64 ({len(features)},) or float ({len(features)}, {len(prototypes)}), got "
+            f"{targets.dtype} {tuple(targets.shape)}"
+        )
     # The features are divided, not the many more logits.
     scaled = features / temperature
     if targets.is_floating_point():
@@ -156,11 +173,18 @@ def assignment_statistics(labels: Tensor, num_prototypes: int) -> tuple[Tensor, 
         Two float32 scalars: the entropy of the usage in nats (at most `log(min(M, K))`), and the number of prototypes
         used at least once.
 
+    Raises:
+        ValueError: if there is no label or no prototype.
+
     Example:
         >>> entropy, used = assignment_statistics(torch.tensor([0, 1, 2, 3]), num_prototypes=8)
         >>> round(entropy.item(), 4), used.item()
         (1.3863, 4.0)
     """
+    if num_prototypes < 1 or not labels.numel():
+        raise ValueError(
+            f"num_prototypes must be at least 1 and labels not be empty, got {num_prototypes} and {tuple(labels.shape)}"
+        )
     counts = torch.zeros(num_prototypes, device=labels.device)
     counts.scatter_add_(0, labels, torch.ones_like(labels, dtype=counts.dtype))
     usage = counts / counts.sum()

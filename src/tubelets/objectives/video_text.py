@@ -22,7 +22,7 @@ def video_text_contrastive_loss(
         computes the loss of the whole batch, and gradients flow to the features of all.
 
     Raises:
-        ValueError: if the shapes do not fit each other.
+        ValueError: if the shapes do not fit each other, or a temperature that is a number is not positive.
 
     Example:
         >>> import torch
@@ -42,10 +42,15 @@ def dual_softmax(similarity: Tensor) -> Tensor:
     Returns:
         Same shape.
 
+    Raises:
+        ValueError: if it is not a matrix.
+
     Example:
         >>> import torch
         >>> dual_softmax(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
         tensor([[0.5000, 0.0000],
                 [0.5000, 0.0000]])
     """
+    if similarity.ndim != 2:
+        raise ValueError(f"similarity must be a matrix (queries, items), got {tuple(similarity.shape)}")
     return similarity * similarity.softmax(dim=0)

@@ -10,12 +10,38 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torch import Tensor
 
 
+def check_no_nan(name: str, values: Tensor) -> None:
+    """Reject values that are not numbers: sorting places them anywhere, so that metrics of them look like results.
+
+    Args:
+        name: of the values, for the message.
+        values: floating point `(N, ...)`.
+
+    Raises:
+        ValueError: with the number of rows that have one.
+
+    Example:
+        >>> check_no_nan("scores", torch.tensor([[float("nan"), 1.0], [0.0, 1.0]]))
+        Traceback (most recent call last):
+        ValueError: 1 of 2 rows of scores are NaN; the model has diverged or overflowed (fp16), or its input was NaN
+    """
+    bad = values.isnan().flatten(1).any(dim=1) if values.ndim > 1 else values.isnan()
+    if bool(bad.any()):
+        raise ValueError(
+            f"{int(bad.sum())} of {len(bad)} rows of {name} are NaN; the model has diverged or overflowed (fp16), or "
+            "its input was NaN"
+        )
+
+
 def _check_scores(scores: Tensor, labels: Tensor, labels_ndim: int) -> None:
-    if scores.ndim != 2 or not len(scores):
+    if scores.ndim != 2 or not scores.numel():
         raise ValueError(f"scores must be (N, classes) with N at least 1, got shape {tuple(scores.shape)}")
+    if labels_ndim == 1 and labels.is_floating_point():
+        raise ValueError(f"labels must be class indices (int64), got {labels.dtype}")
     expected = (len(scores),) if labels_ndim == 1 else tuple(scores.shape)
     if tuple(labels.shape) != expected:
         raise ValueError(f"labels must have shape {expected}, got {tuple(labels.shape)}")
+    check_no_nan("scores", scores)
     if labels_ndim == 1 and not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
         raise ValueError(f"labels must lie in [0, {scores.shape[1]}), got {int(labels.min())} to {int(labels.max())}")
 
@@ -32,7 +58,7 @@ def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
         A fraction.
 
     Raises:
-        ValueError: if shapes, labels or `k` do not fit.
+        ValueError: if shapes, labels or `k` do not fit, or scores are NaN.
 
     Example:
         >>> scores = torch.tensor([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])
@@ -57,7 +83,7 @@ def per_class_accuracy(scores: Tensor, labels: Tensor) -> Tensor:
         float64 `(C,)`; NaN for a class without a video.
 
     Raises:
-        ValueError: if shapes or labels do not fit.
+        ValueError: if shapes or labels do not fit, or scores are NaN.
 
     Example:
         >>> per_class_accuracy(torch.eye(3)[[0, 1, 1]], torch.tensor([0, 0, 1]))
@@ -82,7 +108,7 @@ def mean_class_accuracy(scores: Tensor, labels: Tensor, absent: str = "ignore") 
         A fraction.
 
     Raises:
-        ValueError: if shapes, labels or `absent` do not fit.
+        ValueError: if shapes, labels or `absent` do not fit, or scores are NaN.
 
     Example:
         >>> scores, labels = torch.eye(3)[[0, 1, 1]], torch.tensor([0, 0, 1])
@@ -108,7 +134,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
         float64 `(C,)`; NaN for a class without a video.
 
     Raises:
-        ValueError: if shapes do not fit or labels are not 0 and 1.
+        ValueError: if shapes do not fit, scores are NaN or labels are not 0 and 1.
 
     Example:
         >>> average_precision(torch.tensor([[0.9, 0.1], [0.4, 0.2]]), torch.tensor([[0, 0], [1, 0]]))
@@ -139,7 +165,7 @@ def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
         A fraction.
 
     Raises:
-        ValueError: if shapes do not fit, labels are not 0 and 1, or no class occurs.
+        ValueError: if shapes do not fit, scores are NaN, labels are not 0 and 1, or no class occurs.
 
     Example:
         >>> mean_average_precision(torch.tensor([[0.9, 0.1], [0.4, 0.2]]), torch.tensor([[0, 0], [1, 0]]))
@@ -162,7 +188,7 @@ def confusion_matrix(scores: Tensor, labels: Tensor) -> Tensor:
         int64 `(C, C)`; rows are true classes, columns predicted ones.
 
     Raises:
-        ValueError: if shapes or labels do not fit.
+        ValueError: if shapes or labels do not fit, or scores are NaN.
 
     Example:
         >>> confusion_matrix(torch.eye(2)[[0, 1, 1]], torch.tensor([0, 0, 1]))

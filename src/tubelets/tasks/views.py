@@ -100,7 +100,7 @@ def score_batches(
     Raises:
         ValueError: if nothing was scored, a clip occurs with two labels, or clips have different numbers of views.
     """
-    if clips_per_forward < 1:
+    if not isinstance(clips_per_forward, int) or clips_per_forward < 1:
         raise ValueError(f"clips_per_forward must be at least 1, got {clips_per_forward}")
     merge_views(torch.zeros(1, 1), merge)
     was_training = model.training

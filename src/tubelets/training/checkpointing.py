@@ -1,18 +1,19 @@
 """Checkpoints of a run: find, write atomically, verify and load."""
 
+import hashlib
 import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import load
-from accelerate.utils.constants import RNG_STATE_NAME
+from accelerate.utils.constants import OPTIMIZER_NAME, RNG_STATE_NAME
 from safetensors import safe_open
 
 logger = logging.getLogger("tubelets.training")
@@ -109,10 +110,9 @@ def check_readable(folder: str | Path) -> None:
             elif path.suffix in (".bin", ".pkl", ".pt", ".pth"):
                 load(path, map_location="cpu", mmap=True)
         except Exception as error:  # an unpickler can raise anything
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
-                f"{path} is corrupt, or holds more than tensors and numbers, and was not loaded ({reason}); remove "
-                f"{folder} to resume from the checkpoint before it"
+                f"{path} is corrupt, or holds more than tensors and numbers, and was not loaded "
+                f"({_first_line(error)}); remove {folder} to resume from the checkpoint before it"
             ) from error
 
 
@@ -149,9 +149,8 @@ def save_checkpoint(
     loader_state_file(aside, accelerator.process_index).write_text(json.dumps(loader_state), encoding="utf-8")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        sizes = {str(path.relative_to(aside)): path.stat().st_size for path in _files(aside)}
         where = {"num_processes": accelerator.num_processes, "device": accelerator.device.type}
-        content = {**state, **where, "files": sizes}
+        content = {**state, **where, "files": describe_files(aside, _files(aside))}
         (aside / STATE_FILE).write_text(json.dumps(content, indent=2), encoding="utf-8")
         _flush(aside)
         shutil.rmtree(final, ignore_errors=True)
@@ -194,9 +193,26 @@ def load_checkpoint(accelerator: Accelerator, folder: str | Path) -> tuple[dict[
             written_on,
             accelerator.device.type,
         )
-    accelerator.load_state(str(folder))
-    loader_state = json.loads(loader_state_file(folder, accelerator.process_index).read_text(encoding="utf-8"))
+    loader_state = read_json(loader_state_file(folder, accelerator.process_index))
+    try:
+        accelerator.load_state(str(folder))
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{_unfitting_file(accelerator, folder)} does not fit this run ({_first_line(error)}); resume with the "
+            f"recipe that wrote it, or remove {folder} to resume from the one before"
+        ) from error
     return state, loader_state
+
+
+def _unfitting_file(accelerator: Accelerator, folder: Path) -> Path:
+    """The file that could not be restored: the optimiser's if that cannot take it, else the whole folder."""
+    for number, optimizer in enumerate(accelerator._optimizers):
+        path = folder / (f"{OPTIMIZER_NAME}.bin" if number == 0 else f"{OPTIMIZER_NAME}_{number}.bin")
+        try:
+            optimizer.load_state_dict(load(path, map_location="cpu"))
+        except (KeyError, OSError, RuntimeError, TypeError, ValueError):
+            return path
+    return folder
 
 
 def _check_random_states(folder: Path, process: int) -> None:
@@ -213,53 +229,90 @@ def _check_random_states(folder: Path, process: int) -> None:
 
 
 def read_state(folder: str | Path) -> dict[str, Any]:
-    """Read the state that `save_checkpoint` was given, after checking that no file was cut off.
+    """Read the state that `save_checkpoint` was given, after checking every file against its checksum.
 
     Args:
         folder: the checkpoint.
 
     Raises:
-        CheckpointError: if the folder is not a checkpoint, or a file is missing or has another size.
+        CheckpointError: if the folder is not a checkpoint, or a file is missing or damaged.
     """
     folder = Path(folder)
-    if not (folder / STATE_FILE).is_file():
-        raise CheckpointError(f"{folder} is not a checkpoint: {STATE_FILE} not found")
-    state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    for name, size in state["files"].items():
-        path = folder / name
-        found = path.stat().st_size if path.is_file() else "none"
-        if found != size:
-            raise CheckpointError(
-                f"{path} should have {size} bytes and has {found}; remove {folder} to resume from the one before"
-            )
+    state = read_state_file(folder)
+    check_files(folder, state["files"])
     return state
 
 
-def check_same_recipe(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    """Reject to resume with another model, other data or another optimisation.
+def read_state_file(folder: Path) -> dict[str, Any]:
+    """The state that `save_checkpoint` was given, without looking at the other files; see `read_state`."""
+    if not (folder / STATE_FILE).is_file():
+        raise CheckpointError(f"{folder} is not a checkpoint: {STATE_FILE} not found")
+    return read_json(folder / STATE_FILE)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a checkpoint.
 
     Args:
-        saved: the recipe in the checkpoint, as plain containers.
-        current: the recipe of this run.
+        path: the file.
 
     Raises:
-        CheckpointError: naming the fields that differ.
+        CheckpointError: naming the file, if it is missing or damaged.
     """
-    differing = [
-        f"{section}.{name}: {saved[section].get(name)!r} -> {value!r}"
-        for section in ("model", "data", "optimization")
-        for name, value in current[section].items()
-        if saved[section].get(name) != value
-    ]
-    differing += [
-        f"run.{name}: {saved['run'][name]!r} -> {current['run'][name]!r}"
-        for name in ("seed", "batch_size", "precision")
-        if saved["run"][name] != current["run"][name]
-    ]
-    if differing:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"the checkpoint belongs to another run ({'; '.join(differing)}); use its settings, or another output_dir"
-        )
+            f"{path} cannot be read ({_first_line(error)}); remove {path.parent} to resume from the one before"
+        ) from error
+
+
+def describe_files(folder: Path, files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Size and checksum of files of a checkpoint by name, for `check_files`.
+
+    Args:
+        folder: the checkpoint.
+        files: files in it.
+    """
+    return {str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _checksum(path)} for path in files}
+
+
+def check_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """Reject a checkpoint with a file that is missing, cut off or changed.
+
+    Args:
+        folder: the checkpoint.
+        files: what `describe_files` returned; sizes alone in older checkpoints.
+
+    Raises:
+        CheckpointError: naming the file, and what to do.
+    """
+    for name, stated in files.items():
+        path = folder / name
+        expected = stated if isinstance(stated, Mapping) else {"bytes": stated}
+        found = path.stat().st_size if path.is_file() else "none"
+        if found != expected["bytes"]:
+            raise CheckpointError(
+                f"{path} should have {expected['bytes']} bytes and has {found}; remove {folder} to resume from the "
+                "one before"
+            )
+        if "sha256" in expected and _checksum(path) != expected["sha256"]:
+            raise CheckpointError(
+                f"{path} is damaged: its bytes are not those that were written (sha256); remove {folder} to resume "
+                "from the one before"
+            )
+
+
+def _checksum(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,8 +3,10 @@
 import json
 import logging
 import math
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,26 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import TrainOutput
 
 from tubelets.data.atomic import write_atomically
 from tubelets.models.common.safe_loading import load_model
 from tubelets.tasks.task import Part, Scores, Task, TaskData
 from tubelets.training.acceleration import choose_convolutions, enable_checkpointing, take_over_checkpointing
-from tubelets.training.checkpointing import CheckpointError, check_readable, loader_state_file
+from tubelets.training.checkpointing import (
+    CheckpointError,
+    check_files,
+    check_readable,
+    describe_files,
+    loader_state_file,
+    read_json,
+)
 from tubelets.training.epochs import EpochBatches
 from tubelets.training.finetuning_arguments import FinetuningArguments
 from tubelets.training.optimization import Schedule, StepSchedule, layer_decay_groups
+from tubelets.training.resuming import check_length, check_same_files
+from tubelets.training.run_log import BatchProgress
 
 logger = logging.getLogger("tubelets.training")
 
@@ -35,6 +47,28 @@ class _EpochProgress(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.epoch = state.global_step / self._steps_per_epoch
+
+
+class _StepProgress(TrainerCallback):
+    """Shows the batches of an accumulated step on the bar of steps, see `BatchProgress`."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._progress: BatchProgress | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        callbacks = self._trainer.callback_handler.callbacks
+        bars: list[Any] = [each.training_bar for each in callbacks if isinstance(each, ProgressCallback)]
+        shown = [bar for bar in bars if bar is not None]
+        self._progress = BatchProgress(shown[0], args.gradient_accumulation_steps) if shown else None
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._progress is not None:
+            self._progress.batch()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._progress is not None:
+            self._progress.step()
 
 
 class _SavedProcessor:
@@ -95,6 +129,7 @@ class FinetuningTrainer(Trainer):
         super().__init__(
             model=model, args=args, eval_dataset=examples, processing_class=processing_class, callbacks=own
         )
+        self.add_callback(_StepProgress(self))
         if take_over_checkpointing(self.accelerator):
             enable_checkpointing(self.model)
         if self.accelerator.ddp_handler is not None:
@@ -106,6 +141,8 @@ class FinetuningTrainer(Trainer):
         self.task, self.data = task, data
         self.scores: Scores | None = None
         self._reported = 0
+        self._checked: Path | None = None
+        self._fingerprints: dict[str, str] | None = None
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -238,25 +275,66 @@ class FinetuningTrainer(Trainer):
             CheckpointError: if the checkpoint is incomplete, or belongs to another run.
         """
         if resume_from_checkpoint is not None:
-            path = loader_state_file(resume_from_checkpoint, self.args.process_index)
-            if not path.is_file():
-                raise CheckpointError(f"{resume_from_checkpoint} is incomplete: {path.name} is missing; remove it")
-            check_readable(resume_from_checkpoint)
-            state = json.loads(path.read_text(encoding="utf-8"))
-            try:
-                self.get_train_dataloader().load_state_dict(state)
-            except ValueError as error:
-                raise CheckpointError(f"{resume_from_checkpoint} belongs to another run: {error}") from error
+            if Path(resume_from_checkpoint) != self._checked:
+                self.check_resume(Path(resume_from_checkpoint))
             finished = self._restore_finished(resume_from_checkpoint)
             if finished is not None:
                 return finished
         return super().train(resume_from_checkpoint, **kwargs)
 
+    def check_resume(self, checkpoint: Path) -> None:
+        """Read the position of a checkpoint, and refuse one that is damaged or belongs to another run.
+
+        Args:
+            checkpoint: its folder.
+
+        Raises:
+            CheckpointError: naming the file or what differs.
+        """
+        path = loader_state_file(checkpoint, self.args.process_index)
+        if not path.is_file():
+            raise CheckpointError(f"{checkpoint} is incomplete: {path.name} is missing; remove it")
+        check_readable(checkpoint)
+        state = read_json(path)
+        check_files(checkpoint, state.pop("files", {}))
+        batches = self.get_train_dataloader()
+        check_same_files(state.pop("data", {}), batches.loader.stream.source.fingerprints())
+        try:
+            batches.load_state_dict(state)
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint} belongs to another run: {error}") from error
+        self._check_length(checkpoint)
+        self._checked = checkpoint
+
+    @property
+    def _total_steps(self) -> int:
+        epochs = math.ceil(self.args.num_train_epochs * self.get_train_dataloader().steps_per_epoch)
+        return self.args.max_steps if self.args.max_steps > 0 else epochs
+
+    def _check_length(self, checkpoint: Path) -> None:
+        """Refuse a run of another length, unless it is to be extended."""
+        saved = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if saved.max_steps != self._total_steps and not self.args.extend:
+            raise CheckpointError(
+                f"{checkpoint} belongs to another run: of {saved.max_steps} steps, and this one has "
+                f"{self._total_steps}; use its num_train_epochs or max_steps, another output_dir, or --extend to train "
+                "longer"
+            )
+        check_length(saved.global_step, self._total_steps, self.args.extend)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _named(checkpoint, "optimizer.pt or scheduler.pt"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        several = self.args.world_size > 1
+        with _named(checkpoint, f"rng_state_{self.args.process_index}.pth" if several else "rng_state.pth"):
+            super()._load_rng_state(checkpoint)
+
     def _restore_finished(self, checkpoint: str) -> TrainOutput | None:
         """Return the result of a finished run, for which the base class would train another step."""
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        epochs = math.ceil(self.args.num_train_epochs * self.get_train_dataloader().steps_per_epoch)
-        if state.global_step < (self.args.max_steps if self.args.max_steps > 0 else epochs):
+        if state.global_step < self._total_steps:
             return None
         logger.info("%s is the end of the run; nothing is trained", checkpoint)
         self.state = state
@@ -270,9 +348,22 @@ class FinetuningTrainer(Trainer):
         super()._save_checkpoint(model, trial)
         if self.train_batches is not None:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            state = self.train_batches.state_dict() | {"files": describe_files(folder, self._written(folder))}
+            if self.is_world_process_zero():
+                self._fingerprints = self._fingerprints or self.train_batches.loader.stream.source.fingerprints()
+                state["data"] = self._fingerprints
             # Written last: a checkpoint without it was interrupted while it was saved.
-            content = json.dumps(self.train_batches.state_dict())
+            content = json.dumps(state)
             write_atomically(loader_state_file(folder, self.args.process_index), lambda path: path.write_text(content))
+
+    def _written(self, folder: Path) -> list[Path]:
+        """Files of a checkpoint that this process has written; parts of sharded ones are left out."""
+        own = f"rng_state_{self.args.process_index}.pth"
+        if not self.is_world_process_zero():
+            return [path for path in [folder / own] if path.is_file()]
+        others = re.compile(r"loader_\d+\.json|rng_state_\d+\.pth")
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+        return [path for path in files if path.name == own or not others.fullmatch(path.name)]
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
@@ -296,3 +387,15 @@ class FinetuningTrainer(Trainer):
         """Load weights as users do: stock models save some under other names than in memory."""
         saved = load_model(type(self.model), folder, fresh="nothing", dtype=torch.float32)
         self.model.load_state_dict(saved.state_dict())
+
+
+@contextmanager
+def _named(checkpoint: str | None, name: str) -> Iterator[None]:
+    """Name the file of a checkpoint in the errors of libraries."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint}/{name} does not fit this run ({type(error).__name__}: {error}); resume with the arguments "
+            f"that wrote it, or remove {checkpoint} to resume from the one before"
+        ) from error

@@ -157,6 +157,11 @@ class FinetuningArguments(TrainingArguments):
         None,
         "Precision: auto is bf16 where the machine has instructions for it and fp32 elsewhere; sets bf16 and fp16.",
     )
+    extend: bool = described(
+        False,
+        "Train longer than the run of the checkpoint: num_train_epochs or max_steps may be larger. From there on the "
+        "learning rate is that of the longer schedule at the same step.",
+    )
     early_stopping_patience: Count | None = described(None, "Stop after this many validations without improvement.")
 
     def __post_init__(self) -> None:

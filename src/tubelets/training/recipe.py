@@ -86,7 +86,8 @@ class DataSection:
         horizontal_flip: probability that a clip is mirrored.
         shuffle_window: encoded videos that are shuffled together.
         split_by: how samples are divided among processes and workers: `auto`, `shards` or `samples`.
-        num_workers: decoding processes for each training process.
+        num_workers: decoding processes for each training process. Where they divide shards (`split_by`), their number
+            changes the order of the clips, and a run resumes with the same number; with `samples` it changes nothing.
         on_bad_sample: `skip` and report an unreadable video, or `raise` an error.
         backend: video decoder: `auto`, `pyav` or `torchcodec`.
         samples_per_epoch: videos per epoch, if the source does not state its length.
@@ -189,6 +190,10 @@ class RunSection:
         keep_checkpoints: newest checkpoints that are kept.
         resume: `auto` resumes from the newest checkpoint in `output_dir`, `never` refuses a folder that has one;
             anything else is the path of a checkpoint.
+        extend: train longer than the checkpoint's recipe says (`--extend`): `optimization.epochs`, `max_steps` and
+            `schedule_epochs` may be larger. From there on the learning rate is that of the longer schedule at the same
+            step, so that a cosine that had ended rises again; with a `schedule_epochs` that both runs fit into it does
+            not change, and the run equals one that was longer from the start.
         trackers: names of accelerate trackers, e.g. `tensorboard`, `trackio`, `wandb`.
         project: project name for trackers.
     """
@@ -206,6 +211,7 @@ class RunSection:
     save_steps: Count = 1000
     keep_checkpoints: Count = 2
     resume: str = "auto"
+    extend: bool = False
     trackers: list[str] = field(default_factory=list)
     project: str = "tubelets"
 
@@ -279,7 +285,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         path: the YAML file, or the name of a recipe of the package such as `sigma_vit_b_k400`.
         overrides: command-line words such as `--data.path shards --model.config.mask_ratio=0.75`; values are YAML.
-            `--output_dir` is short for `--run.output_dir`.
+            `--output_dir` is short for `--run.output_dir`, `--extend` for `--run.extend=true`.
 
     Returns:
         The checked recipe.
@@ -307,7 +313,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _in_full(word: str) -> str:
-    """The output folder has the same short name in every verb."""
+    """The output folder has the same short name in every verb; `extend` is a switch."""
+    if word == "--extend":
+        return "--run.extend=true"
     return f"--run.{word[2:]}" if word.partition("=")[0] == "--output_dir" else word
 
 

@@ -57,6 +57,40 @@ class RunningMean:
         return dict(zip(names, means.tolist(), strict=True))
 
 
+class BatchProgress:
+    """The batches of an accumulated step in the description of a progress bar, on a terminal only.
+
+    A step of many batches can take minutes, in which the bar would stand still. Logs in files stay as they are.
+
+    Args:
+        bar: the bar of steps.
+        batches: batches in a step.
+
+    Example:
+        >>> progress = BatchProgress(tqdm(total=2, desc="pretraining", disable=True), batches=8)
+        >>> progress.batch()
+        >>> progress.step()
+    """
+
+    def __init__(self, bar: tqdm, batches: int) -> None:
+        self._bar, self._batches, self._done, self._shown = bar, batches, 0, 0.0
+        self._description = "" if bar.disable else bar.desc
+        self._active = batches > 1 and not bar.disable and bar.fp.isatty()
+
+    def batch(self) -> None:
+        """Count a batch, and show it about once a second."""
+        self._done += 1
+        if self._active and time.monotonic() - self._shown > 1:
+            self._shown = time.monotonic()
+            self._bar.set_description_str(f"{self._description}batch {self._done}/{self._batches}: ")
+
+    def step(self) -> None:
+        """Begin the next step."""
+        self._done = 0
+        if self._active:
+            self._bar.set_description_str(self._description, refresh=False)
+
+
 class TrainingLog:
     """Progress bar, JSON lines and trackers of one run.
 
@@ -65,12 +99,15 @@ class TrainingLog:
         path: the file of JSON lines; only the main process writes it.
         start_step: step of the checkpoint that the run resumes from; later lines are removed from the file.
         total_steps: steps of the whole run.
+        batches: batches of this process in a step.
 
     Attributes:
         skipped: videos skipped so far, over all processes.
     """
 
-    def __init__(self, accelerator: Accelerator, path: str | Path, start_step: int, total_steps: int) -> None:
+    def __init__(
+        self, accelerator: Accelerator, path: str | Path, start_step: int, total_steps: int, batches: int = 1
+    ) -> None:
         self.accelerator, self.path = accelerator, Path(path)
         self.skipped = 0
         self._mean = RunningMean()
@@ -83,6 +120,7 @@ class TrainingLog:
             unit="step",
             disable=not accelerator.is_main_process,
         )
+        self._batches = BatchProgress(self._bar, batches)
         if accelerator.is_main_process:
             lines = [line for line in read_log(self.path) if line["step"] <= start_step] if self.path.exists() else []
             text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -92,6 +130,7 @@ class TrainingLog:
         """Record a forward pass of this process over `num_clips` clips."""
         self._mean.add(scalar_outputs(output))
         self._clips += num_clips
+        self._batches.batch()
 
     def bad_samples(self, samples: Sequence[Mapping[str, str]], num_skipped: int) -> None:
         """Report videos that were skipped, each once.
@@ -107,6 +146,7 @@ class TrainingLog:
 
     def step(self) -> None:
         """Advance the progress bar by an optimiser step."""
+        self._batches.step()
         self._bar.update()
 
     @contextmanager

@@ -78,6 +78,10 @@ class BalancedSource(Source):
         """Clips per draw."""
         return self._num_samples
 
+    def fingerprints(self) -> dict[str, str]:
+        """Those of the source it draws from."""
+        return self._source.fingerprints()
+
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """List the clips of a draw without reading them.
 

@@ -70,6 +70,10 @@ class FewShotSource(Source):
         """Number of samples."""
         return len(self._samples)
 
+    def fingerprints(self) -> dict[str, str]:
+        """Those of the source it draws from."""
+        return self._source.fingerprints()
+
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """List the chosen samples.
 

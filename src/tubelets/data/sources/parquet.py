@@ -1,6 +1,8 @@
 """Rows of Parquet shards, row group by row group, so that damage costs no more rows than it hits."""
 
 import functools
+import os
+import struct
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 from datasets.table import table_cast
 
-from tubelets.data.sources.rows import Lost, ShardReader, explain, first_readable, open_file, shard_name
+from tubelets.data.sources.rows import Lost, ShardReader, explain, fingerprint_of, first_readable, open_file, shard_name
 
 # Rows decoded at once. Shards of this package have groups of 16; groups of other writers can be much larger.
 _ROWS_AT_ONCE = 16
@@ -75,6 +77,22 @@ class ParquetShards(ShardReader):
                 return pq.read_metadata(stream).num_rows
         except Exception:  # damage raises errors of any type, and is reported when the shard is read
             return self._counts.get(self.names[index])
+
+    def fingerprint(self, index: int) -> str | None:
+        """From the size and the footer, which states the bytes of each column of each row group."""
+        if "://" in self._files[index]:
+            return None
+        try:
+            with open_file(self._files[index]) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(-8, os.SEEK_END)
+                length, magic = struct.unpack("<I4s", stream.read(8))
+                if magic != b"PAR1":
+                    return None
+                stream.seek(-8 - length, os.SEEK_END)
+                return fingerprint_of(size, stream.read(length))
+        except (OSError, ValueError, struct.error):  # damage is reported when the shard is read
+            return None
 
     def local_parquet(self, index: int) -> str | None:
         """The path of a shard on this machine."""

@@ -1,5 +1,6 @@
 """Readers of shards: rows as values by column, and damage as rows that say what is wrong with them."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class ShardReader(ABC):
             Values by column, or `Lost`, for each row from `skip`.
         """
 
+    def fingerprint(self, index: int) -> str | None:
+        """Short text that differs for other rows, from a few bytes of the shard; None if it cannot be read here."""
+        return None
+
     def local_parquet(self, index: int) -> str | None:
         """Path of a shard whose rows can be read one by one, otherwise None."""
         return None
@@ -77,6 +82,16 @@ def open_file(address: str, token: str | None = None) -> BinaryIO:
         # A forked worker would wait forever for its parent's event-loop thread.
         fsspec.asyn.reset_lock()
     return xopen(address, "rb", download_config=DownloadConfig(token=token))
+
+
+def fingerprint_of(size: int, content: bytes) -> str:
+    """A fingerprint from the size of a file and a part of it.
+
+    Example:
+        >>> fingerprint_of(10240, b"first bytes")
+        '10240-58f1fd8e'
+    """
+    return f"{size}-{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def shard_name(file: str) -> str:

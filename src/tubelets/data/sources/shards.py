@@ -79,6 +79,11 @@ class ShardSource(Source):
         """Number of samples, or None if counting requires reading them."""
         return self._reader.num_rows
 
+    def fingerprints(self) -> dict[str, str]:
+        """Size and table of contents of each local shard; see `Source.fingerprints`."""
+        found = {name: self._reader.fingerprint(index) for index, name in enumerate(self._reader.names)}
+        return {name: each for name, each in found.items() if each is not None}
+
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
         """Read one shard in its stored order.
 

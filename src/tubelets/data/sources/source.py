@@ -159,6 +159,15 @@ class Source(ABC):
         """Name of each shard."""
         return list(self.description.shard_names)
 
+    def fingerprints(self) -> dict[str, str]:
+        """What tells other media under the same names apart, found without reading the media.
+
+        Returns:
+            A short text for each shard, or for some of the files, by name. Parts that cannot be read now are left out,
+            and so is everything that is not on this machine.
+        """
+        return {}
+
     @property
     def lists_paths(self) -> bool:
         """Whether iterating reads no media, so that any number of readers can iterate over all samples."""

@@ -5,6 +5,7 @@ needs makes a tar unreadable) and takes a damaged header for the end of the tar.
 """
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from datasets import Audio, Image, List, Value, Video
 
 from tubelets.data.modalities.registry import modality_of_medium
 from tubelets.data.modalities.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from tubelets.data.sources.rows import Lost, ShardReader, explain, first_readable, open_file, shard_name
+from tubelets.data.sources.rows import Lost, ShardReader, explain, fingerprint_of, first_readable, open_file, shard_name
 from tubelets.data.sources.tar_members import Damage, Member, read_members
 
 _KEY = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)")
 _JSON = ("json", "jsn")
 _NUMBERS = ("cls", "cls2", "index", "inx", "id", "count", "label")
 _TEXTS = ("txt", "text", "transcript", "caption", "sha256", "pair_id", "labels", "class", "category")
+_BYTES_OF_FINGERPRINT = 2**16
 # Rows whose members show which columns there are.
 _ROWS_FOR_COLUMNS = 5
 
@@ -53,6 +55,18 @@ class TarShards(ShardReader):
     def num_rows(self) -> int | None:
         """None: counting requires reading the tars."""
         return None
+
+    def fingerprint(self, index: int) -> str | None:
+        """From the size and the first rows."""
+        if "://" in self._files[index]:
+            return None
+        try:
+            with open_file(self._files[index]) as stream:
+                size = stream.seek(0, os.SEEK_END)
+                stream.seek(0)
+                return fingerprint_of(size, stream.read(_BYTES_OF_FINGERPRINT))
+        except OSError:  # damage is reported when the shard is read
+            return None
 
     def rows(self, index: int, columns: Collection[str], skip: int = 0) -> Iterator[dict[str, Any] | Lost]:
         """Read rows of a shard; see `ShardReader.rows`. Members of other columns are not read."""

@@ -136,6 +136,9 @@ class ClipLoader:
         Args:
             state: Result of `state_dict` on the same rank.
 
+        With split "samples" the number of workers may change as long as no video was skipped, since the order of the
+        batches does not depend on it.
+
         Raises:
             ValueError: The state has another version or rank, or other shards, ranks, workers, batch
                 size, seed, split, shuffle window or clips per video; the message names the differences.
@@ -144,6 +147,8 @@ class ClipLoader:
             raise ValueError(f"loader state has version {state.get('version')!r}, this code reads {_VERSION}")
         saved = {**state["fingerprint"], "rank": state["rank"]}
         now = {**self._fingerprint(), "rank": self.stream.rank}
+        if self._mode == "samples" and not state["num_skipped"]:
+            now.pop("num_workers")
         differing = [
             f"{key}: {saved.get(key)!r} saved, {value!r} now" for key, value in now.items() if saved.get(key) != value
         ]
@@ -155,6 +160,8 @@ class ClipLoader:
         self._workers = copy.deepcopy(list(state["workers"]))
         self._delivered = state["batches_delivered"]
         self._next_worker = state["next_worker"]
+        if len(self._workers) != max(1, self.num_workers):
+            self._share_among_workers()
         self.num_skipped = state["num_skipped"]
         self._resumed = True
 
@@ -172,6 +179,14 @@ class ClipLoader:
             "shuffle_window": stream.shuffle_window,
             "clips_per_video": stream.clips_per_video,
         }
+
+    def _share_among_workers(self) -> None:
+        """Let another number of workers continue behind the last batch, in whose order they do not matter."""
+        count = max(1, self.num_workers)
+        last = self._workers[self._next_worker - 1]
+        # The first worker of a run always has the first batch.
+        self._next_worker = self._delivered % count
+        self._workers = [None if last is None else {**last, "worker": worker} for worker in range(count)]
 
     def _rewind(self) -> None:
         """Move to the start of the pass."""
