@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quickstart_page import PRETRAINED, RANDOM, Results, write_page
+from quickstart_parts.page import PRETRAINED, RANDOM, Results, write_page
 from tubelets.benchmarks.camera_motion import CAMERA_MOTIONS
 from tubelets.data.assets.fetching import fetch
 from tubelets.evaluation.frozen import headline

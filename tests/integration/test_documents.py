@@ -6,6 +6,7 @@ import pkgutil
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,44 +53,57 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_readme_feature_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run_printed(block: str, folder: Path, then: str = "") -> str:
+    """Run a snippet as printed, in a process that has imported nothing; what it prints."""
+    program = f"{block}\n{then}"
+    result = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def snippet(word: str) -> str:
+    (found,) = [block for block in blocks("python") if word in block]
+    return found
+
+
+def test_readme_feature_snippet(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "quickstart" / "model" / "final"
     config = tiny_config()
     SigmaForPreTraining(config).save_pretrained(folder)
     inference_processor(config).save_pretrained(folder)
     (tmp_path / "clip.mp4").write_bytes(make_video(20, 48, 64))
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    exec(compile(blocks("python")[0], "README.md", "exec"), names)
-    assert names["features"].shape == (1, config.num_tokens, config.hidden_size)
+    shape = run_printed(snippet("read_clip"), tmp_path, "print(tuple(features.shape))")
+    assert shape.splitlines()[-1] == f"(1, {config.hidden_size})"
 
 
-def test_readme_stock_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readme_stock_snippet(tmp_path: Path) -> None:
     config = tiny_config(num_labels=3)
     SigmaForVideoClassification(config).save_pretrained(tmp_path / "runs" / "mine-finetuned")
     inference_processor(config).save_pretrained(tmp_path / "runs" / "mine-finetuned")
-    monkeypatch.chdir(tmp_path)
-    exec(compile(blocks("python")[1], "README.md", "exec"), {})
+    run_printed(snippet("as_videomae"), tmp_path)
     stock = VideoMAEForVideoClassification.from_pretrained(tmp_path / "stock")
     assert stock.config.num_labels == 3
 
 
-def test_readme_conversion_snippet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_readme_conversion_snippet(tmp_path: Path) -> None:
     weights = to_official(SigmaForPreTraining(tiny_config(target_type="dino_v1", teacher_hidden_size=384)))
     arguments = __import__("argparse").Namespace(num_frames=4, input_size=32)
-    torch.save({"model": weights, "args": arguments}, "kinetics_400_vit_b_sigma_with_dino.pth")
-    names: dict[str, Any] = {}
-    exec(compile(blocks("python")[2], "README.md", "exec"), names)
+    torch.save({"model": weights, "args": arguments}, tmp_path / "kinetics_400_vit_b_sigma_with_dino.pth")
+    printed = run_printed(snippet("load_official"), tmp_path, "print(model.config.target_type)")
     assert (tmp_path / "sigma-dino-vit-base-k400" / "model.safetensors").is_file()
-    assert names["model"].config.target_type == "dino_v1"
+    assert printed.splitlines()[-1] == "dino_v1"
 
 
-def test_readme_motion_snippet(capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, Any] = {}
-    exec(compile(blocks("python")[3], "README.md", "exec"), names)
-    assert (names["moved"] != names["frames"]).any()
-    assert names["objects"].names[0] in capsys.readouterr().out
+def test_readme_motion_snippet(tmp_path: Path) -> None:
+    changed, sentence = reversed(
+        run_printed(snippet("sample_motion"), tmp_path, "print(bool((moved != frames).any()))").splitlines()[-2:]
+    )
+    assert changed == "True"
+    assert "moves" in sentence
+
+
+def test_every_python_snippet_of_the_readme_is_run() -> None:
+    assert len(blocks("python")) == 4
 
 
 PAGES = (
