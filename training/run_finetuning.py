@@ -1,4 +1,4 @@
-"""Fine-tune or probe a model for a task, test it, publish it; read it from top to bottom, copy it.
+r"""Fine-tune or probe a model for a task, test it, publish it; read it from top to bottom, copy it.
 
 The task follows from the model, or from `--task`: any video, audio or audio-visual model of this package, and any that
 an Auto class of the task loads, on shards, a Hub data set, or folders of files; with one or several labels per clip.

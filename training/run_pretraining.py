@@ -1,4 +1,4 @@
-"""Pretrain a model of this package from a recipe; read it from top to bottom, copy it, change it.
+r"""Pretrain a model of this package from a recipe; read it from top to bottom, copy it, change it.
 
 Example:
     tubelets pretrain sigma_tiny_demo --data.path shards --output_dir runs/demo

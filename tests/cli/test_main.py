@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,13 @@ import pytest
 import torch
 
 import tubelets
-from tubelets.cli import evaluate
+from tubelets import shipped
+from tubelets.cli import evaluate, gallery
 from tubelets.cli.main import VERBS, declare, main
 from tubelets.cli.parser import SCREEN, UsageError, Verb
 from tubelets.data.modalities.clips import Sampling
 from tubelets.evaluation.features import Pooling
+from tubelets.masking.trajectory import TRAJECTORY_TYPES
 from tubelets.models.common.auto import MODELS
 from tubelets.visualization.motion_gallery import BACKGROUNDS, MOTIONS
 
@@ -75,6 +78,19 @@ def test_the_help_of_a_verb_fits_a_screen_and_its_sections_show_every_flag(name:
     for section in verb.sections:
         assert section.name in text
         assert verb.help(section.name).startswith(f"{section.name}: {section.summary}\n")
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_commands_in_the_help_are_read_as_they_are_printed(name: str) -> None:
+    verb = verb_of(name)
+    text = "\n".join([verb.description, *(section.details for section in verb.sections)]).replace("\\\n", " ")
+    commands = re.findall(r"^ *(?:accelerate launch .* -m )?tubelets (.*)", text, flags=re.MULTILINE)
+    assert commands or name == "info"
+    for command in commands:
+        other, *words = shlex.split(command, comments=True)
+        options = verb_of(other).parse([word for word in words if word != "..."])
+        if other in ("pretrain", "finetune") and not options.words[0].startswith("-"):
+            assert options.words[0] == "my_recipe.yaml" or shipped.find(options.words[0], "recipe")
 
 
 @pytest.mark.parametrize("name", VERBS)
@@ -140,8 +156,8 @@ def test_a_choice_is_refused_with_the_nearest_one() -> None:
 def test_choices_that_are_spelled_out_for_the_help_are_those_that_exist() -> None:
     assert set(evaluate.SAMPLING) == set(get_args(Sampling))
     assert set(evaluate.POOLING) == set(get_args(Pooling))
-    text = verb_of("gallery").help("all")
-    assert all(name in text for name in (*MOTIONS, *BACKGROUNDS))
+    assert gallery.MASKS == TRAJECTORY_TYPES
+    assert (tuple(MOTIONS), BACKGROUNDS) == (gallery.MOTIONS, gallery.BACKGROUNDS)
 
 
 def messages_of(tree: ast.AST) -> Iterator[str]:

@@ -129,7 +129,7 @@ def test_seeds_decide_what_is_drawn(tmp_path: Path) -> None:
         (["--size", "50"], "multiples of 16, got 2, 8 and 50"),
         (["--num-frames", "7"], "got 2, 7 and 48"),
         (["--clips", "0"], "at least 1 clip"),
-        (["--motion", "smiles"], "motion must be one of smile, tubelet_contrast, locomotion"),
+        (["--motion", "smiles"], "'smiles' is none of smile, tubelet_contrast, locomotion; did you mean 'smile'?"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(

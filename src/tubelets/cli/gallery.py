@@ -1,15 +1,16 @@
 """Draw synthetic motion, or every kind of mask.
 
-motion  for each clip a GIF and a PNG with the clip, the moving objects, their boxes and the visible part under a
-        trajectory mask; `motions.json` holds the motion record and caption of each clip
-masks   `masks.png` (the visible part of a clip under each mask), `statistics.png` (spectrum and temporal
-        correlation), `sound_masks.png` and `sound_statistics.png`, over real frames and a real sound
+PICTURES is one of
+  motion  for each clip a GIF and a PNG with the clip, the moving objects, their boxes and the visible part under a
+          trajectory mask; `motions.json` holds the motion record and caption of each clip
+  masks   `masks.png` (the visible part of a clip under each mask), `statistics.png` (spectrum and temporal
+          correlation), `sound_masks.png` and `sound_statistics.png`, over real frames and a real sound
 
-tubelets gallery motion --output_dir runs/motion
-tubelets gallery motion --video street.mp4 --objects emoji --seed 3 --output_dir runs/motion
-tubelets gallery motion --video data/k400_shards --motion tubelet_contrast --output_dir runs/tubelets
-tubelets gallery masks --output_dir runs/masks
-tubelets gallery masks --video clip.mp4 --kinds tube green3d --mask_ratio 0.75 --output_dir runs/masks
+  tubelets gallery motion --output_dir runs/motion
+  tubelets gallery motion --video street.mp4 --objects emoji --seed 3 --output_dir runs/motion
+  tubelets gallery motion --video data/k400_shards --motion tubelet_contrast --output_dir runs/tubelets
+  tubelets gallery masks --output_dir runs/masks
+  tubelets gallery masks --video clip.mp4 --kinds tube green3d --mask_ratio 0.75 --output_dir runs/masks
 """
 
 import argparse
@@ -18,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from tubelets.cli.parser import Verb
+
+# Written here again because the modules that define them import torch; a test compares them.
+MOTIONS = ("smile", "tubelet_contrast", "locomotion")
+BACKGROUNDS = ("grey", "black", "noise")
+MASKS = ("tube+traj_mask", "tube", "tube+picked_frame_visible")
 
 
 def add_arguments(verb: Verb) -> None:
@@ -30,10 +36,10 @@ def add_arguments(verb: Verb) -> None:
     verb.add("--mask_ratio", type=float, help="share of masked tokens; by default 0.8 of motion, 0.9 of masks")
     verb.add("--seed", type=int, default=0, help="seed of all draws")
     add = verb.section("motion", "background, objects, their motion and the mask that follows them")
-    add("--background", default="grey", help="grey, black or noise, without a video")
+    add("--background", choices=BACKGROUNDS, default="grey", help="without a video")
     add("--objects", default="shapes", help="shapes, emoji, a folder of images with alpha, or a Hub data set")
-    add("--motion", default="smile", help="parameterisation: smile, tubelet_contrast or locomotion")
-    add("--mask", help="kind of trajectory mask; by default the first of tubelets.masking.trajectory.TRAJECTORY_TYPES")
+    add("--motion", choices=MOTIONS, default="smile", help="parameterisation")
+    add("--mask", choices=MASKS, default=MASKS[0], help="kind of trajectory mask")
     add("--clips", type=int, default=4, help="number of clips")
     add("--num_frames", type=int, default=16, help="frames per clip")
     add("--size", type=int, default=224, help="side of the frames in pixels")

@@ -1,7 +1,6 @@
 """The command line of a verb: one dialect, errors of one line with the nearest name, help that fits a screen."""
 
 import argparse
-import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -38,7 +37,7 @@ class Verb:
     """
 
     def __init__(self, name: str, description: str, given: Sequence[str] = ()) -> None:
-        self.name, self.description, self.given = name, inspect.cleandoc(description), given
+        self.name, self.description, self.given = name, description.strip(), given
         self.words_usage: str | None = None
         self.parser = _Parser(prog=f"tubelets {name}", add_help=False, allow_abbrev=False)
         self.sections: list[Section] = []

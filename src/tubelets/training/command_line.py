@@ -172,7 +172,7 @@ def render_fields(fields: Sequence[Field], width: int = WIDTH) -> str:
         >>> print(render_fields([Field("--run.seed", "int", "0", "Seed of weights and data.")]))
           --run.seed INT  Seed of weights and data (default: 0)
     """
-    heads = [f"{field.name} {field.type.upper() if field.type.isalpha() else field.type}".strip() for field in fields]
+    heads = [f"{field.name} {_shown(field.type)}".strip() for field in fields]
     indent = min(max(map(len, heads), default=0), 34) + 4
     lines: list[str] = []
     for head, field in zip(heads, fields, strict=True):
@@ -188,6 +188,11 @@ def render_fields(fields: Sequence[Field], width: int = WIDTH) -> str:
             lines.append(f"  {head:{indent - 4}}  {body.pop(0)}".rstrip())
         lines += [" " * indent + line for line in body]
     return "\n".join(lines)
+
+
+def _shown(kind: str) -> str:
+    """A single word stands in capitals for its value; choices and nested types stay as they are."""
+    return kind.upper() if kind.removesuffix(" ...").isalpha() else kind
 
 
 def dataclass_fields(cls: type, prefix: str = "") -> list[Field]:
