@@ -1,20 +1,37 @@
 """Base of every configuration: rejects crafted content and registers its models with the Auto classes."""
 
+import dataclasses
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from tubelets.data.modalities.specs import InputSpec
-
-MAX_LABELS = 2**20
-"""Maximum number of classes, above any published model: crafted files are rejected before memory is allocated."""
+from tubelets.models.common.field_checks import MAX_LABELS, RANGES, check_fields
 
 
 class RegisteredConfig:
     """Mixin of the configurations; list it before the configuration class of transformers."""
 
     model_type: str
+    field_ranges: ClassVar[Mapping[str, tuple[float, float]]] = RANGES
+    """Smallest and largest value of numeric fields; other numbers may not be negative, unless their default is."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Check the arguments before the fields are set, because types of long lists take seconds to check.
+
+        Args:
+            *args: fields by position.
+            **kwargs: fields by name.
+
+        Raises:
+            huggingface_hub.errors.StrictDataclassError: if a field is unknown or out of bounds.
+        """
+        if args or kwargs:
+            names = (entry.name for entry in dataclasses.fields(cls))  # type: ignore[arg-type]
+            check_fields(cls, {**dict(zip(names, args, strict=False)), **kwargs})
+        return super().__new__(cls)
 
     if TYPE_CHECKING:
 

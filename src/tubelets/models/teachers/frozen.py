@@ -51,7 +51,7 @@ class FrozenModel(Teacher):
 
     Example:
         >>> from tubelets import ResNet3DConfig, ResNet3DModel
-        >>> config = ResNet3DConfig(depth=18, image_size=32, num_frames=4)
+        >>> config = ResNet3DConfig(image_size=32, num_frames=4)
         >>> teacher = FrozenModel(ResNet3DModel(config), feature_size=512)
         >>> teacher(torch.zeros(2, 4, 3, 32, 32)).shape
         torch.Size([2, 512])

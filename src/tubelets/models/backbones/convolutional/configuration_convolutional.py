@@ -6,6 +6,9 @@ from transformers import PreTrainedConfig
 from tubelets.data.modalities.specs import IMAGENET_MEAN, IMAGENET_STD, InputSpec, VideoSpec
 from tubelets.models.common.configuration import RegisteredConfig
 
+# Ten times the largest published video CNN.
+MAX_VALUES = 2**30
+
 
 @strict
 class ConvolutionalConfig(RegisteredConfig, PreTrainedConfig):
@@ -45,6 +48,19 @@ class ConvolutionalConfig(RegisteredConfig, PreTrainedConfig):
     def image_height_width(self) -> tuple[int, int]:
         """Height and width of the frames in pixels."""
         return self.image_size, self.image_size
+
+    @property
+    def num_values(self) -> int:
+        """Approximate number of weights."""
+        return 0
+
+    def validate_values(self) -> None:
+        """Reject networks beyond any published one: configurations may come from untrusted files."""
+        if self.num_values > MAX_VALUES:
+            raise ValueError(
+                f"a network of these sizes would hold about {self.num_values:.3g} values, more than {MAX_VALUES:.3g}; "
+                "choose fewer or narrower layers"
+            )
 
     def validate_input(self) -> None:
         """Reject sizes and statistics out of range."""

@@ -36,6 +36,11 @@ class I3DConfig(ConvolutionalConfig):
         """Width of the pooled feature."""
         return sum(map(self.width, (384, 384, 128, 128)))
 
+    @property
+    def num_values(self) -> int:
+        """Approximate number of weights."""
+        return round(12.3e6 * self.width_multiplier**2) + self.feature_size * self.num_labels
+
     def validate_width(self) -> None:
         """Reject factors out of range."""
         if not 0 < self.width_multiplier <= 16:

@@ -42,6 +42,13 @@ class ResNet3DConfig(ConvolutionalConfig):
         """Width of the pooled feature."""
         return self.hidden_sizes[-1]
 
+    @property
+    def num_values(self) -> int:
+        """Approximate number of weights: two convolutions of 27 places a block, and the classifier."""
+        stages = zip(self.depths, self.hidden_sizes, strict=False)
+        blocks = sum(54 * depth * size**2 for depth, size in stages)
+        return blocks + self.feature_size * self.num_labels if self.hidden_sizes else 0
+
     def validate_stages(self) -> None:
         """Reject inconsistent stages and sizes beyond any published model."""
         if len(self.depths) != len(self.hidden_sizes) or not self.depths:

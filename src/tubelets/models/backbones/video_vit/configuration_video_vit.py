@@ -21,7 +21,8 @@ OBJECTIVE = {"mask_type", "mask_options", "mask_bank", "mask_ratio", "norm_pix_l
 
 # Far above every published model: a crafted file must be refused before memory is allocated.
 MAX_DEPTH = 1024
-MAX_VALUES = 2**35
+MAX_VALUES = 2**33
+MAX_TOKENS = 2**20
 
 
 @strict
@@ -234,6 +235,7 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
         for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
             if getattr(self, name) > MAX_DEPTH:
                 raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
+        check_num_tokens(self.num_tokens)
         if self.num_values > MAX_VALUES:
             raise ValueError(
                 f"a model of these sizes would hold about {self.num_values:.3g} values, more than {MAX_VALUES:.3g}; "
@@ -260,6 +262,22 @@ class TubeletsVideoMAEConfig(RegisteredConfig, VideoMAEConfig):
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
         """Do nothing: the code is an installed package and is never copied next to a checkpoint."""
+
+
+def check_num_tokens(number: int) -> None:
+    """Reject a clip of more tokens than any published model has.
+
+    Args:
+        number: tokens of a clip.
+
+    Raises:
+        ValueError: if there are too many.
+    """
+    if number > MAX_TOKENS:
+        raise ValueError(
+            f"a clip would have {number} tokens, more than {MAX_TOKENS}; choose fewer frames, smaller ones or larger "
+            "patches"
+        )
 
 
 def _pair(side: int | list[int] | tuple[int, int]) -> tuple[int, int]:

@@ -6,7 +6,11 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec
-from tubelets.models.backbones.video_vit.configuration_video_vit import MAX_DEPTH, MAX_VALUES
+from tubelets.models.backbones.video_vit.configuration_video_vit import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    check_num_tokens,
+)
 from tubelets.models.common.configuration import RegisteredConfig
 
 if TYPE_CHECKING:
@@ -202,6 +206,7 @@ class StructuredNoiseAudioConfig(RegisteredConfig, PreTrainedConfig):
         for name in ("num_hidden_layers", "decoder_num_hidden_layers"):
             if getattr(self, name) > MAX_DEPTH:
                 raise ValueError(f"{name} must be at most {MAX_DEPTH}, got {getattr(self, name)}")
+        check_num_tokens(self.num_tokens)
         if self.num_values > MAX_VALUES:
             raise ValueError(
                 f"a model of these sizes would hold about {self.num_values:.3g} values, more than {MAX_VALUES:.3g}; "

@@ -124,6 +124,11 @@ class TubeletContrastConfig(ConvolutionalConfig):
         return self.backbone_config.feature_size
 
     @property
+    def num_values(self) -> int:
+        """Approximate number of weights, those of the backbone."""
+        return self.backbone_config.num_values
+
+    @property
     def motion(self) -> "MotionSettings":
         """How the motions of patches are drawn."""
         from tubelets.motion import MotionSettings
@@ -166,6 +171,11 @@ class TubeletContrastConfig(ConvolutionalConfig):
         )
         if unknown:
             raise ValueError(f"backbone_options of {self.backbone} has no fields {sorted(unknown)}")
+        if self.queue_size * self.projection_size > 2**28:
+            raise ValueError(
+                f"a queue of {self.queue_size} x {self.projection_size} values is beyond memory; it may have 2**28"
+            )
+        _ = self.backbone_config  # refuses sizes that the backbone does not have
 
     def validate_motion(self) -> None:
         """Reject invalid motions."""
