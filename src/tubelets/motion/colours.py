@@ -1,5 +1,6 @@
 """Changes of colour shared by all frames of a clip: brightness, contrast, hue (tubelet_contrast.md, section 6)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ def sample_colour_change(
         The changes.
 
     Raises:
-        ValueError: if the probability is out of range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> change = sample_colour_change(2, torch.Generator().manual_seed(0), probability=0.0)
@@ -84,6 +85,11 @@ def sample_colour_change(
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must lie in [0, 1], got {probability}")
+    if not all(0 <= each < math.inf for each in (brightness, contrast, hue, saturation)):
+        raise ValueError(
+            "brightness, contrast, hue and saturation must be finite and not negative, got "
+            f"{brightness}, {contrast}, {hue} and {saturation}"
+        )
     draws = torch.rand(7, clips, generator=generator, device=generator.device)
     happens = draws[:3] < probability
     spread = (2 * draws[3:] - 1) * torch.stack((happens[0], happens[1], happens[2], happens[2]))
