@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, device_of, rand
 from tubelets.motion.movable import Movable
 
 # Hue, saturation and value as 8-bit numbers; the hue circle has 180 steps.
@@ -54,7 +55,7 @@ class ColourChange(Movable):
 
 def sample_colour_change(
     clips: int,
-    generator: torch.Generator,
+    generator: Generators,
     probability: float = 0.2,
     brightness: float = 32.0,
     contrast: float = 0.2,
@@ -65,7 +66,7 @@ def sample_colour_change(
 
     Args:
         clips: number of clips.
-        generator: random generator; its device is that of the result.
+        generator: one random generator, or one for each clip; its device is that of the result.
         probability: that brightness is changed, that contrast is, and that hue and saturation are.
         brightness: largest shift in grey levels.
         contrast: largest logarithm of the factor.
@@ -90,7 +91,11 @@ def sample_colour_change(
             "brightness, contrast, hue and saturation must be finite and not negative, got "
             f"{brightness}, {contrast}, {hue} and {saturation}"
         )
-    draws = torch.rand(7, clips, generator=generator, device=generator.device)
+    device = device_of(generator)
+    if isinstance(generator, torch.Generator):
+        draws = torch.rand(7, clips, generator=generator, device=device)
+    else:
+        draws = rand(clips, 7, generator=generator, device=device).T
     happens = draws[:3] < probability
     spread = (2 * draws[3:] - 1) * torch.stack((happens[0], happens[1], happens[2], happens[2]))
     return ColourChange(
