@@ -1,9 +1,11 @@
 """Ranges of numeric fields, stated in their annotations and checked before anything is built."""
 
+import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Annotated, Any, get_type_hints
 
 
@@ -18,6 +20,7 @@ class Range:
     Attributes:
         interval: in the usual notation, such as "[0, 1)"; the bounds may be infinite.
         also: values outside of the interval with a meaning of their own.
+        whole: only integers.
 
     Example:
         >>> Range("[0, 1)").contains(0), Range("[0, 1)").contains(1), Range("[0, inf)").contains(float("nan"))
@@ -28,12 +31,15 @@ class Range:
 
     interval: str
     also: tuple[float, ...] = ()
+    whole: bool = False
 
     def contains(self, value: Any) -> bool:
         """Whether a value is a finite number in the range."""
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+        kind = Integral if self.whole else Real
+        if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
             return False
         low, high = self._bounds
+        value = float(value)
         above = value > low or (value == low and self.interval[0] == "[")
         below = value < high or (value == high and self.interval[-1] == "]")
         return (above and below) or value in self.also
@@ -45,17 +51,20 @@ class Range:
 
     def __repr__(self) -> str:
         low, high = self._bounds
+        if math.isinf(low) and math.isinf(high):
+            return "finite"
         text = f"in {self.interval}" if math.isfinite(high) else f"at least {low:g}"
         if self.interval.startswith("(") and not math.isfinite(high):
             text = "positive" if low == 0 else f"above {low:g}"
         return text + "".join(f", or {value:g}" for value in self.also)
 
 
-Count = Annotated[int, Range("[1, inf)")]
-Natural = Annotated[int, Range("[0, inf)")]
-Workers = Annotated[int, Range("[0, 1024]")]
+Count = Annotated[int, Range("[1, inf)", whole=True)]
+Natural = Annotated[int, Range("[0, inf)", whole=True)]
+Workers = Annotated[int, Range("[0, 1024]", whole=True)]
 # What NumPy accepts, with room for the number of the process that is added to it.
-Seed = Annotated[int, Range("[0, 4294901760]")]
+Seed = Annotated[int, Range("[0, 4294901760]", whole=True)]
+Finite = Annotated[float, Range("(-inf, inf)")]
 Positive = Annotated[float, Range("(0, inf)")]
 NotNegative = Annotated[float, Range("[0, inf)")]
 Fraction = Annotated[float, Range("[0, 1]")]
@@ -96,12 +105,13 @@ def ranges_of(cls: type, inherited: Mapping[str, Range] | None = None) -> dict[s
         >>> ranges_of(Options)
         {'k': at least 1, 'scales': in (0, 1]}
     """
+    return {**(inherited or {}), **_own_ranges(cls)}
+
+
+@functools.cache
+def _own_ranges(cls: type) -> dict[str, Range]:
     hints = get_type_hints(cls, include_extras=True)
-    found = dict(inherited or {})
-    for entry in fields(cls):
-        for each in _ranges_in(hints[entry.name]):
-            found[entry.name] = each
-    return found
+    return {entry.name: each for entry in fields(cls) for each in _ranges_in(hints[entry.name])}
 
 
 def _ranges_in(annotation: Any) -> Iterator[Range]:
@@ -136,7 +146,8 @@ def check_ranges(options: Any, where: str = "", inherited: Mapping[str, Range] |
         for index, each in enumerate(value if several else [value]):
             if each is not None and not allowed.contains(each):
                 place = f"[{index}]" if several else ""
-                raise RangeError(f"{where}{name}{place} must be {allowed}, got {each!r}")
+                kind = "an integer, " if allowed.whole and isinstance(each, float) else ""
+                raise RangeError(f"{where}{name}{place} must be {kind}{allowed}, got {each!r}")
 
 
 def check_length(name: str, values: Any, length: int, what: str) -> None:

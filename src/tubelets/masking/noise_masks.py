@@ -124,13 +124,17 @@ class NoiseMaskGenerator:
         if self.kind not in (*NOISE_TYPES, "random", "tube"):
             raise ValueError(f"kind must be one of {', '.join(NOISE_TYPES)}, random or tube, got {self.kind!r}")
         sides = 2 if self.kind == "regularized_blue" else 3
-        if len(self.grid) != sides or min(self.grid) < 1:
+        if len(self.grid) != sides or not all(isinstance(side, int) and side >= 1 for side in self.grid):
             raise ValueError(f"grid must be {sides} positive integers for {self.kind}, got {self.grid!r}")
         if self.bank_size is None:
             # The field of a frozen dataclass can only be set this way; it then states what is used.
             object.__setattr__(self, "bank_size", 2048 if sides == 2 else 16)
         if not isinstance(self.bank_size, int) or self.bank_size < 1:
             raise ValueError(f"bank_size must be at least 1, got {self.bank_size}")
+        if len(self.volume_shape) != 3 or not all(isinstance(side, int) for side in self.volume_shape):
+            raise ValueError(f"volume_shape must be three integers, got {self.volume_shape}")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed must be an integer, got {self.seed}")
         if sides == 3 and any(side < wanted for side, wanted in zip(self.volume_shape, self.grid, strict=True)):
             raise ValueError(f"volume_shape {self.volume_shape} must be at least the grid {self.grid}")
         for name in ("sigma_low", "sigma_high"):

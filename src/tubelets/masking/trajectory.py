@@ -142,7 +142,7 @@ class TrajectoryMaskGenerator:
         TubeMaskGenerator(self.grid, self.mask_ratio)  # refuses a grid or a ratio out of range
         if self.kind not in TRAJECTORY_TYPES:
             raise ValueError(f"kind must be one of {TRAJECTORY_TYPES}, got {self.kind!r}")
-        if self.patch_size < 1 or not 0 <= self.visible_ratio <= 1:
+        if not isinstance(self.patch_size, int) or self.patch_size < 1 or not 0 <= self.visible_ratio <= 1:
             raise ValueError(
                 f"patch_size must be at least 1 and visible_ratio lie in [0, 1], got {self.patch_size} and "
                 f"{self.visible_ratio}"

@@ -1,11 +1,13 @@
 """Changes of colour shared by all frames of a clip: brightness, contrast, hue (tubelet_contrast.md, section 6)."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tubelets.draws import Generators, device_of, rand
 from tubelets.motion.movable import Movable
 
 # Hue, saturation and value as 8-bit numbers; the hue circle has 180 steps.
@@ -53,7 +55,7 @@ class ColourChange(Movable):
 
 def sample_colour_change(
     clips: int,
-    generator: torch.Generator,
+    generator: Generators,
     probability: float = 0.2,
     brightness: float = 32.0,
     contrast: float = 0.2,
@@ -64,7 +66,7 @@ def sample_colour_change(
 
     Args:
         clips: number of clips.
-        generator: random generator; its device is that of the result.
+        generator: one random generator, or one for each clip; its device is that of the result.
         probability: that brightness is changed, that contrast is, and that hue and saturation are.
         brightness: largest shift in grey levels.
         contrast: largest logarithm of the factor.
@@ -75,7 +77,7 @@ def sample_colour_change(
         The changes.
 
     Raises:
-        ValueError: if the probability is out of range.
+        ValueError: if a number is out of range.
 
     Example:
         >>> change = sample_colour_change(2, torch.Generator().manual_seed(0), probability=0.0)
@@ -84,7 +86,16 @@ def sample_colour_change(
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must lie in [0, 1], got {probability}")
-    draws = torch.rand(7, clips, generator=generator, device=generator.device)
+    if not all(0 <= each < math.inf for each in (brightness, contrast, hue, saturation)):
+        raise ValueError(
+            "brightness, contrast, hue and saturation must be finite and not negative, got "
+            f"{brightness}, {contrast}, {hue} and {saturation}"
+        )
+    device = device_of(generator)
+    if isinstance(generator, torch.Generator):
+        draws = torch.rand(7, clips, generator=generator, device=device)
+    else:
+        draws = rand(clips, 7, generator=generator, device=device).T
     happens = draws[:3] < probability
     spread = (2 * draws[3:] - 1) * torch.stack((happens[0], happens[1], happens[2], happens[2]))
     return ColourChange(

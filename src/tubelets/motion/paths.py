@@ -4,6 +4,7 @@ Nothing here is random: `tubelets.motion.drawing` draws. Coordinates are pixels,
 are `(height, width)`, sizes and points `(width, height)` and `(x, y)`, boxes `(x1, y1, x2, y2)`.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -22,10 +23,15 @@ def box_anchors(scales: Sequence[float], ratios: Sequence[float]) -> Tensor:
     Returns:
         Float64 `(len(ratios) * len(scales), 2)`, the scale running fastest.
 
+    Raises:
+        ValueError: if there is no number, or one is not positive.
+
     Example:
         >>> box_anchors([32, 64], [1, 4]).tolist()
         [[32.0, 32.0], [64.0, 64.0], [64.0, 16.0], [128.0, 32.0]]
     """
+    if not scales or not ratios or not all(0 < each < math.inf for each in [*scales, *ratios]):
+        raise ValueError(f"scales and ratios must be positive numbers, got {list(scales)} and {list(ratios)}")
     roots = torch.tensor(ratios, dtype=torch.float64).sqrt()[:, None]
     sides = torch.tensor(scales, dtype=torch.float64)
     return torch.stack((sides * roots, sides / roots), dim=-1).flatten(0, 1)
@@ -63,10 +69,15 @@ def smoothing_matrix(num_points: int, sigma: float) -> Tensor:
     Returns:
         Float64 `(num_points, num_points)`; each row sums to 1.
 
+    Raises:
+        ValueError: if a number is out of range.
+
     Example:
         >>> smoothing_matrix(48, 8.0).sum(dim=1).allclose(torch.ones(48, dtype=torch.float64))
         True
     """
+    if num_points < 1 or not 0 < sigma < math.inf:
+        raise ValueError(f"num_points must be at least 1 and sigma positive, got {num_points} and {sigma}")
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
@@ -92,12 +103,17 @@ def smooth_paths(
     Returns:
         Int64 `(..., num_frames, 2)`, truncated to whole pixels.
 
+    Raises:
+        ValueError: if there are fewer than two frames, or `sigma` is not positive.
+
     Example:
         >>> points = torch.rand(48, 2, generator=torch.Generator().manual_seed(0))
         >>> path = smooth_paths(points, torch.tensor(20), torch.tensor([5, 30]), (64, 64), num_frames=48)
         >>> path.amin(dim=0).tolist(), path.amax(dim=0).tolist()
         ([5, 30], [25, 50])
     """
+    if num_frames < 2:
+        raise ValueError(f"a path needs at least 2 frames, got num_frames={num_frames}")
     count = points.shape[-2]
     smooth = smoothing_matrix(count, sigma).to(points.device) @ points.double()
     low, high = smooth.amin(dim=-2, keepdim=True), smooth.amax(dim=-2, keepdim=True)

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from tubelets.motion.key_frames import KEY_FRAME_PROBABILITIES, MODE_PROBABILITIES
+from tubelets.ranges import Count, Fraction, Natural, NotNegative, Positive, Range, check_ranges
 
 PATHS = ("smooth", "piecewise", "none")
 ALPHA_SHAPES = ("rectangle", "ellipse", "rhombus")
@@ -55,30 +56,30 @@ class MotionSettings:
         6.0
     """
 
-    num_objects: int = 2
+    num_objects: Count = 2
     path: str = "smooth"
-    scales: tuple[float, ...] = (32.0, 48.0, 56.0, 64.0, 96.0, 128.0)
-    ratios: tuple[float, ...] = (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0)
-    scale_jitter: float = 0.18
-    long_side: tuple[float, float] | None = None
-    key_frame_probabilities: tuple[float, ...] = KEY_FRAME_PROBABILITIES
-    mode_probabilities: tuple[float, ...] = MODE_PROBABILITIES
+    scales: tuple[Positive, ...] = (32.0, 48.0, 56.0, 64.0, 96.0, 128.0)
+    ratios: tuple[Positive, ...] = (0.5, 0.67, 0.75, 1.0, 1.33, 1.5, 2.0)
+    scale_jitter: NotNegative = 0.18
+    long_side: tuple[Fraction, Fraction] | None = None
+    key_frame_probabilities: tuple[Fraction, ...] = KEY_FRAME_PROBABILITIES
+    mode_probabilities: tuple[Fraction, ...] = MODE_PROBABILITIES
     shared_key_frames: bool = False
-    num_points: int = 48
-    smoothness: float = 8.0
-    path_span: tuple[int, int] = (40, 180)
-    location_velocity: float = 12.0
-    size_velocity: float = 0.025
-    rotation_velocity: float = 6.0
-    shear_velocity: float = 0.0
+    num_points: Count = 48
+    smoothness: Annotated[float, Range("(0, 10000]")] = 8.0
+    path_span: tuple[Natural, Natural] = (40, 180)
+    location_velocity: NotNegative = 12.0
+    size_velocity: NotNegative = 0.025
+    rotation_velocity: NotNegative = 6.0
+    shear_velocity: NotNegative = 0.0
     rest_probability: float = 0.0
     rotation_probability: float = 1.0
     growth_probability: float = 1.0
     keep_ratio: bool = False
-    opacity: tuple[float, float] = (1.0, 1.0)
+    opacity: tuple[Fraction, Fraction] = (1.0, 1.0)
     draw_probability: float = 1.0
     soft_edge_probability: float = 0.5
-    alpha_shape_probabilities: tuple[float, ...] = (0.5, 0.35, 0.15)
+    alpha_shape_probabilities: tuple[Fraction, ...] = (0.5, 0.35, 0.15)
     clip_boxes: bool = False
     shift_clipped: bool = False
 
@@ -110,6 +111,7 @@ class MotionSettings:
                 raise ValueError(f"{name} must be two ascending numbers from 0 on, got {pair}")
         if self.opacity[1] > 1 or (self.long_side is not None and not 0 < self.long_side[1] < 1):
             raise ValueError(f"opacity and long_side must not pass 1, got {self.opacity} and {self.long_side}")
+        check_ranges(self)
 
     @classmethod
     def smile(cls, **changes: Any) -> "MotionSettings":

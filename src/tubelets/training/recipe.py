@@ -169,12 +169,14 @@ class OptimizationSection:
 
 @dataclass
 class RunSection:
-    """Execution of the run; apart from the seed, it does not affect what is learned.
+    """Execution of the run; apart from the seed, it does not affect what is learned, with the exceptions stated below.
 
     Attributes:
         output_dir: folder for checkpoints, the log and the final model.
         seed: seed of initial weights, data order, crops and masks.
-        batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients.
+        batch_size: clips in a batch of one process; the global batch is reached by accumulating gradients. It matters
+            where clips meet within a batch: batch norm takes its statistics there, and Tubelet-Contrast its pairs, and
+            it moves its queue after each; there, do not accumulate.
         precision: `fp32`, `bf16` or `fp16` (autocast); `auto` is `bf16` where the machine has instructions for it, and
             `fp32` elsewhere, see `tubelets.training.acceleration.choose_precision`. `fp32` keeps PyTorch's settings: on
             NVIDIA GPUs convolutions compute in TF32 (off with `torch.backends.cudnn.allow_tf32 = False`), matrix

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForPreTraining
 
+from distributed import run_processes
 from tubelets.models.common.auto import pretraining_collator
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.models.methods.tubelet_contrast.modeling_tubelet_contrast import TubeletContrastForPreTraining
@@ -104,6 +105,58 @@ def test_a_batch_depends_on_its_clips_alone() -> None:
     assert torch.equal(first[1], again[1])
     assert torch.equal(first[2], again[2])
     assert not torch.equal(first[1], other[1])
+
+
+@pytest.mark.parametrize("patches", ["shared", "own"])
+def test_several_processes_get_the_pairs_of_one(patches: str) -> None:
+    """With samples divided one by one, each process has every second clip of the global batch."""
+    changes = {"patches": patches, "colour_probability": 0.0, "still_probability": 0.5}
+    given = items(8)
+    coloured = TubeletContrastCollator(config(colour_probability=0.5))
+    colours, halves = (coloured.prepare(each)["plan"].colours for each in (given, given[1::2]))
+    assert torch.equal(colours[torch.arange(1, 8, 2)].hue, halves.hue)
+    _, *whole = collate(given, **changes)
+    for rank in range(2):
+        _, *share = collate(given[rank::2], **changes)
+        for part, every in zip(share, whole, strict=True):
+            # Pasting rounds as the number of pixels of the batch has it; the motions are equal.
+            difference = (part.int() - every[rank::2].int()).abs()
+            assert difference.max() <= 1
+            assert (difference > 0).float().mean() < 0.005
+
+
+def _two_steps(rank: int, world_size: int, key_encoder: str) -> tuple[Tensor, list[Tensor]]:
+    """Losses of two steps on a share of the global batch, and the last gradients; batch norm's statistics are fixed."""
+    torch.manual_seed(0)
+    model = TubeletContrastForPreTraining(config(key_encoder=key_encoder, queue_size=16)).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.eval()
+    trained = [each for each in model.parameters() if each.requires_grad]
+    losses = []
+    for step in range(2):
+        batch = TubeletContrastCollator(config())(items(4, seed=10 * step))
+        model.update_weights()
+        loss = model(**{name: value[rank::world_size] for name, value in batch.items()}).loss
+        gradients = list(torch.autograd.grad(loss, trained))
+        losses.append(loss.detach())
+        for values in [losses[-1], *gradients] if world_size > 1 else []:
+            # As DistributedDataParallel does.
+            torch.distributed.all_reduce(values)
+            values /= world_size
+        with torch.no_grad():
+            for each, gradient in zip(trained, gradients, strict=True):
+                each -= 0.1 * gradient
+    return torch.stack(losses), gradients
+
+
+@pytest.mark.parametrize("key_encoder", ["momentum", "shared"])
+def test_two_processes_contrast_with_the_clips_of_both(key_encoder: str) -> None:
+    """Two processes with two pairs each learn what one process with four pairs learns."""
+    losses, gradients = _two_steps(0, 1, key_encoder)
+    for found, found_gradients in run_processes(_two_steps, 2, key_encoder):
+        torch.testing.assert_close(found, losses, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found_gradients, gradients, rtol=1e-3, atol=1e-6)
 
 
 def test_colours_change_alike_in_both_clips() -> None:

@@ -77,7 +77,7 @@ class AudioSpec:
     position: Position = "random"
 
     def __post_init__(self) -> None:
-        if self.sampling_rate < 1 or not 0 < self.seconds < math.inf:
+        if not 1 <= self.sampling_rate < math.inf or not 0 < self.seconds < math.inf:
             raise ValueError(
                 f"sampling_rate={self.sampling_rate} must be at least 1 and seconds={self.seconds} positive and finite"
             )
@@ -164,7 +164,7 @@ def decode_audio(
         >>> decode_audio(data, 16000, start=0.25, seconds=0.5).shape
         torch.Size([8000])
     """
-    if sampling_rate < 1 or not 0 <= start < math.inf or not (seconds is None or seconds > 0):
+    if not 1 <= sampling_rate < math.inf or not 0 <= start < math.inf or not (seconds is None or seconds > 0):
         raise ValueError(
             f"sampling_rate={sampling_rate} must be at least 1, start={start} not negative and finite, and "
             f"seconds={seconds} positive or None"

@@ -4,6 +4,7 @@ import contextlib
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -331,7 +332,7 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_least(least: int, **numbers: int) -> None:
-    """Reject numbers below a minimum.
+    """Reject numbers that are below a minimum or no integers.
 
     Args:
         least: The minimum.
@@ -341,5 +342,5 @@ def check_least(least: int, **numbers: int) -> None:
         ValueError: A number is smaller.
     """
     for name, number in numbers.items():
-        if number < least:
+        if not isinstance(number, Integral) or number < least:
             raise ValueError(f"{name}={number} must be at least {least}")

@@ -1,6 +1,7 @@
 """Encode videos so that the same frames give the same bytes, whatever the machine and however many run at once."""
 
 import io
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,8 @@ def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int |
         The bytes of an MP4 file.
 
     Raises:
-        ValueError: if the clip has another type or shape, or an odd side, or the codec is not a video encoder.
+        ValueError: if the clip has another type or shape, or an odd side, the rate is not positive, or the codec is not
+            a video encoder.
 
     Example:
         >>> from tubelets.data.modalities.video import open_video
@@ -121,6 +123,8 @@ def encode_video(clip: Tensor, fps: int = 25, codec: str = "libx264", crf: int |
 
     if clip.dtype != torch.uint8 or clip.dim() != 4 or clip.shape[1] != 3 or clip.shape[2] % 2 or clip.shape[3] % 2:
         raise ValueError(f"clip must be uint8 (T, 3, even H, even W), got {clip.dtype} {tuple(clip.shape)}")
+    if not len(clip) or not clip.numel() or not 0 < fps < math.inf:
+        raise ValueError(f"the clip must not be empty and fps be positive, got {tuple(clip.shape)} and fps={fps}")
     file = io.BytesIO()
     scaler, size = VideoReformatter(), (clip.shape[2], clip.shape[3])
     with av.open(file, "w", format="mp4") as container:

@@ -4,12 +4,14 @@ Pure functions from a number of frames to lists of 0-based frame indices, so tha
 "Dense" clips advance by a fixed stride; "segment" clips sample frames from equal parts of the whole video.
 """
 
+from numbers import Integral
+
 import torch
 
 
 def _check(num_video_frames: int, **counts: int) -> None:
     for name, value in {"num_video_frames": num_video_frames, **counts}.items():
-        if value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from tubelets.ranges import Count, Finite, Positive, check_ranges
+
 # Windows of 25 ms, 10 ms apart: the filter banks of AudioMAE, CAV-MAE and the Audio Spectrogram Transformer.
 HOP_SECONDS = 0.01
 WINDOW_SECONDS = 0.025
@@ -24,9 +26,15 @@ class InputSpec(ABC):
 
     Attributes:
         modality: "video", "audio", "text", "skeleton", or the name of a new modality.
+
+    Raises:
+        RangeError: A number of the subclass is out of the range that its annotation states.
     """
 
     modality: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @property
     @abstractmethod
@@ -69,13 +77,18 @@ class VideoSpec(InputSpec):
 
     modality: ClassVar[str] = "video"
 
-    num_frames: int
-    size: tuple[int, int]
-    num_channels: int = 3
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    num_frames: Count
+    size: tuple[Count, Count]
+    num_channels: Count = 3
+    mean: tuple[Finite, ...] = IMAGENET_MEAN
+    std: tuple[Positive, ...] = IMAGENET_STD
     media: str = "video"
-    clips_per_sample: int = 1
+    clips_per_sample: Count = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.size) != 2:
+            raise ValueError(f"size must be height and width, got {self.size}")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -98,8 +111,8 @@ class WaveformSpec(InputSpec):
 
     modality: ClassVar[str] = "audio"
 
-    sampling_rate: int
-    seconds: float
+    sampling_rate: Count
+    seconds: Positive
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,9 +137,9 @@ class SpectrogramSpec(InputSpec):
 
     modality: ClassVar[str] = "audio"
 
-    sampling_rate: int
-    max_length: int
-    num_mel_bins: int
+    sampling_rate: Count
+    max_length: Count
+    num_mel_bins: Count
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,8 +168,8 @@ class TextSpec(InputSpec):
 
     modality: ClassVar[str] = "text"
 
-    max_length: int
-    vocab_size: int
+    max_length: Count
+    vocab_size: Count
     media: str = "caption"
 
     @property
@@ -191,10 +204,10 @@ class SkeletonSpec(InputSpec):
     modality: ClassVar[str] = "skeleton"
 
     layout: str
-    num_frames: int
-    num_joints: int
-    num_bodies: int = 1
-    num_coordinates: int = 3
+    num_frames: Count
+    num_joints: Count
+    num_bodies: Count = 1
+    num_coordinates: Count = 3
     media: str = "skeleton"
 
     @property

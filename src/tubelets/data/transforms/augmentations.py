@@ -20,6 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
 from tubelets.data.transforms.geometry import PhotometricTransform
+from tubelets.ranges import Count, NotNegative, check_ranges
 
 MAX_LEVEL = 10.0
 GREY = (128, 128, 128)
@@ -88,8 +89,8 @@ class RandAugment:
     """
 
     magnitude: float = 7.0
-    num_operations: int = 4
-    magnitude_std: float = 0.5
+    num_operations: Count = 4
+    magnitude_std: NotNegative = 0.5
     probability: float = 0.5
 
     def __post_init__(self) -> None:
@@ -101,6 +102,7 @@ class RandAugment:
             raise ValueError(f"magnitude_std must not be negative, got {self.magnitude_std}")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability must lie in [0, 1], got {self.probability}")
+        check_ranges(self)
 
     @classmethod
     def parse(cls, text: str) -> "RandAugment":
@@ -213,14 +215,15 @@ class ColorJitter(PhotometricTransform):
     Source: severe_benchmark.md, section 2.3.
     """
 
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.2
+    brightness: NotNegative = 0.4
+    contrast: NotNegative = 0.4
+    saturation: NotNegative = 0.4
+    hue: NotNegative = 0.2
 
     def __post_init__(self) -> None:
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
             raise ValueError(f"colour changes must not be negative, and hue at most 0.5, got {self}")
+        check_ranges(self)
 
     def __call__(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """Augment one uint8 clip `(T, 3, H, W)`."""
@@ -264,7 +267,7 @@ class RandomErasing:
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
             raise ValueError(f"p must be a probability in [0, 1], got {self.p}")
-        if not 0 < self.area[0] <= self.area[1] <= 1:
+        if len(self.area) != 2 or not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(f"area must be (low, high) with 0 < low <= high <= 1, got {self.area}")
         if not 0 < self.ratio <= 1:
             raise ValueError(f"ratio must lie in (0, 1], got {self.ratio}")

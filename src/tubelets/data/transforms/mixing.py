@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from scipy.special import betaincinv
 from torch import Tensor
 
+from tubelets.ranges import NotNegative, check_ranges
+
 
 def smooth_one_hot(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
     """Convert class indices to distributions: `smoothing / num_classes` everywhere, the rest on the class.
@@ -90,8 +92,8 @@ class Mixing:
     Source: smile.md, section 6.3.
     """
 
-    mixup_alpha: float = 0.8
-    cutmix_alpha: float = 1.0
+    mixup_alpha: NotNegative = 0.8
+    cutmix_alpha: NotNegative = 1.0
     probability: float = 1.0
     cutmix_share: float = 0.5
 
@@ -102,6 +104,7 @@ class Mixing:
         for name in ("probability", "cutmix_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        check_ranges(self)
 
     @property
     def active(self) -> bool:

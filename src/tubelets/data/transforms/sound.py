@@ -6,6 +6,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from tubelets.ranges import Natural, NotNegative, check_ranges
+
 Roll = Literal["waveform", "spectrogram", "none"]
 
 
@@ -52,10 +54,10 @@ class SoundAugmentation:
     """
 
     roll: Roll = "waveform"
-    gain: int = 10
-    noise: float = 0.0
-    time_mask: int = 0
-    frequency_mask: int = 0
+    gain: Natural = 10
+    noise: NotNegative = 0.0
+    time_mask: Natural = 0
+    frequency_mask: Natural = 0
 
     def __post_init__(self) -> None:
         if self.roll not in get_args(Roll):
@@ -63,6 +65,7 @@ class SoundAugmentation:
         for name in ("gain", "noise", "time_mask", "frequency_mask"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_ranges(self)
 
     def waveform(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
         """Augment a waveform.

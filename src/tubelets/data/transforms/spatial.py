@@ -23,6 +23,7 @@ from tubelets.data.transforms.geometry import (
     Resize,
     check_clip,
 )
+from tubelets.ranges import Count, Natural, Positive, Share, check_ranges
 
 # The sizes of `StretchedCrop` are for crops of this side.
 _STRETCHED_REFERENCE = 224
@@ -110,7 +111,7 @@ class MultiScaleCrop(GeometricTransform):
         max_distort: largest difference between the scale indices of height and width.
 
     Raises:
-        ValueError: on the first call, if the clip has no valid candidates.
+        ValueError: if a number is out of range; on the first call, if the clip has no valid candidates.
 
     Example:
         >>> clip = torch.zeros(16, 3, 48, 64, dtype=torch.uint8)
@@ -120,9 +121,14 @@ class MultiScaleCrop(GeometricTransform):
     Source: sigma.md, section 6; smile.md, section 8.1.
     """
 
-    size: int = 224
-    scales: tuple[float, ...] = (1, 0.875, 0.75, 0.66)
-    max_distort: int = 1
+    size: Count = 224
+    scales: tuple[Share, ...] = (1, 0.875, 0.75, 0.66)
+    max_distort: Natural = 1
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.scales:
+            raise ValueError("scales must be one or more numbers in (0, 1], got ()")
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
         """Draw a crop; see `GeometricTransform.draw`."""
@@ -152,13 +158,14 @@ class StretchedCrop(GeometricTransform):
     Source: tubelet_contrast.md, section 6, step 2.
     """
 
-    size: int = 112
+    size: Count = 112
     sizes: tuple[tuple[int, int], ...] = ((298, 224), (342, 256), (384, 288))
 
     def __post_init__(self) -> None:
         _check_size(self.size)
-        if min(min(pair) for pair in self.sizes) < _STRETCHED_REFERENCE:
+        if not all(_STRETCHED_REFERENCE <= side < math.inf for pair in self.sizes for side in pair):
             raise ValueError(f"sizes must be at least {_STRETCHED_REFERENCE} pixels, got {self.sizes}")
+        check_ranges(self)
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
         """Draw a size and a crop; see `GeometricTransform.draw`."""
@@ -195,17 +202,18 @@ class RandomResizedCrop(GeometricTransform):
     Source: sigma.md, section 7.2; smile.md, section 6.3.
     """
 
-    size: int = 224
+    size: Count = 224
     scale: tuple[float, float] = (0.25, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     antialias: bool = False
 
     def __post_init__(self) -> None:
         _check_size(self.size)
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale must be (low, high) with 0 < low <= high <= 1, got {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1]:
+        if len(self.ratio) != 2 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio must be (low, high) with 0 < low <= high, got {self.ratio}")
+        check_ranges(self)
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
         """Draw a crop; see `GeometricTransform.draw`."""
@@ -273,10 +281,11 @@ class ShortSideResize(GeometricTransform):
     Source: sigma.md, section 7.2; smile.md, section 8.2.
     """
 
-    size: int = 224
+    size: Count = 224
 
     def __post_init__(self) -> None:
         _check_size(self.size)
+        check_ranges(self)
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
         """Return the new size; the generator is not used."""
@@ -302,10 +311,11 @@ class CenterCrop(GeometricTransform):
     Source: smile.md, section 8.2.
     """
 
-    size: int = 224
+    size: Count = 224
 
     def __post_init__(self) -> None:
         _check_size(self.size)
+        check_ranges(self)
 
     def draw(self, height: int, width: int, generator: torch.Generator | None) -> Geometry:
         """Return the central box; the generator is not used."""

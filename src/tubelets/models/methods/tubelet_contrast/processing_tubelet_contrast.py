@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tubelets.data.seeds import stable_seed
+from tubelets.draws import Generators, rand, randint
 from tubelets.models.common.collators import TwoPartCollator
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.motion import (
@@ -45,8 +46,10 @@ class TubeletContrastCollator(TwoPartCollator):
     clips come from different videos as long as no video fills more than half of the batch. The authors decode two clips
     per pair instead; a pair consists of two independent clips in both cases.
 
-    Partners, patches, motions and colours are drawn from the seeds of all clips in the batch. They depend on the clips
-    and not on the process or worker.
+    Patches, motions and colours of a pair are drawn from the seed of its query. With an even batch and samples that are
+    divided one by one (`data.split_by=samples`), partners are half of the global batch apart, so that several processes
+    get the pairs that one process with the global batch gets. A batch that is accumulated from smaller ones has other
+    pairs, within each of them.
 
     Args:
         config: the contrast, the patches and their motion.
@@ -78,15 +81,16 @@ class TubeletContrastCollator(TwoPartCollator):
         """
         clips = torch.stack([item["pixel_values"] for item in items])
         self.check(len(clips))
-        generator = torch.Generator().manual_seed(stable_seed(*(int(item["seed"]) for item in items)))
-        return {"pixel_values": clips, "plan": self.draw(clips.shape, generator)}
+        queries = items[::2] if self.config.contrast == "temporal" else items
+        generators = [torch.Generator().manual_seed(stable_seed(int(item["seed"]), "pair")) for item in queries]
+        return {"pixel_values": clips, "plan": self.draw(clips.shape, generators)}
 
-    def draw(self, shape: Sequence[int], generator: torch.Generator) -> PairPlan:
+    def draw(self, shape: Sequence[int], generator: Generators) -> PairPlan:
         """Draw frozen frames, motions and colours.
 
         Args:
             shape: of the clips, `(clips, frames, 3, height, width)`.
-            generator: source of the draws.
+            generator: source of the draws; one for all pairs, or one for each.
 
         Returns:
             The plan, on the CPU.
@@ -152,16 +156,16 @@ class TubeletContrastCollator(TwoPartCollator):
             return clips[::2].contiguous(), clips[1::2].contiguous()
         return clips, clips.roll(len(clips) // 2, dims=0)
 
-    def shown(self, count: int, frames: int, generator: torch.Generator) -> Tensor:
+    def shown(self, count: int, frames: int, generator: Generators) -> Tensor:
         """Frames that clips show, int64 `(count, frames)`: some clips are frozen to one of their frames.
 
         Args:
             count: number of clips.
             frames: of each.
-            generator: source of the draw.
+            generator: source of the draw; one for all clips, or one for each.
         """
-        still = torch.rand(count, generator=generator) < self.config.still_probability
-        shown = torch.randint(frames, (count, 1), generator=generator).expand(-1, frames)
+        still = rand(count, generator=generator) < self.config.still_probability
+        shown = randint(frames, count, 1, generator=generator).expand(-1, frames)
         return torch.where(still[:, None], shown, torch.arange(frames))
 
     def paste(self, queries: Tensor, keys: Tensor, crop: CropPlan, render: RenderPlan) -> None:
