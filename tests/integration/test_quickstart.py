@@ -1,5 +1,6 @@
 """The main job on the real footage, shortened; needs what `scripts/quickstart.sh` fetches."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,14 @@ def test_quickstart_runs_twice(tmp_path: Path) -> None:
         fetch(progress=False)
     except AssetError as error:
         pytest.skip(f"the footage cannot be fetched: {error}")
-    command = [sys.executable, str(ROOT / "scripts/quickstart.py"), "--steps", "4", "--output", str(tmp_path)]
-    command += ["--finetuning-steps", "2", "--contrast-steps", "2", "2", "--clips", "48"]
+    command = [sys.executable, str(ROOT / "scripts/quickstart.py"), "--steps", "2", "2", "--output_dir", str(tmp_path)]
+    command += ["--finetuning_steps", "2", "--clips", "64"]
     for _ in range(2):
         subprocess.run(command, check=True)
-    made = {path.name for path in tmp_path.iterdir()}
-    assert {"index.html", "curves.png", "masks.png", "assignments.png", "scores.png"} <= made
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 7
+    for picture in re.findall(r"src='([^']+)'", page):
+        assert (tmp_path / picture).is_file()
+    assert {"cameramotion-8.png", "movingobjects.png", "tubelets.gif", "losses.png", "masks.gif"} <= {
+        path.name for path in (tmp_path / "pictures").iterdir()
+    }
