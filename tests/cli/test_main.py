@@ -97,7 +97,7 @@ def test_commands_in_the_help_are_read_as_they_are_printed(name: str) -> None:
 def test_flags_have_one_spelling_and_the_output_folder_one_name(name: str) -> None:
     flags = [flag for action in verb_of(name).parser._actions for flag in action.option_strings]
     assert all("-" not in flag.removeprefix("--") for flag in flags if flag.startswith("--"))
-    assert not {"--out", "--output"} & set(flags)
+    assert not {"--output", "--output_folder", "--out_dir"} & set(flags)
 
 
 def test_dashes_and_underscores_are_the_same() -> None:

@@ -29,6 +29,7 @@ CLASSIFIERS = {
     "stock": (VideoMAEForVideoClassification, VideoMAEConfig),
 }
 every_library = pytest.mark.parametrize("library", CLASSIFIERS)
+from videos import make_video
 
 
 @pytest.fixture
@@ -156,15 +157,16 @@ def test_processors_of_every_kind_load_in_a_new_process(tmp_path: Path) -> None:
 
 
 def test_features_of_a_repository_that_needs_code_are_refused(tmp_path: Path) -> None:
-    """The script answers no question about the repository's code: it never runs it."""
+    """The command answers no question about the repository's code: it never runs it."""
     trace = tmp_path / "executed"
     (tmp_path / "evil.py").write_text(f"open({str(trace)!r}, 'w')\n")
     code = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "evil", "auto_map": code}))
-    command = [sys.executable, str(ROOT / "scripts/extract_features.py"), str(tmp_path), "clip.mp4"]
+    (tmp_path / "clip.mp4").write_bytes(make_video(4, 16, 16))
+    command = [sys.executable, "-m", "tubelets", "embed", str(tmp_path), str(tmp_path / "clip.mp4"), "features.parquet"]
     run = subprocess.run(command, capture_output=True, text=True, input="y\n", check=False)
-    assert run.returncode != 0
-    assert "UnsafeCheckpointError" in run.stderr
+    assert run.returncode == 2
+    assert run.stderr.startswith("tubelets embed: ")
     assert "never run" in run.stderr
     assert not trace.exists()
 

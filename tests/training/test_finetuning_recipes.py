@@ -264,6 +264,7 @@ def test_precision_follows_the_machine(computes: bool, tmp_path: Path, monkeypat
     assert args.use_cpu is not torch.accelerator.is_available()
     assert parse_finetuning_arguments([*words, "--precision", "fp32"])[-1].bf16 is False
     # What is asked for is done, also where it is slow.
+    assert parse_finetuning_arguments([*words, "--bf16", "false"])[-1].bf16 is False
     assert parse_finetuning_arguments([*words, "--bf16"])[-1].bf16 is True
     with pytest.raises(ValueError, match="precision=fp32 and bf16 contradict"):
         parse_finetuning_arguments([*words, "--precision", "fp32", "--bf16"])

@@ -215,11 +215,15 @@ def test_a_recipe_is_found_by_name_and_the_output_folder_has_its_short_name() ->
 
 
 @pytest.mark.parametrize("computes", [True, False])
-def test_precision_follows_the_machine_unless_it_is_given(computes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_follows_the_machine_unless_it_is_given(
+    computes: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(acceleration, "computes_bfloat16", lambda: computes)
     assert load_recipe("sigma_vit_b_k400", GIVEN).run.precision == "auto"
     assert choose_precision("auto") == ("bf16" if computes else "fp32")
+    caplog.clear()
     assert [choose_precision(each) for each in ("fp32", "bf16", "fp16")] == ["fp32", "bf16", "fp16"]
+    assert ("is emulated on this machine" in caplog.text) is not computes
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "training" / "accelerate").glob("*.yaml")), ids=lambda path: path.stem)

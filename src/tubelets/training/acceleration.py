@@ -40,16 +40,20 @@ def choose_precision(precision: str) -> str:
         precision: `auto`, `fp32`, `bf16` or `fp16`.
 
     Returns:
-        For `auto`: `bf16` if the machine computes it, otherwise `fp32`, with a line in the log. Anything else as it is.
+        For `auto`: `bf16` if the machine computes it, otherwise `fp32`, with a line in the log. Anything else as it is;
+        the log warns of a `bf16` that the machine emulates.
 
     Example:
         >>> choose_precision("fp16")
         'fp16'
     """
-    if precision != "auto":
+    if precision not in ("auto", "bf16"):
         return precision
     if computes_bfloat16():
         return "bf16"
+    if precision == "bf16":
+        logger.warning("bfloat16 was asked for and is emulated on this machine, far slower than float32")
+        return precision
     logger.info("computing in float32: this machine has no instructions for bfloat16, which would be far slower")
     return "fp32"
 

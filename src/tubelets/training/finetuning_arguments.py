@@ -208,9 +208,10 @@ class FinetuningArguments(TrainingArguments):
         """Set the switches of transformers for this machine."""
         # Without an accelerator, transformers takes bfloat16 only if the CPU is asked for.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
-        if self.precision is None or (self.precision == "auto" and (self.bf16 or self.fp16)):
-            return
-        chosen = choose_precision(self.precision)
+        asked: str = self.precision or "fp32"
+        if self.precision in (None, "auto") and (self.bf16 or self.fp16):
+            asked = "bf16" if self.bf16 else "fp16"
+        chosen = choose_precision(asked)
         for name in ("bf16", "fp16"):
             if vars(self)[name] and chosen != name:
                 raise ValueError(f"precision={self.precision} and {name} contradict each other; give one of them")
@@ -282,6 +283,8 @@ def parse_finetuning_arguments(words: Sequence[str]) -> tuple[Task, ModelArgumen
     if words and not words[0].startswith("-"):
         path = shipped.resolve(words.pop(0), "recipe")
         content = fit_recipe(read_mapping(path, "file of arguments"), words)
+        if {word.partition("=")[0] for word in words} & {"--bf16", "--fp16"}:
+            content.pop("precision", None)  # what is said on the command line counts
     given = flags_of(words)
     task = _find_task(words, content)
     classes = (ModelArguments, task.arguments, FinetuningArguments)
