@@ -1,6 +1,8 @@
 """Sets of cut-outs: drawn shapes, folders, data sets of images in the layout of the published objects."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from datasets import load_dataset
 from PIL import Image
 
 from tubelets.data.assets.objects import (
+    MAX_PIXELS,
     MAX_SIDE,
     DatasetObjects,
     FileObjects,
@@ -20,6 +23,7 @@ from tubelets.data.assets.objects import (
     open_objects,
     read_object,
 )
+from tubelets.data.modalities.video import BadVideoError, open_video
 from tubelets.motion import MotionSettings, object_patches, render, sample_motion, weighted_by_alpha
 
 CATEGORIES = ("aerosol_can", "arctic_(type_of_shoe)", "owl")
@@ -92,13 +96,16 @@ def test_files_beside_each_other_are_named_by_themselves(tmp_path: Path) -> None
 
 def test_a_data_set_of_category_folders_is_a_set(folder: Path, tmp_path: Path) -> None:
     dataset = load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(tmp_path / "cache"))
-    objects = DatasetObjects(dataset)
+    objects = DatasetObjects(dataset, folder=folder)
     check_set(objects)
     assert sorted(objects.categories) == sorted(CATEGORIES * 2)
     assert set(objects.names) == {"aerosol can", "arctic", "owl"}
     expected = {tuple(tensor_of(cut_out(seed)).flatten().tolist()) for seed in range(6)}
     assert {tuple(objects[place].flatten().tolist()) for place in range(6)} == expected
     assert DatasetObjects(dataset, label_column=None).names == ["object"] * 6
+    # A row of an untrusted data set could name any file of this machine.
+    with pytest.raises(ValueError, match=r"is the file .*png, which is not of this data set; store the bytes"):
+        DatasetObjects(dataset)[0]
     with pytest.raises(ValueError, match="no column 'picture'"):
         DatasetObjects(dataset, "picture")
 
@@ -117,6 +124,24 @@ def test_large_images_are_reduced_and_keep_their_ratio() -> None:
     buffer = io.BytesIO()
     cut_out(0, (MAX_SIDE * 3, MAX_SIDE)).save(buffer, "PNG")
     assert read_object(buffer.getvalue(), "large").shape == (4, round(MAX_SIDE / 3), MAX_SIDE)
+
+
+def bomb(side: int, mode: str) -> bytes:
+    """A file of some kilobytes that states `side` x `side` pixels."""
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8)).save(buffer, "PNG")
+    data = buffer.getvalue()
+    header = struct.pack(">II", side, side) + data[24:29]
+    return data[:16] + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)) + data[33:]
+
+
+def test_images_that_take_gigabytes_are_refused() -> None:
+    assert MAX_PIXELS < 10**8
+    for side in (10_000, 100_000):
+        with pytest.raises(ValueError, match=r"object 'bomb' (has 10000 x 10000 pixels|cannot be read as an image)"):
+            read_object(bomb(side, "RGBA"), "bomb")
+        with pytest.raises(BadVideoError, match=r"10000 x 10000 pixels, more than|have more than 67108864 pixels"):
+            open_video(bomb(side, "RGB"), "pyav", name="bomb")
 
 
 def test_images_that_are_no_cut_outs_are_refused(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from tubelets.models.teachers.image_libraries import load_image_encoder
 from tubelets.tasks.classification.labels import label_fields
 from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION
 from tubelets.training.checkpointing import CheckpointError, load_checkpoint, save_checkpoint
-from tubelets.training.finetuning_arguments import ModelArguments
+from tubelets.training.finetuning_arguments import ModelArguments, parse_finetuning_arguments
 from tubelets.training.models import build_model
 from tubelets.training.parsing import RecipeError
 from tubelets.training.recipe import load_recipe
@@ -479,6 +479,17 @@ def test_recipes_with_tags(tag: str, trace: Path, tmp_path: Path) -> None:
     path.write_text("model: {model_type: sigma}\ndata: {path: shards}\nrun: {output_dir: run}\n")
     with pytest.raises(RecipeError, match=r"run\.seed"):
         load_recipe(path, [f"--run.seed={tag} ['touch {trace}']"])
+
+
+@pytest.mark.parametrize("read", [load_recipe, lambda path: parse_finetuning_arguments([str(path)])])
+def test_recipes_of_a_billion_entries(read: Callable[[Path], Any], tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))]
+    (tmp_path / "recipe.yaml").write_text("\n".join(lines))
+    with pytest.raises(RecipeError, match=r"recipe\.yaml is not YAML of plain values \(aliases such as \*a0"):
+        read(tmp_path / "recipe.yaml")
+    (tmp_path / "recipe.yaml").write_text("a: " + "[" * 100_000)
+    with pytest.raises(RecipeError, match="nested too deep"):
+        read(tmp_path / "recipe.yaml")
 
 
 @pytest.mark.parametrize("name", ["optimizer.bin", "random_states_0.pkl"])

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tubelets.hub.results import EvaluationResult, measured_results
+from tubelets.models.common.file_checks import parse_yaml
 from tubelets.tasks.registry import task_named
 
 EXTRA_FILES = {
@@ -122,7 +123,7 @@ class RunFolder:
             return {}
         text = self.files[name].read_text(encoding="utf-8")
         try:
-            content = json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+            content = json.loads(text) if name.endswith(".json") else parse_yaml(text)
         except (ValueError, yaml.YAMLError) as error:
             raise PublishingError(f"{self.files[name]} is corrupt ({error}); replace it or delete it") from error
         if not isinstance(content, dict):

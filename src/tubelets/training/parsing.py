@@ -11,6 +11,8 @@ import yaml
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
+from tubelets.models.common.file_checks import parse_yaml
+
 
 class RecipeError(ValueError):
     """A file or a flag has an unknown field, a value of the wrong type, or lacks a field."""
@@ -47,8 +49,8 @@ def read_mapping(path: str | Path, what: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no {what} at {path}; `tubelets copy` lists the package's own")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not YAML of plain values ({error})") from error
     if not isinstance(content, Mapping):
         raise RecipeError(f"{path} must be a mapping of fields, got {type(content).__name__}")

@@ -24,6 +24,8 @@ TEST_SHARE = 0.25
 
 # Boxes in the papers' settings are at most about this wide at 224 pixels; more detail would only cost memory.
 MAX_SIDE = 256
+# Far more than MAX_SIDE needs, and little memory to decode.
+MAX_PIXELS = 2**25
 IMAGE_SUFFIXES = frozenset({".png", ".webp", ".tif", ".tiff", ".gif"})
 
 
@@ -212,6 +214,7 @@ class DatasetObjects(ObjectSet):
         dataset: the data set.
         image_column: its column of images.
         label_column: column of class labels or names; `None` names every object "object".
+        folder: folder of the images, for rows with paths; those that `datasets` has downloaded are found without it.
 
     Raises:
         ValueError: if a column is missing.
@@ -228,8 +231,17 @@ class DatasetObjects(ObjectSet):
         torch.Size([4, 2, 4])
     """
 
-    def __init__(self, dataset: Any, image_column: str = "image", label_column: str | None = "label") -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        image_column: str = "image",
+        label_column: str | None = "label",
+        folder: str | Path | None = None,
+    ) -> None:
         import datasets
+
+        own = [datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH]
+        self._folders = [Path(each).resolve() for each in [*own, *([] if folder is None else [folder])]]
 
         wanted = [column for column in (image_column, label_column) if column is not None]
         if missing := [column for column in wanted if column not in dataset.features]:
@@ -245,11 +257,21 @@ class DatasetObjects(ObjectSet):
         self.ids = [str(place) for place in range(len(dataset))]
         self._images: dict[int, Tensor] = {}
 
+    def _checked(self, path: str | None, name: str) -> Path:
+        """A file that a row names, which must be one of the data set's own: rows may be untrusted."""
+        if path is not None and any(Path(path).resolve().is_relative_to(folder) for folder in self._folders):
+            return Path(path)
+        raise ValueError(
+            f"object {name!r} is the file {path}, which is not of this data set; store the bytes of its images, or "
+            "name the folder of its files as `folder`"
+        )
+
     def __getitem__(self, index: int) -> Tensor:
         def read() -> Tensor:
             cell = self._dataset[index][self._column]
-            source = Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
-            return read_object(source, self.ids[index])
+            name = self.ids[index]
+            source = self._checked(cell["path"], name) if cell["bytes"] is None else cell["bytes"]
+            return read_object(source, name)
 
         return _remember(self._images, index, read)
 
@@ -284,10 +306,15 @@ def read_object(source: Path | bytes, name: str) -> Tensor:
     """
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f"object {name!r} has {image.width} x {image.height} pixels, more than {MAX_PIXELS} in all; make "
+                    "it smaller, or remove it from the set"
+                )
             if not image.has_transparency_data:
                 raise ValueError(f"object {name!r} is an image without alpha ({image.mode}); objects must be cut out")
             rgba = image.convert("RGBA")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise ValueError(f"object {name!r} cannot be read as an image ({error}); remove it from the set") from error
     if max(rgba.size) > MAX_SIDE:
         rgba.thumbnail((MAX_SIDE, MAX_SIDE))

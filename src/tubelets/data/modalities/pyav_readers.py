@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from tubelets.data.modalities.presentation import edges_of, orientation_of, rate_of, upright
-from tubelets.data.modalities.video_readers import SELF_CONTAINED, BadVideoError, VideoReader
+from tubelets.data.modalities.video_readers import (
+    MAX_PIXELS,
+    SELF_CONTAINED,
+    BadVideoError,
+    VideoReader,
+    check_num_pixels,
+)
 
 if TYPE_CHECKING:
     import av
@@ -73,7 +79,9 @@ class PyAVReader(VideoReader):
         from av.video.reformatter import VideoReformatter
 
         file = io.BytesIO(self._source) if isinstance(self._source, bytes) else self._source
-        self._container = av.open(file, "r", metadata_errors="ignore", options=SELF_CONTAINED)
+        # The limit holds for the frames that FFmpeg decodes to find out what a stream is.
+        options = {**SELF_CONTAINED, "max_pixels": str(MAX_PIXELS)}
+        self._container = av.open(file, "r", metadata_errors="ignore", options=options)
         stream = self._container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or stream.disposition & av.stream.Disposition.attached_pic:
             self._container.close()
@@ -82,6 +90,12 @@ class PyAVReader(VideoReader):
             self._container.close()
             raise BadVideoError(f"{self.name}: this FFmpeg has no decoder for its video stream")
         self._stream = stream
+        try:
+            check_num_pixels(stream.codec_context.width, stream.codec_context.height, self.name)
+        except BadVideoError:
+            self._container.close()
+            raise
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.codec_context.thread_count = self._num_threads
         stream.thread_type = "SLICE" if self._num_threads == 1 else "AUTO"
         # Sound and picture count from the start of the file, which is the earlier of the two.
@@ -106,7 +120,9 @@ class PyAVReader(VideoReader):
         try:
             yield
         except av.FFmpegError as error:
-            raise BadVideoError(f"{self.name}: FFmpeg cannot read it ({error})") from error
+            raise BadVideoError(
+                f"{self.name}: FFmpeg cannot read it, or its frames have more than {MAX_PIXELS} pixels ({error})"
+            ) from error
 
     def _frames(self) -> Iterator["av.VideoFrame"]:
         """Decode from the current position."""

@@ -18,6 +18,10 @@ SELF_CONTAINED = {
 }
 
 
+MAX_PIXELS = 2**26
+"""Most pixels of a frame, those of 8192 x 8192; a file of some hundred kilobytes can state more than memory holds."""
+
+
 class BadVideoError(BadMediumError):
     """A video cannot be read; the message gives the reason and, if known, the file or name.
 
@@ -129,6 +133,23 @@ def take_frames(frames: Tensor, places: Sequence[int]) -> Tensor:
     if list(places) == list(range(len(frames))):
         return frames
     return frames.permute(0, 2, 3, 1)[list(places)].permute(0, 3, 1, 2)
+
+
+def check_num_pixels(width: int, height: int, name: str) -> None:
+    """Reject frames that take gigabytes to decode, whatever the size of their file.
+
+    Args:
+        width: columns of a frame, 0 if unknown.
+        height: its rows.
+        name: the video's name.
+
+    Raises:
+        BadVideoError: if a frame has more than `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise BadVideoError(
+            f"{name}: its frames have {width} x {height} pixels, more than {MAX_PIXELS} in all; make it smaller"
+        )
 
 
 def first_line(error: BaseException) -> str:
