@@ -20,8 +20,8 @@ from transformers import (
 import tubelets
 from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.safe_loading import load_config, load_model, load_processor, read_torch_file
+from videos import make_video
 
-ROOT = Path(__file__).parents[2]
 SIZES: dict[str, Any] = {"image_size": 32, "patch_size": 16, "num_frames": 2, "hidden_size": 32, "num_hidden_layers": 1}
 SIZES |= {"num_attention_heads": 2, "intermediate_size": 48, "num_labels": 3}
 CLASSIFIERS = {
@@ -29,7 +29,6 @@ CLASSIFIERS = {
     "stock": (VideoMAEForVideoClassification, VideoMAEConfig),
 }
 every_library = pytest.mark.parametrize("library", CLASSIFIERS)
-from videos import make_video
 
 
 @pytest.fixture
