@@ -33,7 +33,7 @@ import tubelets  # noqa: F401  (registers the package's models with the Auto cla
 from tubelets.hub.cards import render_finetuning_card
 from tubelets.info import package_versions
 from tubelets.training.checkpointing import check_writable, find_checkpoint
-from tubelets.training.command_line import asked_for_help, render_sections
+from tubelets.training.command_line import asked_for_help, recorded, render_sections
 from tubelets.training.finetuning import FinetuningTrainer
 from tubelets.training.finetuning_arguments import parse_finetuning_arguments, run_arguments
 from tubelets.training.finetuning_help import finetuning_sections
@@ -78,7 +78,12 @@ def main(words: Sequence[str] | None = None) -> None:
     # After a refused resume the folder still holds the arguments that its checkpoints belong to.
     arguments = run_arguments(model_args, data_args, args)
     if trainer.is_world_process_zero():
-        content = {"task": data.pipeline_tag, "arguments": arguments, "versions": package_versions()}
+        content = {
+            "task": data.pipeline_tag,
+            "command": recorded("finetune", words),
+            "arguments": arguments,
+            "versions": package_versions(),
+        }
         (output_dir / "run.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
     # Train -----------------------------------------------------------------------------------------------------------
@@ -117,7 +122,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
     # Publish ---------------------------------------------------------------------------------------------------------
     name = args.hub_model_id or output_dir.name
-    card = render_finetuning_card(name, arguments, summary, test_metrics, package_versions(), model.config)
+    card = render_finetuning_card(
+        name, arguments, summary, test_metrics, package_versions(), model.config, command=recorded("finetune", words)
+    )
     if args.push_to_hub:
         trainer.push_to_hub(text=card)
     else:

@@ -43,7 +43,7 @@ from tubelets.training.checkpointing import (
     load_checkpoint,
     save_checkpoint,
 )
-from tubelets.training.command_line import asked_for_help
+from tubelets.training.command_line import asked_for_help, recorded
 from tubelets.training.optimization import build_optimizer, plan_run
 from tubelets.training.pretraining import (
     build_loader,
@@ -206,6 +206,7 @@ def main(words: Sequence[str] | None = None) -> None:
         "skipped_videos": log.skipped,
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
+        "command": recorded("pretrain", words),
     }
     card = render_run_card(
         output_dir.name,

@@ -39,6 +39,17 @@ def test_a_pretraining_card_lists_what_is_missing() -> None:
         assert part in text, part
 
 
+def test_a_card_states_the_command_without_private_values() -> None:
+    words = ["tubelets", "pretrain", "mine.yaml", "--data.path", "/home/me/clips", "--run.project", "two words"]
+    config = tubelets.I3DConfig(width_multiplier=0.25)
+    text = render_run_card("mine", {}, {"command": words, "steps": 3}, {"torch": "2"}, config)
+    assert "```bash\ntubelets pretrain mine.yaml --data.path clips --run.project 'two words'\n```" in text
+    assert "| command |" not in text
+    assert "/home" not in text
+    tuned = render_finetuning_card("mine", ARGUMENTS, {}, {}, {"torch": "2"}, config, command=words)
+    assert "tubelets pretrain mine.yaml" in tuned
+
+
 def test_a_contrastive_run_is_not_called_masked() -> None:
     config = tubelets.TubeletContrastConfig()
     text = render_run_card("mine", {"model": {"init_from": None}, "data": {"stride": 2}}, {}, {"torch": "2"}, config)

@@ -5,6 +5,7 @@ Descriptions of inputs come from the configuration's input specs (`tubelets.hub.
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from tubelets.hub.descriptions import (
     transfer_limit,
     with_article,
 )
-from tubelets.hub.finished_runs import EXTRA_FILES, RunFolder, RunRecord
+from tubelets.hub.finished_runs import EXTRA_FILES, RunFolder, RunRecord, public_command
 from tubelets.hub.media import usage_snippet
 from tubelets.hub.results import EvaluationResult, measured_results, results_table
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
@@ -85,14 +86,16 @@ def render_run_card(
     Args:
         name: name of the model.
         recipe: the resolved recipe, as plain containers.
-        summary: summary of the run: steps, clips, seconds, device, last loss.
+        summary: summary of the run: steps, clips, seconds, device, last loss, and the words of the `command`.
         versions: software versions by name.
         config: the model's configuration.
 
     Returns:
         Markdown with YAML metadata.
     """
-    record = RunRecord(recipe=recipe, summary=summary, versions=versions)
+    numbers = {key: value for key, value in summary.items() if key != "command"}
+    command = public_command(summary.get("command", ()))
+    record = RunRecord(recipe=recipe, summary=numbers, versions=versions, command=command)
     return _run_card(name, config, record, None, "No evaluation has been run.", ())
 
 
@@ -104,6 +107,7 @@ def render_finetuning_card(
     versions: Mapping[str, str],
     config: PreTrainedConfig,
     task: Task | None = None,
+    command: Sequence[str] = (),
 ) -> str:
     """Render the draft card of a fine-tuning run, with its measured results, to be completed by its author.
 
@@ -115,6 +119,7 @@ def render_finetuning_card(
         versions: software versions by name.
         config: the model's configuration.
         task: the task of the run; by default classification of the model's inputs.
+        command: the words of the command that made the run.
 
     Returns:
         Markdown with YAML metadata; results of a test are in `model-index`.
@@ -125,7 +130,8 @@ def render_finetuning_card(
     if results:
         counts = f"{int(metrics['num_videos'])} clips; {int(metrics.get('skipped_videos', 0))} could not be read"
         text = f"Measured on {counts}.\n\n{results_table(results)}"
-    record = RunRecord(arguments=arguments, summary=summary, versions=versions)
+    words = public_command(command)
+    record = RunRecord(arguments=arguments, summary=summary, versions=versions, command=words)
     return _run_card(name, config, record, task, text, results)
 
 
@@ -189,7 +195,7 @@ def _run_card(
         use=usage_snippet(config, auto_class, repository, record.stride, revision),
         outputs=outputs_of(config, task),
         trained_on=_data(record, adds),
-        training=_training(record),
+        training=_training(record) + _made_by(record.command),
         settings=_settings(config, record, adds),
         files={file: EXTRA_FILES[file] for file in record.files},
         results=results_text,
@@ -238,6 +244,13 @@ def _training(record: RunRecord) -> str:
             kind = "Trained from random weights"
         return f"{kind} with `tubelets`; all arguments are in `run.yaml`."
     return "No recipe was published with this checkpoint."
+
+
+def _made_by(command: Sequence[str]) -> str:
+    """The command that made a run, as it is typed."""
+    if not command:
+        return ""
+    return f" The command was\n\n```bash\n{shlex.join(command)}\n```"
 
 
 def _settings(config: PreTrainedConfig, record: RunRecord, details: CardDetails) -> dict[str, Any]:

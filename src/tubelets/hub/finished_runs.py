@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -44,6 +44,7 @@ class RunRecord:
         summary: summary of the run: steps, seconds, device.
         versions: software versions by name.
         files: names of its published files, keys of `EXTRA_FILES`.
+        command: the words of the command that made it.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class RunRecord:
     summary: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     @property
     def started_from(self) -> str | None:
@@ -147,6 +149,7 @@ class RunFolder:
             versions=summary.pop("versions", None) or run.get("versions", {}),
             summary=summary,
             files=tuple(self.files),
+            command=public_command(summary.pop("command", None) or run.get("command", ())),
         )
 
     def results(self) -> list[EvaluationResult]:
@@ -189,3 +192,21 @@ def without_private_values(content: Any) -> Any:
         path = PureWindowsPath(content) if PureWindowsPath(content).drive else PurePosixPath(content)
         return path.name if path.is_absolute() else content
     return content
+
+
+def public_command(words: Sequence[Any]) -> tuple[str, ...]:
+    """A recorded command for publication, with absolute paths reduced to their last part.
+
+    Args:
+        words: of the command; tokens are recorded as `***`.
+
+    Example:
+        >>> public_command(["tubelets", "pretrain", "/home/me/mine.yaml", "--data.path=/data/k400"])
+        ('tubelets', 'pretrain', 'mine.yaml', '--data.path=k400')
+    """
+    public = []
+    for word in map(str, words):
+        name, equals, value = word.partition("=")
+        named = bool(equals) and name.startswith("--")
+        public.append(f"{name}={without_private_values(value)}" if named else without_private_values(word))
+    return tuple(public)

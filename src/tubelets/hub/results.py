@@ -115,6 +115,7 @@ def measured_results(metrics: Mapping[str, float], data: Mapping[str, Any], task
     return [
         EvaluationResult(
             dataset=_hub_dataset(data.get("dataset_name")) or "local",
+            dataset_name=None if _hub_dataset(data.get("dataset_name")) else "local files",
             task=task.name,
             metric=task.metrics[key].hub_name,
             metric_name=task.metrics[key].title,

@@ -10,6 +10,15 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torch import Tensor
 
 
+class NaNScoresError(ValueError):
+    """Scores are not numbers.
+
+    Example:
+        >>> issubclass(NaNScoresError, ValueError)
+        True
+    """
+
+
 def check_no_nan(name: str, values: Tensor) -> None:
     """Reject values that are not numbers: sorting places them anywhere, so that metrics of them look like results.
 
@@ -18,16 +27,16 @@ def check_no_nan(name: str, values: Tensor) -> None:
         values: floating point `(N, ...)`.
 
     Raises:
-        ValueError: with the number of rows that have one.
+        NaNScoresError: with the number of rows that have one.
 
     Example:
         >>> check_no_nan("scores", torch.tensor([[float("nan"), 1.0], [0.0, 1.0]]))
         Traceback (most recent call last):
-        ValueError: 1 of 2 rows of scores are NaN; the model has diverged or overflowed (fp16), or its input was NaN
+        tubelets.tasks.metrics.NaNScoresError: 1 of 2 rows ...
     """
     bad = values.isnan().flatten(1).any(dim=1) if values.ndim > 1 else values.isnan()
     if bool(bad.any()):
-        raise ValueError(
+        raise NaNScoresError(
             f"{int(bad.sum())} of {len(bad)} rows of {name} are NaN; the model has diverged or overflowed (fp16), or "
             "its input was NaN"
         )

@@ -13,6 +13,7 @@ from docstring_parser import parse
 from tubelets.ranges import Range, ranges_of
 
 WIDTH = 118
+_SECRET = re.compile(r"(token|password|secret|api_key)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -260,3 +261,28 @@ def _default(entry: "dataclasses.Field[Any]") -> str | None:
     else:
         return None
     return "null" if value is None else str(value) if value != "" else "''"
+
+
+def recorded(verb: str, words: Sequence[str]) -> list[str]:
+    """A command as a run records it, so that its card can say how it was made.
+
+    Args:
+        verb: of the command `tubelets`.
+        words: after the verb.
+
+    Returns:
+        All words, with `***` for the values of tokens and passwords.
+
+    Example:
+        >>> recorded("finetune", ["mine.yaml", "--hub-token", "hf_x", "--seed=1"])
+        ['tubelets', 'finetune', 'mine.yaml', '--hub_token', '***', '--seed=1']
+    """
+    result = ["tubelets", verb]
+    for word in unified(words):
+        name, equals, _ = word.partition("=")
+        if _SECRET.search(result[-1]) and result[-1].startswith("--"):
+            word = "***"
+        elif equals and name.startswith("--") and _SECRET.search(name):
+            word = f"{name}=***"
+        result.append(word)
+    return result

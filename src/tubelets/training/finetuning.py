@@ -20,6 +20,7 @@ from transformers.trainer_utils import TrainOutput
 
 from tubelets.data.atomic import write_atomically
 from tubelets.models.common.safe_loading import load_model
+from tubelets.tasks.metrics import NaNScoresError
 from tubelets.tasks.task import Part, Scores, Task, TaskData
 from tubelets.training.acceleration import choose_convolutions, enable_checkpointing, take_over_checkpointing
 from tubelets.training.checkpointing import (
@@ -35,6 +36,8 @@ from tubelets.training.finetuning_arguments import FinetuningArguments
 from tubelets.training.optimization import Schedule, StepSchedule, layer_decay_groups
 from tubelets.training.resuming import check_length, check_same_files
 from tubelets.training.run_log import BatchProgress
+
+_WHERE_IT_DIVERGES = "lower base_learning_rate, warm up longer, set max_grad_norm, or use bf16 instead of fp16"
 
 logger = logging.getLogger("tubelets.training")
 
@@ -199,8 +202,7 @@ class FinetuningTrainer(Trainer):
         super().log(logs, start_time)
         if not math.isfinite(logs.get("loss", 0.0)):
             raise FloatingPointError(
-                f"the loss became {logs['loss']} before step {self.state.global_step}; lower base_learning_rate, warm "
-                "up longer, set max_grad_norm, or use bf16 instead of fp16"
+                f"the loss became {logs['loss']} before step {self.state.global_step}; {_WHERE_IT_DIVERGES}"
             )
 
     def evaluate(  # type: ignore[override]
@@ -215,11 +217,18 @@ class FinetuningTrainer(Trainer):
 
         Returns:
             The metrics.
+
+        Raises:
+            FloatingPointError: if the scores are not numbers.
         """
         started = time.perf_counter()
         with self.accelerator.autocast():
             self.scores = self.data.score(self.model, part or "validation")
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.scores.metrics().items()}
+        try:
+            found = self.scores.metrics()
+        except NaNScoresError as error:
+            raise FloatingPointError(f"{error}; {_WHERE_IT_DIVERGES}") from error
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - started, 3)
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
