@@ -59,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 after an error that was expected, such as a file that does not exist. Other errors are
         raised.
+
+    Example:
+        >>> main(["--version"])
+        tubelets ...
+        0
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -153,7 +158,18 @@ def run_verb(name: str, words: Sequence[str]) -> int:
 
 
 def declare(name: str, module: ModuleType, words: Sequence[str] = ()) -> Verb:
-    """The command line that the module of a verb declares, given the words that the user typed."""
+    """The command line that the module of a verb declares.
+
+    Args:
+        name: of the verb.
+        module: its module.
+        words: what the user typed after the verb.
+
+    Example:
+        >>> from tubelets.cli import info
+        >>> declare("info", info).parse(["--json"]).json
+        True
+    """
     verb = Verb(name, str(module.__doc__), words)
     module.add_arguments(verb)
     return verb

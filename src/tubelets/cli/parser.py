@@ -34,6 +34,17 @@ class Verb:
         name: as typed after `tubelets`.
         description: its first line is the summary; the rest are a few lines with examples.
         given: the words of the command line, from which sections may follow.
+
+    Example:
+        >>> verb = Verb("resize", "Make videos smaller.")
+        >>> verb.add("video", metavar="VIDEO", help="a file")
+        >>> add = verb.section("size", "how small")
+        >>> action = add("--short_side", type=int, default=256, help="pixels of the shorter side")
+        >>> verb.parse(["clip.mp4", "--short-side", "128"]).short_side
+        128
+        >>> print(verb.help("size"), end="")
+        size: how small
+          --short_side INT  pixels of the shorter side (default: 256)
     """
 
     def __init__(self, name: str, description: str, given: Sequence[str] = ()) -> None:

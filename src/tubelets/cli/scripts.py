@@ -17,6 +17,10 @@ def load_script(name: str) -> ModuleType:
 
     Raises:
         FileNotFoundError: if there is none of this name.
+
+    Example:
+        >>> load_script("run_pretraining").main(["--help"])  # doctest: +ELLIPSIS
+        Pretrain a model of this package from a recipe; ...
     """
     from tubelets import shipped
 

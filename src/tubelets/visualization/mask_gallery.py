@@ -46,6 +46,13 @@ class MaskGallery:
 
     Raises:
         ValueError: if a kind does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> frames = torch.zeros(16, 3, 224, 224, dtype=torch.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in MaskGallery(("tube",), draws=2).save_video(frames, Path(folder))]
+        ['masks.png', 'statistics.png']
     """
 
     kinds: tuple[str, ...] = tuple(MASK_TYPES)

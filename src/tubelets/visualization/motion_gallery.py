@@ -47,6 +47,13 @@ class MotionGallery:
 
     Raises:
         ValueError: if a value is not possible.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = MotionGallery(clips=1, num_frames=4, size=32).save(Path(folder))
+        >>> [path.name for path in written]
+        ['clip_0.gif']
     """
 
     video: str | None = None
