@@ -49,8 +49,11 @@ class Study:
         methods: title to `recipe` (a name or a path) and `overrides` (fields of the recipe), or to `stages`, a list of
             such mappings: each stage starts from the weights of the one before it.
         seeds: seeds of pretraining, random twins and fine-tuning.
+        pretraining: `recipe` and `overrides` that all methods share; those of a method or stage count more.
         frozen: arguments of `evaluate_frozen`.
-        finetuning: `recipe` and `overrides` for `tubelets finetune`.
+        finetuning: `recipe` and `overrides` for `tubelets finetune`; and `rates`, base learning rates of which each
+            model chooses the best on a quarter of its training labels, since random weights need another than
+            pretrained ones.
         shots: labelled clips per class for fine-tuning.
         variants: by name, fields that replace those above, mapping by mapping; chosen with `--variant`.
     """
@@ -59,6 +62,7 @@ class Study:
     benchmarks: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]]
     seeds: list[int]
+    pretraining: dict[str, Any] = field(default_factory=dict)
     frozen: dict[str, Any] = field(default_factory=dict)
     finetuning: dict[str, Any] = field(default_factory=dict)
     shots: list[int] = field(default_factory=list)
@@ -166,19 +170,32 @@ class Runner:
             path.write_text(json.dumps(result, indent=2), encoding="utf-8")
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def finetune(self, model_folder: Path, name: str, benchmark: str, shots: int, seed: int) -> float:
-        """Top-1 test accuracy after fine-tuning with few labels, drawn from the seed."""
+    def finetune(
+        self, model_folder: Path, name: str, benchmark: str, shots: int, seed: int
+    ) -> tuple[float, float | None]:
+        """Top-1 test accuracy after fine-tuning with few labels, drawn from the seed; and the rate that was chosen."""
         folder = self.output / "finetuning" / benchmark / f"{name}-{shots}-shot"
-        overrides = {
+        rates = self.study.finetuning.get("rates")
+        base = {
             "model_name_or_path": model_folder,
             "dataset_name": self.shards[benchmark],
-            "output_dir": folder,
             "seed": seed,
-            "shots_per_class": shots,
             "shots_seed": seed,
             **self.study.finetuning.get("overrides", {}),
         }
-        words = [str(self.study.finetuning["recipe"]), *flags(overrides)]
+        if not rates:
+            return self._tuned(folder, {**base, "shots_per_class": shots}), None
+        held_back = max(1, shots // 4)
+        choice = {**base, "shots_per_class": shots - held_back, "held_back_shots": held_back}
+        scores = {
+            rate: self._tuned(folder / f"rate-{rate:g}", {**choice, "base_learning_rate": rate}) for rate in rates
+        }
+        best = max(scores, key=scores.__getitem__)
+        return self._tuned(folder, {**base, "shots_per_class": shots, "base_learning_rate": best}), best
+
+    def _tuned(self, folder: Path, overrides: Mapping[str, Any]) -> float:
+        """Top-1 accuracy of a fine-tuning run on what it tests on."""
+        words = [str(self.study.finetuning["recipe"]), *flags({**overrides, "output_dir": folder})]
         run_verb("finetune", words, folder / "all_results.json")
         return json.loads((folder / "all_results.json").read_text(encoding="utf-8"))["test_top_1"]
 
@@ -187,11 +204,11 @@ class Runner:
         result = {}
         for benchmark in self.study.benchmarks:
             frozen = self.measure_frozen(model_folder, name, benchmark, seed)
-            tuned = {
-                f"{shots}-shot fine-tuning": self.finetune(model_folder, name, benchmark, shots, seed)
-                for shots in self.study.shots
-            }
-            result[benchmark] = {"frozen": frozen, "scores": headline(frozen) | tuned}
+            scores, rates = headline(frozen), {}
+            for shots in self.study.shots:
+                measure = f"{shots}-shot fine-tuning"
+                scores[measure], rates[measure] = self.finetune(model_folder, name, benchmark, shots, seed)
+            result[benchmark] = {"frozen": frozen, "scores": scores, "rates": rates}
         return result
 
     def measure(self, method: str, seed: int) -> dict[str, Any]:
@@ -272,6 +289,9 @@ def load_study(name: str | Path, variant: str | None = None) -> Study:
         if entry.default is MISSING and entry.default_factory is MISSING and field_name not in content:
             raise ValueError(f"{path} must have the field {field_name}")
     study = Study(**content)
+    for title, method in study.methods.items():
+        shared = [merged(study.pretraining, stage) for stage in stages(method)]
+        study.methods[title] = {"stages": shared} if "stages" in method else shared[0]
     for stage in (stage for method in study.methods.values() for stage in stages(method)):
         words = flags({"data.path": "shards", "run.output_dir": "runs", **stage.get("overrides", {})})
         load_recipe(stage["recipe"], words)

@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
-from tubelets.objectives.classification import PROBLEM_TYPES
-
 MAX_LABELS = 2**20
 """Maximum number of classes, above any published model."""
 MAX_ENTRIES = 1024
@@ -138,8 +136,12 @@ def _check_of_transformers(name: str, value: Any) -> None:
     if name in TYPES and not isinstance(value, TYPES[name]):
         expected = " or ".join(each.__name__ for each in TYPES[name])
         raise TypeError(f"{name} must be {expected}, got {reprlib.repr(value)} ({type(value).__name__})")
-    if name == "problem_type" and value not in PROBLEM_TYPES:
-        raise ValueError(f"{name} must be one of {', '.join(PROBLEM_TYPES)}, got {reprlib.repr(value)}")
+    if name == "problem_type":
+        # Importing the objectives would cost every import of the package.
+        from tubelets.objectives.classification import PROBLEM_TYPES
+
+        if value not in PROBLEM_TYPES:
+            raise ValueError(f"{name} must be one of {', '.join(PROBLEM_TYPES)}, got {reprlib.repr(value)}")
     if name in ("dtype", "torch_dtype") and not isinstance(_dtype(value), torch.dtype):
         raise ValueError(f"{name} must be a dtype of torch, got {reprlib.repr(value)}")
     if name == "architectures" and not all(isinstance(each, str) for each in value[:MAX_ENTRIES]):

@@ -52,7 +52,7 @@ def load_teacher(spec: TeacherSpec) -> Teacher:
         >>> import tempfile
         >>> from transformers import AutoModelForVideoClassification
         >>> from tubelets import ResNet3DConfig, ResNet3DForVideoClassification
-        >>> config = ResNet3DConfig(depth=18, image_size=32, num_frames=4, num_labels=5)
+        >>> config = ResNet3DConfig(image_size=32, num_frames=4, num_labels=5)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     ResNet3DForVideoClassification(config).save_pretrained(folder)
         ...     spec = TeacherSpec(folder, 5, auto_class=AutoModelForVideoClassification, output="logits")
