@@ -96,6 +96,8 @@ def done(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "gallery": ["gallery", "motion", "--output_dir", "motion", "--size", "32", "--num_frames", "4", "--clips", "1"],
         "study": ["study", "masked_pixels", "--output_dir", "study", "--variant", "gpu"],
         "benchmarks": ["benchmarks", "camera-motio", "--output_dir", "benchmarks"],
+        "masks": ["masks", "green3d", "--output_dir", "bank", "--grid", "2", "4", "4", "--mask_ratio", "0.5",
+                  "--bank_size", "2", "--volume_shape", "4", "8", "8"],
         "copy": ["copy", "sigma_vit_b_k400"],
         "info": ["info", "--json"],
     }  # fmt: skip
@@ -146,9 +148,11 @@ def test_a_model_is_evaluated_exported_and_ready_to_publish(done: dict[str, Any]
     assert json.loads(succeeded(done, "export"))["file"] == "classifier.onnx"
 
 
-def test_motion_is_drawn(done: dict[str, Any]) -> None:
+def test_motion_and_masks_are_drawn(done: dict[str, Any]) -> None:
     succeeded(done, "gallery")
     assert (done["folder"] / "motion" / "clip_0.gif").is_file()
+    succeeded(done, "masks")
+    assert (done["folder"] / "bank" / "mask_bank.safetensors").is_file()
 
 
 def test_information_is_printed(done: dict[str, Any]) -> None:
