@@ -95,12 +95,13 @@ def done(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "search": ["search", "features.parquet", "jump/0.mp4", "--json"],
         "list": ["list", "smile", "--json"],
         "convert": ["convert", model, "--output_dir", "again"],
-        "masks": ["masks", "green3d", "--output_dir", "bank", "--bank_size", "1", "--volume_shape", "8", "16", "16"],
         "export": ["export", "runs/tuned", "classifier.onnx"],
         "push": ["push", "runs/tuned", "you/tuned", "--license", "mit", "--dry-run"],
         "gallery": ["gallery", "motion", "--output_dir", "motion", "--size", "32", "--num_frames", "4", "--clips", "1"],
         "study": ["study", "masked_pixels", "--output_dir", "study", "--variant", "gpu"],
         "benchmarks": ["benchmarks", "camera-motio", "--output_dir", "benchmarks"],
+        "masks": ["masks", "green3d", "--output_dir", "bank", "--grid", "2", "4", "4", "--mask_ratio", "0.5",
+                  "--bank_size", "2", "--volume_shape", "4", "8", "8"],
         "copy": ["copy", "sigma_vit_b_k400"],
         "info": ["info", "--json"],
     }  # fmt: skip
@@ -161,14 +162,11 @@ def test_checkpoints_are_listed_and_told_apart(done: dict[str, Any]) -> None:
     assert "is a checkpoint of this package already (sigma)" in done["convert"]["err"]
 
 
-def test_a_bank_of_masks_is_built(done: dict[str, Any]) -> None:
-    succeeded(done, "masks")
-    assert (done["folder"] / "bank" / "mask_bank.safetensors").is_file()
-
-
-def test_motion_is_drawn(done: dict[str, Any]) -> None:
+def test_motion_and_masks_are_drawn(done: dict[str, Any]) -> None:
     succeeded(done, "gallery")
     assert (done["folder"] / "motion" / "clip_0.gif").is_file()
+    succeeded(done, "masks")
+    assert (done["folder"] / "bank" / "mask_bank.safetensors").is_file()
 
 
 def test_information_is_printed(done: dict[str, Any]) -> None:
