@@ -25,11 +25,14 @@ def check_batch(**inputs: Tensor | None) -> None:
         if not value.is_floating_point() and not is_pixels:
             kinds = "raw uint8 or normalised float" if name.endswith("pixel_values") else "float"
             raise ValueError(f"{name} must be {kinds}, got {value.dtype}; convert it with the model's processor")
-        # The number of clips is a symbol while a model is traced.
-        if not torch.compiler.is_compiling() and len(value) == 0:
+    if torch.compiler.is_compiling():
+        # Numbers of clips are symbols while a model is traced; comparing them would fix them.
+        return
+    for name, value in given.items():
+        if value.shape[0] == 0:
             raise ValueError(f"{name} has shape {tuple(value.shape)} and no clips; pass at least one")
-    if len({len(value) for value in given.values()}) > 1:
-        found = " and ".join(f"{len(value)} of {name}" for name, value in given.items())
+    if len({value.shape[0] for value in given.values()}) > 1:
+        found = " and ".join(f"{value.shape[0]} of {name}" for name, value in given.items())
         raise ValueError(f"the inputs have different numbers of clips, {found}; pass those of the same clips")
 
 
