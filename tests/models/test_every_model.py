@@ -14,8 +14,8 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from tiny_models import BATCH, CASES, FIELDS, LABELS, batch_of, is_unused, loss_of, outputs_of, tiny_model
-from tubelets.models.common.auto import MODELS
+from tiny_models import BATCH, CASES, FIELDS, LABELS, batch_of, is_unused, loss_of, outputs_of, tiny_config, tiny_model
+from tubelets.models.common.auto import MODELS, inference_processor
 
 every_model = pytest.mark.parametrize(("model_type", "auto_class"), CASES)
 _CLASSIFIERS = [case for case in CASES if case[1].endswith("Classification")]
@@ -197,3 +197,35 @@ def test_bad_inputs_are_refused_by_shape(model_type: str, auto_class: str) -> No
     if "labels" in batch:
         with pytest.raises(ValueError, match=rf"\[0, {LABELS}\).*{LABELS}"):
             model(**batch | {"labels": torch.tensor([0, LABELS])})
+
+
+@every_model
+def test_wrong_types_and_numbers_of_clips_are_refused(model_type: str, auto_class: str) -> None:
+    model = tiny_model(model_type, auto_class)
+    batch = batch_of(model, auto_class)
+    tensors = {name: value for name, value in batch.items() if isinstance(value, torch.Tensor)}
+    empty = {name: value[:0] for name, value in tensors.items()}
+    with pytest.raises(ValueError, match="no clips; pass at least one"):
+        model(**batch | empty)
+    for name, value in tensors.items():
+        if value.dtype == torch.bool:
+            with pytest.raises(ValueError, match=r"must be bool, True = masked, got torch\.float32"):
+                model(**batch | {name: value.float()})
+        elif name == "labels":
+            for wrong in (value.int(), value.float(), value[:1], value[:, None]):
+                with pytest.raises(ValueError, match="labels must "):
+                    model(**batch | {"labels": wrong})
+        else:
+            with pytest.raises(ValueError, match=rf"{name.removeprefix('key_')} must be .*got torch\.int64"):
+                model(**batch | {name: value.long()})
+        if len(tensors) > 1:
+            with pytest.raises(ValueError, match=r"different numbers of clips|expected|a row for each of"):
+                model(**batch | {name: value[:1]})
+
+
+def test_frames_that_are_not_square_are_not_filled_with_black() -> None:
+    frames = torch.full((4, 3, 40, 40), 200, dtype=torch.uint8)
+    processor = inference_processor(tiny_config("sigma", image_size=(32, 64)))
+    pixels = processor(frames, return_tensors="pt").pixel_values
+    assert pixels.shape == (1, 4, 3, 32, 64)
+    assert pixels.std(dim=(-2, -1)).max() < 1e-5

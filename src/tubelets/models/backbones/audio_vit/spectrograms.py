@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from tubelets.models.backbones.audio_vit.sizes import AudioVitSizes
+from tubelets.models.common.batch_checks import check_batch
 
 
 def token_grid(config: AudioVitSizes) -> tuple[int, int]:
@@ -48,6 +49,7 @@ def check_spectrogram(input_values: Tensor, config: AudioVitSizes) -> None:
             f"input_values has shape {tuple(input_values.shape)}, expected (clips, frames, mel bins) = (any, "
             f"{expected[0]}, {expected[1]}); make spectrograms with the model's feature extractor"
         )
+    check_batch(input_values=input_values)
     if not input_values.is_floating_point():
         raise ValueError(f"input_values must be float spectrograms, got {input_values.dtype}; extract features first")
 

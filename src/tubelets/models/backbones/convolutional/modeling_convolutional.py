@@ -12,6 +12,7 @@ from transformers.utils import can_return_tuple
 from tubelets.models.backbones.convolutional.configuration_convolutional import ConvolutionalConfig
 from tubelets.models.backbones.video_vit.pixels import normalize_pixels
 from tubelets.models.common.backbone import VideoBackbone
+from tubelets.models.common.batch_checks import check_batch
 from tubelets.models.common.classification_head import ClassificationHead
 from tubelets.models.common.pretrained_model import SafePreTrainedModel
 
@@ -186,8 +187,7 @@ def to_channels_first(
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (clips, frames, {config.num_channels}, "
             "height, width)"
         )
-    if pixel_values.dtype != torch.uint8 and not pixel_values.is_floating_point():
-        raise ValueError(f"pixel_values must be raw uint8 or normalised float, got {pixel_values.dtype}")
+    check_batch(pixel_values=pixel_values)
     if memory_format is None:
         return normalize_pixels(pixel_values, config, channel_dim=2).transpose(1, 2)
     # Bytes are rearranged, not the floats they become; the convolution then copies nothing.

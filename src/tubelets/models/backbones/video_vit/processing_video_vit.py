@@ -8,8 +8,9 @@ from tubelets.models.backbones.video_vit.configuration_video_vit import Tubelets
 def video_processor(config: TubeletsVideoMAEConfig) -> VideoMAEVideoProcessor:
     """The stock inference processor with a configuration's size, mean and standard deviation.
 
-    It resizes the shorter side, crops the centre and normalises. The caller samples frames, for instance with
-    `tubelets.read_clip`: the stock processor spreads them over the video, which is not the papers' rule.
+    It resizes the shorter side, crops the centre and normalises; frames that are not square are resized to their height
+    and width, because the stock processor would fill the rest of a crop with black. The caller samples frames, for
+    instance with `tubelets.read_clip`: the stock processor spreads them over the video, which is not the papers' rule.
 
     Args:
         config: the model's configuration.
@@ -24,7 +25,7 @@ def video_processor(config: TubeletsVideoMAEConfig) -> VideoMAEVideoProcessor:
     """
     height, width = config.image_height_width
     return VideoMAEVideoProcessor(
-        size={"shortest_edge": min(height, width)},
+        size={"shortest_edge": height} if height == width else {"height": height, "width": width},
         crop_size={"height": height, "width": width},
         image_mean=list(config.image_mean),
         image_std=list(config.image_std),

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.models.backbones.video_vit.configuration_video_vit import TubeletsVideoMAEConfig, _pair
+from tubelets.models.common.batch_checks import check_batch, check_mask
 
 
 def sinusoid_table(num_positions: int, width: int) -> Tensor:
@@ -69,8 +70,7 @@ def check_video(pixel_values: Tensor, config: TubeletsVideoMAEConfig) -> None:
             f"pixel_values has shape {tuple(pixel_values.shape)}, expected (clips, frames, channels, height, width) = "
             f"(any, {', '.join(map(str, expected))}); sample and resize the clip, or change the configuration"
         )
-    if pixel_values.dtype != torch.uint8 and not pixel_values.is_floating_point():
-        raise ValueError(f"pixel_values must be raw uint8 or normalised float, got {pixel_values.dtype}")
+    check_batch(pixel_values=pixel_values)
 
 
 def gather_tubes(pixel_values: Tensor, token_ids: Tensor | None, config: TubeletsVideoMAEConfig) -> Tensor:
@@ -144,6 +144,7 @@ def count_masked(bool_masked_pos: Tensor, num_masked: int | None, default: int, 
         ValueError: if the mask has the wrong shape, or the clips have different counts. On an accelerator a given count
             is checked asynchronously, and a wrong one raises at the next synchronisation.
     """
+    check_mask(bool_masked_pos)
     if tuple(bool_masked_pos.shape) != (num_clips, num_tokens):
         raise ValueError(
             f"bool_masked_pos has shape {tuple(bool_masked_pos.shape)}, expected ({num_clips}, {num_tokens}): one "

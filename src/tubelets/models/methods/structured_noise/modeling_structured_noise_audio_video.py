@@ -25,6 +25,7 @@ from tubelets.models.backbones.video_vit.tubes import (
     split_tokens,
 )
 from tubelets.models.common.backbone import VideoBackbone
+from tubelets.models.common.batch_checks import check_batch
 from tubelets.models.common.classification_head import ClassificationHead
 from tubelets.models.methods.structured_noise.audio_video_layers import (
     FrameEmbeddings,
@@ -170,6 +171,7 @@ class StructuredNoiseAudioVideoModel(VideoBackbone, StructuredNoiseAudioVideoPre
         video = None if pixel_values is None else self.encode_video(pixel_values)
         if audio is None and video is None:
             raise ValueError("input_values and pixel_values are both None; give one of them or both")
+        check_batch(input_values=input_values, pixel_values=pixel_values)
         heard = None if audio is None else self.share(audio, "audio")
         seen = None if video is None else self.share(video, "video")
         if audio is None or video is None:
@@ -274,6 +276,7 @@ class StructuredNoiseAudioVideoForPreTraining(StructuredNoiseAudioVideoPreTraine
         config, encoder = self.config, self.audio_video
         check_spectrogram(input_values, config)
         check_video(pixel_values, config)  # type: ignore[arg-type]
+        check_batch(input_values=input_values, pixel_values=pixel_values)
         heard, unheard = self.split(audio_bool_masked_pos, num_masked_audio, len(input_values), 0)
         seen, unseen = self.split(video_bool_masked_pos, num_masked_video, len(pixel_values), 1)
         audio, video = encoder.encode_audio(input_values, heard), encoder.encode_video(pixel_values, seen)
@@ -401,6 +404,7 @@ class StructuredNoiseAudioVideoForVideoClassification(ClassificationHead, Struct
         audio = encoder.encode_audio(input_values) if input_values is not None and modality != "video" else None
         video = encoder.encode_video(pixel_values) if pixel_values is not None and modality != "audio" else None
         if audio is not None and video is not None:
+            check_batch(input_values=audio, pixel_values=video)
             return encoder.share(torch.cat([audio, video], dim=1), "both").mean(dim=1)
         tokens, given = (audio, "audio") if audio is not None else (video, "video")
         if tokens is None:

@@ -22,6 +22,7 @@ from tubelets.models.backbones.convolutional.modeling_convolutional import (
 from tubelets.models.backbones.i3d.modeling_i3d import I3DModel
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
 from tubelets.models.common.backbone import VideoBackbone
+from tubelets.models.common.batch_checks import check_batch
 from tubelets.models.common.weight_updates import UpdatesWeights
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.objectives import (
@@ -186,11 +187,13 @@ class TubeletContrastForPreTraining(UpdatesWeights, ConvolutionalPreTrainedModel
         query = self.encode_queries(pixel_values)
         if not self.has_key_encoder:
             key = self.encode_queries(key_pixel_values)
+            check_batch(pixel_values=query, key_pixel_values=key)
             loss, logits = symmetric_nce(query, key, self.config.temperature)
             own = torch.arange(len(logits), device=logits.device)
             accuracy = (logits.detach().argmax(dim=1) == own).float().mean()
             return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
         key = self.encode_keys(key_pixel_values)
+        check_batch(pixel_values=query, key_pixel_values=key)
         # The backward pass needs the keys as they were before the update below.
         loss, logits = info_nce(query, key, self.queue.keys.clone(), self.config.temperature)
         if self.training:
