@@ -89,7 +89,7 @@ def fingerprint_of(size: int, content: bytes) -> str:
 
     Example:
         >>> fingerprint_of(10240, b"first bytes")
-        '10240-58f1fd8e'
+        '10240-d67e08ad'
     """
     return f"{size}-{hashlib.sha256(content).hexdigest()[:8]}"
 
