@@ -66,7 +66,7 @@ def test_batches_of_a_step_move_the_bar_of_a_terminal_only(stream: type[io.Strin
     progress = BatchProgress(bar, batches=8)
     for _ in range(3):
         progress.batch()
-    assert ("pretraining: batch 1/8: " in output.getvalue()) == shown
+    assert ("pretraining, batch 1/8: " in output.getvalue()) == shown
     progress.step()
     bar.update()
     assert "batch" not in output.getvalue().rpartition("\r")[2]

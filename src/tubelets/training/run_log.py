@@ -74,7 +74,7 @@ class BatchProgress:
 
     def __init__(self, bar: tqdm, batches: int) -> None:
         self._bar, self._batches, self._done, self._shown = bar, batches, 0, 0.0
-        self._description = "" if bar.disable else bar.desc
+        self._description = "" if bar.disable else (bar.desc or "").removesuffix(": ")
         self._active = batches > 1 and not bar.disable and bar.fp.isatty()
 
     def batch(self) -> None:
@@ -82,7 +82,8 @@ class BatchProgress:
         self._done += 1
         if self._active and time.monotonic() - self._shown > 1:
             self._shown = time.monotonic()
-            self._bar.set_description_str(f"{self._description}batch {self._done}/{self._batches}: ")
+            named = f"{self._description}, " if self._description else ""
+            self._bar.set_description_str(f"{named}batch {self._done}/{self._batches}")
 
     def step(self) -> None:
         """Begin the next step."""

@@ -17,6 +17,10 @@ class StopRequest(TrainerCallback):
 
     The step is finished and saved first. A further signal does not interrupt that; each prints a line that says so.
 
+    `accelerate launch` and `torchrun` pass SIGTERM and SIGINT on to their processes, and are themselves ended by the
+    user signals: send those to the processes, or give `torchrun` `--signals-to-handle` with all four. After SIGTERM
+    they wait 30 seconds for a step and its checkpoint.
+
     Attributes:
         received: whether this process was asked to stop.
         stopped: whether all processes agreed to stop; the same in each of them.
