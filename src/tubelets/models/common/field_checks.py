@@ -9,7 +9,6 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 MAX_LABELS = 2**20
@@ -133,23 +132,23 @@ def _check_of_transformers(name: str, value: Any) -> None:
     """Reject values of fields whose types transformers does not check."""
     if value is None:
         return
-    if name in TYPES and not isinstance(value, TYPES[name]):
-        expected = " or ".join(each.__name__ for each in TYPES[name])
-        raise TypeError(f"{name} must be {expected}, got {reprlib.repr(value)} ({type(value).__name__})")
+    # Imported here: `import tubelets` reads configurations and needs neither.
     if name == "problem_type":
-        # Importing the objectives would cost every import of the package.
         from tubelets.objectives.classification import PROBLEM_TYPES
 
         if value not in PROBLEM_TYPES:
             raise ValueError(f"{name} must be one of {', '.join(PROBLEM_TYPES)}, got {reprlib.repr(value)}")
-    if name in ("dtype", "torch_dtype") and not isinstance(_dtype(value), torch.dtype):
-        raise ValueError(f"{name} must be a dtype of torch, got {reprlib.repr(value)}")
+    if name in TYPES and not isinstance(value, TYPES[name]):
+        expected = " or ".join(each.__name__ for each in TYPES[name])
+        raise TypeError(f"{name} must be {expected}, got {reprlib.repr(value)} ({type(value).__name__})")
+    if name in ("dtype", "torch_dtype"):
+        import torch
+
+        found = getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
+        if not isinstance(found, torch.dtype):
+            raise ValueError(f"{name} must be a dtype of torch, got {reprlib.repr(value)}")
     if name == "architectures" and not all(isinstance(each, str) for each in value[:MAX_ENTRIES]):
         raise TypeError(f"{name} must be names of classes")
-
-
-def _dtype(value: Any) -> Any:
-    return getattr(torch, value.removeprefix("torch."), None) if isinstance(value, str) else value
 
 
 def _check_number(name: str, value: Any, field: tuple[set[str], Any], limits: tuple[float, float] | None) -> None:
