@@ -140,9 +140,12 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: assignment_statistics(LABELS, 0), "num_prototypes must be at least 1"),
     (lambda: masked_regression_loss(UNIT[:0], UNIT[:0]), "not be empty"),
     (lambda: dual_softmax(LABELS.float()), "must be a matrix"),
-    (lambda: classification_loss(UNIT, LABELS[:2]), "labels must be indices"),
-    (lambda: classification_loss(UNIT, LABELS, "multi_label_classification"), "several labels per clip as float"),
-    (lambda: classification_loss(UNIT[:0], LABELS[:0]), "at least one clip"),
+    (lambda: classification_loss(UNIT, LABELS[:2]), "a row for each of the 3 clips"),
+    (
+        lambda: classification_loss(UNIT, LABELS, "multi_label_classification"),
+        "labels of several classes must have shape",
+    ),
+    (lambda: classification_loss(UNIT[:0], LABELS[:0]), "the batch has no clips"),
     # masks
     (lambda: gaussian_response((4, 4), NAN), "sigma must be positive and finite"),
     (lambda: color_noise(torch.randn(4, 4), "green", 2.0, 1.0), "sigma_high must be larger than sigma_low"),

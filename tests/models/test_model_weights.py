@@ -106,7 +106,8 @@ def assert_uniform(weight: Tensor, bound: float) -> None:
 @pytest.mark.parametrize("origin", ["constructed", "loaded from a file that lacks the weights"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_initialisation_is_the_papers(name: str, origin: str, tmp_path: Path) -> None:
-    model = build(name, **WIDER)
+    wider = {key: value for key, value in WIDER.items() if key != "num_prototypes" or name.startswith("sigma")}
+    model = build(name, **wider)
     if origin != "constructed":
         save_without(model, tmp_path, lambda key: key.endswith("patch_embeddings.projection.bias"))
         with nan_in_fresh_memory():

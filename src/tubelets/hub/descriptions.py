@@ -159,7 +159,9 @@ def _trial(config: PreTrainedConfig) -> _Trial:
         inputs = model_inputs(config)
         # Fake tensors have shapes but no values, so even the largest encoder runs in a second or two.
         with FakeTensorMode(), torch.no_grad(), counter:
-            outputs = AutoModel.from_config(plain).eval()(**{name: spec.example(1) for name, spec in inputs.items()})
+            # The counter also follows gradients, which are of no interest here.
+            model = AutoModel.from_config(plain).eval().requires_grad_(False)
+            outputs = model(**{name: spec.example(1) for name, spec in inputs.items()})
             shapes = {name: tuple(outputs[name].shape) for name in ("last_hidden_state", "pooler_output")}
         _TRIALS[key] = _Trial(shapes, counter.get_total_flops() / 2e9)
     return _TRIALS[key]

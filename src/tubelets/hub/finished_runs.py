@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tubelets.hub.results import EvaluationResult, measured_results
-from tubelets.models.common.file_checks import parse_yaml
+from tubelets.plain_yaml import parse_yaml
 from tubelets.tasks.registry import task_named
 
 EXTRA_FILES = {

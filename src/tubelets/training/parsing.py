@@ -11,7 +11,7 @@ import yaml
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-from tubelets.models.common.file_checks import parse_yaml
+from tubelets.plain_yaml import parse_yaml
 
 
 class RecipeError(ValueError):

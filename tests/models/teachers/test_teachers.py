@@ -29,7 +29,7 @@ from tubelets.models.teachers import (
     load_teacher,
 )
 
-RESNET = ResNet3DConfig(depth=18, image_size=32, num_frames=4, num_labels=5)
+RESNET = ResNet3DConfig(image_size=32, num_frames=4, num_labels=5)
 
 
 def clips(count: int = 3) -> Tensor:
