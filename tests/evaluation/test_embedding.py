@@ -114,7 +114,7 @@ def test_search_ranks_videos_by_their_best_window():
     assert [(hit["clip_id"], hit["window"]) for hit in found] == [("a", 1), ("c", 0)]
     assert [hit["score"] for hit in found] == pytest.approx([1.0, 1.0])
     assert [hit["clip_id"] for hit in bank.search(bank.of("a"), exclude="a")] == ["c", "b"]
-    with pytest.raises(KeyError, match="no clip_id 'd' among 6 windows"):
+    with pytest.raises(KeyError, match="'d' is not among the 6 windows"):
         bank.of("d")
     with pytest.raises(ValueError, match=r"queries must be \(Q, 2\), got \(1, 3\)"):
         bank.search(torch.zeros(1, 3))

@@ -7,12 +7,9 @@ Examples:
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tubelets.cli.parser import Verb
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_arguments(verb: Verb) -> None:

@@ -209,11 +209,11 @@ class Embeddings:
         """Features of the windows of a video, float32 `(windows, D)`.
 
         Raises:
-            KeyError: if there is no such video.
+            KeyError: if the video is not in the collection.
         """
         found = [place for place, row in enumerate(self.rows) if row["clip_id"] == clip_id]
         if not found:
-            raise KeyError(f"there is no clip_id {clip_id!r} among {len(self.rows)} windows")
+            raise KeyError(f"clip_id {clip_id!r} is not among the {len(self.rows)} windows")
         return self.features[found]
 
     def search(self, queries: Tensor, k: int = 10, exclude: str | None = None) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ MAX_DEPTH = 8
 MAX_NUMBER = 1e9
 """Largest magnitude of a number whose field has no range of its own."""
 
-# Arguments of transformers that are no fields: old names, switches of loading, and what `to_dict` adds.
+# Arguments that transformers accepts beside its fields: old names, switches of loading, and what `to_dict` adds.
 EXTRA = {
     "attn_implementation", "auto_map", "experts_implementation", "fusion_config", "model_type", "name_or_path",
     "num_labels", "output_attentions", "per_layer_config", "torch_dtype", "transformers_version", "use_cache",
