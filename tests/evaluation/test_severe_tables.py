@@ -1,21 +1,22 @@
 """Experiments, published numbers and aggregates of SEVERE (severe_benchmark.md, sections 1, 2.4 and 10)."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
 from tubelets.evaluation.severe.aggregates import benchmark_mean, benchmark_ranks
 from tubelets.evaluation.severe.experiments import (
     BENCHMARK,
-    CNN_FINETUNING,
-    CNN_FROM_SCRATCH,
     DATA_SETS,
     EXPERIMENTS,
     select_experiments,
 )
+from tubelets.evaluation.severe.protocols import CNN_LINEAR, finetuning_words
 from tubelets.evaluation.severe.published import FILE, SEVERE_PLUS_PLUS, benchmark_table, published_results
 from tubelets.evaluation.severe.subsets import few_sample_subset
 
+RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 PAPERS = sorted({result.paper for result in published_results()})
 TUBELET_CONTRAST = next(paper for paper in PAPERS if paper.startswith("Tubelet-Contrast"))
 # The paper prints 58.1 for VideoMAE, its eight columns give 58.8.
@@ -73,9 +74,20 @@ def test_the_benchmark_has_two_experiments_a_factor() -> None:
     assert len(benchmark_table(SEVERE_PLUS_PLUS)) == 24
     for experiment in EXPERIMENTS.values():
         assert experiment.data_set in DATA_SETS
-        if experiment.task == "video-classification" and experiment.protocol == "finetune":
-            assert experiment.data_set in {*CNN_FINETUNING, "charades"}
-            assert experiment.data_set in {*CNN_FROM_SCRATCH, "charades"}
+        if experiment.data_set != "charades" and experiment.task == "video-classification":
+            recipe, fields = finetuning_words(experiment, "cnn-32x112")
+            assert (RECIPES / f"{recipe}.yaml").is_file()
+            assert fields["milestones"][-1] <= fields["num_train_epochs"]
+            assert ("freeze_backbone" in fields) == (experiment.protocol == "linear")
+            assert (RECIPES / f"{finetuning_words(experiment, 'vit-16x224')[0]}.yaml").is_file()
+
+
+def test_schedules_count_passes_over_the_videos() -> None:
+    ucf, ntu, ssv2 = (finetuning_words(EXPERIMENTS[name], "cnn-32x112")[1] for name in ("ucf101", "ntu60", "ssv2"))
+    assert (ucf["num_train_epochs"], ucf["milestones"]) == (160, [60, 100, 140])
+    assert (ntu["num_train_epochs"], ntu["milestones"], ntu["per_device_train_batch_size"]) == (180, [90, 140, 160], 64)
+    assert ssv2["num_train_epochs"] == 44
+    assert CNN_LINEAR["kinetics400"].learning_rate == 1e-2
 
 
 @pytest.mark.parametrize(

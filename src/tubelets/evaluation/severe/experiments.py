@@ -136,61 +136,6 @@ BENCHMARK = ("ssv2", "gym99", "ucf101-1000", "gym99-1000", "fx-s1", "ub-s1", "uc
 """The eight experiments of the SEVERE benchmark, two for each factor."""
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """A training schedule of the common CNN protocol, in passes over the videos.
-
-    Attributes:
-        epochs: passes; one of the reference's epochs is several of them.
-        milestones: passes after which the rate falls.
-        learning_rate: of the batch below.
-        batch_size: clips.
-        weight_decay: coupled, as Adam has it.
-        factor: the rate is multiplied by it at a milestone.
-    """
-
-    epochs: int
-    milestones: tuple[int, ...]
-    learning_rate: float = 1e-4
-    batch_size: int = 32
-    weight_decay: float = 0.0
-    factor: float = 0.3
-
-
-def _passes(times: int, epochs: int, milestones: Sequence[int], **rest: Any) -> Schedule:
-    return Schedule(times * epochs, tuple(times * milestone for milestone in milestones), **rest)
-
-
-CNN_FINETUNING: Mapping[str, Schedule] = {
-    **dict.fromkeys(("ucf101", "hmdb51", "gym99", "gym288"), _passes(10, 16, (6, 10, 14))),
-    **dict.fromkeys(("gym_vault", "gym_floor", "fx_s1", "ub_s1"), _passes(10, 18, (7, 12, 16))),
-    "ssv2": _passes(2, 22, (12, 17, 20)),
-    "ntu60": _passes(10, 18, (9, 14, 16), batch_size=64),
-}
-"""Full fine-tuning of a pretrained CNN, by data set."""
-
-CNN_FROM_SCRATCH: Mapping[str, Schedule] = {
-    **dict.fromkeys(("ucf101", "hmdb51", "gym99", "gym288"), _passes(10, 20, (10, 15, 18), weight_decay=1e-4)),
-    **dict.fromkeys(("gym_vault", "gym_floor"), _passes(10, 18, (7, 12, 16))),
-    **dict.fromkeys(("fx_s1", "ub_s1"), _passes(10, 18, (7, 12, 16), weight_decay=1e-5)),
-    "ssv2": _passes(2, 25, (12, 19, 22), weight_decay=1e-4),
-    "ntu60": _passes(10, 22, (10, 18, 20), batch_size=64),
-}
-"""Training from random weights, by data set; subsets use the schedules of fine-tuning."""
-
-CNN_LINEAR: Mapping[str, Schedule] = {
-    "ucf101": _passes(10, 10, (4, 8, 10), learning_rate=1e-2, batch_size=128),
-    "ntu60": _passes(10, 12, (4, 8, 10), learning_rate=1e-2, batch_size=128),
-    "gym99": _passes(10, 12, (4, 8, 10), learning_rate=1e-2, batch_size=64),
-    "ssv2": _passes(1, 40, (20, 30), learning_rate=1e-2, batch_size=64),
-    "kinetics400": _passes(1, 40, (10, 20, 30), learning_rate=1e-2, batch_size=64),
-}
-"""Linear probes; those of Gym-99 and Something-Something are recalled, not read in a configuration."""
-
-SHORT_CLIPS = {("ntu60", "finetune"), ("ucf101", "linear"), ("ntu60", "linear"), ("kinetics400", "linear")}
-"""Data sets and protocols whose clips have 16 frames instead of 32."""
-
-
 def select_experiments(names: Sequence[str]) -> list[SevereExperiment]:
     """Experiments by name or factor.
 
