@@ -32,6 +32,7 @@ class ModelEntry:
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
         models: name of an Auto class of transformers to model class.
+        further: model classes that no Auto class of transformers loads; also public.
         processor: function from a configuration to its inference processor.
         video_processor: name of a video processor class of transformers that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
@@ -52,6 +53,7 @@ class ModelEntry:
     package: str
     config: str | type
     models: Mapping[str, str | type]
+    further: tuple[str | type, ...] = ()
     processor: Any = None
     video_processor: str | None = None
     feature_extractor: str | type | None = None
@@ -83,7 +85,7 @@ class ModelEntry:
     @property
     def class_references(self) -> dict[str, Any]:
         """Class name to reference, of the configuration and the models."""
-        return {_name(reference): reference for reference in (self.config, *self.models.values())}
+        return {_name(reference): reference for reference in (self.config, *self.models.values(), *self.further)}
 
 
 def _name(reference: str | type) -> str:
