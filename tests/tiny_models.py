@@ -27,6 +27,14 @@ AUDIO = {
 }  # fmt: skip
 CNN = {"image_size": 32, "num_frames": 8}
 RESNET = {"hidden_sizes": [8, 8, 8, 8], "stem_size": 4}
+TOWER = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 48}
+# Layers that stochastic depth leaves out in a batch of two have no gradient.
+FRAMES = {"image_size": 32, "num_hidden_layers": 4, "temporal_head_size": 16, "drop_path_rate": 0.0}
+LOCOMOTION = {
+    "video_config": TOWER | FRAMES | {"temporal_dropout": 0.0},
+    "text_config": TOWER | {"tokenizer": "motion_words", "vocab_size": 560, "max_length": 24},
+    "fusion_encoder_config": TOWER, "projection_size": 16, "objects": "shapes",
+}  # fmt: skip
 
 FIELDS: dict[str, dict[str, Any]] = {
     "tubelets_videomae": VIT,
@@ -39,6 +47,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "r2plus1d_native": CNN | {"hidden_sizes": [8, 8, 8, 8]},
     "resnet3d": CNN | RESNET,
     "tubelet_contrast": CNN | {"backbone_options": RESNET, "projection_size": 8, "queue_size": 8},
+    "locomotion": LOCOMOTION,
 }
 BATCH, LABELS = 2, 5
 
@@ -46,6 +55,8 @@ BATCH, LABELS = 2, 5
 UNUSED = {
     # CAV-MAE's shared blocks have norms for passes of one modality, next to those of a pass of both.
     "structured_noise_audio_video": r"(.*shared_layers\.\d+\.layernorm_\w+_(audio|video)|.*(audio|video)_norm)\..*",
+    # The encoder of frames alone: LocoMotion's other towers meet texts.
+    "locomotion": r"(text_model|fusion_model|video_projection|text_projection|video_model\.pooler)\..*|temperature",
 }
 
 # Model type and Auto class; a class that serves two of them is tried once.

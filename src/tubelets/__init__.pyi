@@ -26,6 +26,15 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideo
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor as video_processor
 from tubelets.models.common.auto import register_model as register_model
 from tubelets.models.common.entries import ModelEntry as ModelEntry
+from tubelets.models.methods.locomotion.configuration_locomotion import LocoMotionConfig as LocoMotionConfig
+from tubelets.models.methods.locomotion.modeling_encoder import LocoMotionModel as LocoMotionModel
+from tubelets.models.methods.locomotion.modeling_locomotion import LocoMotionForPreTraining as LocoMotionForPreTraining
+from tubelets.models.methods.locomotion.modeling_locomotion import (
+    LocoMotionForVideoClassification as LocoMotionForVideoClassification,
+)
+from tubelets.models.methods.locomotion.modeling_locomotion import (
+    LocoMotionForVideoTextRetrieval as LocoMotionForVideoTextRetrieval,
+)
 from tubelets.models.methods.masked_video.modeling_masked_video import (
     TubeletsVideoMAEForPreTraining as TubeletsVideoMAEForPreTraining,
 )

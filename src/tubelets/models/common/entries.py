@@ -33,6 +33,7 @@ class ModelEntry:
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
         models: name of an Auto class of transformers to model class.
+        further: model classes that no Auto class of transformers loads; also public.
         processor: function from a configuration to its inference processor.
         video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
@@ -53,6 +54,7 @@ class ModelEntry:
     package: str
     config: str | type
     models: Mapping[str, str | type]
+    further: tuple[str | type, ...] = ()
     processor: Any = None
     video_processor: str | type | None = None
     feature_extractor: str | type | None = None
@@ -84,7 +86,7 @@ class ModelEntry:
     @property
     def class_references(self) -> dict[str, Any]:
         """Class name to reference, of the configuration and the models."""
-        return {_name(reference): reference for reference in (self.config, *self.models.values())}
+        return {_name(reference): reference for reference in (self.config, *self.models.values(), *self.further)}
 
 
 def _name(reference: str | type) -> str:
