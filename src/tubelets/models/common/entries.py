@@ -18,6 +18,8 @@ OLD_ATTENTION_BIASES = {
     r"attention\.attention\.v_bias": "attention.attention.value.bias",
 }
 VIDEO_PROCESSOR = "tubelets.models.backbones.video_vit.processing_video_vit:video_processor"
+SKELETON_PROCESSOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:skeleton_processor"
+SKELETON_EXTRACTOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:SkeletonFeatureExtractor"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class ModelEntry:
         model_type: as in `config.json`.
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
-        models: name of an Auto class of transformers to model class.
+        models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
         processor: function from a configuration to its inference processor.
         video_processor: name of a video processor class of transformers that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
