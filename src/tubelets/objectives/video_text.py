@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from tubelets.objectives.contrastive import symmetric_nce
+from tubelets.objectives.contrastive import check_temperature, symmetric_nce
 
 
 def video_text_contrastive_loss(
@@ -33,17 +33,18 @@ def video_text_contrastive_loss(
     return symmetric_nce(video, text, temperature, index)[0]
 
 
-def dual_softmax(similarity: Tensor) -> Tensor:
-    """Lower the scores of items that are similar to every query: `S * softmax(S)` over the queries.
+def dual_softmax(similarity: Tensor, temperature: float = 1.0) -> Tensor:
+    """Lower the scores of items that are similar to every query: `S * softmax(S / temperature)` over the queries.
 
     Args:
         similarity: float `(queries, items)`.
+        temperature: of the softmax; 1 as in smile.md, section 12. Cosines need a smaller one to have an effect.
 
     Returns:
         Same shape.
 
     Raises:
-        ValueError: if it is not a matrix.
+        ValueError: if it is not a matrix, or the temperature is not positive.
 
     Example:
         >>> import torch
@@ -53,4 +54,5 @@ def dual_softmax(similarity: Tensor) -> Tensor:
     """
     if similarity.ndim != 2:
         raise ValueError(f"similarity must be a matrix (queries, items), got {tuple(similarity.shape)}")
-    return similarity * similarity.softmax(dim=0)
+    check_temperature(temperature)
+    return similarity * (similarity / temperature).softmax(dim=0)

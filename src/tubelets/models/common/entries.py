@@ -18,6 +18,7 @@ OLD_ATTENTION_BIASES = {
     r"attention\.attention\.v_bias": "attention.attention.value.bias",
 }
 VIDEO_PROCESSOR = "tubelets.models.backbones.video_vit.processing_video_vit:video_processor"
+VIDEO_PROCESSOR_CLASS = "tubelets.models.backbones.video_vit.processing_video_vit:VideoMAEVideoProcessor"
 SKELETON_PROCESSOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:skeleton_processor"
 SKELETON_EXTRACTOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:SkeletonFeatureExtractor"
 
@@ -35,7 +36,7 @@ class ModelEntry:
         config: the configuration class, a subclass of `RegisteredConfig`.
         models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
         processor: function from a configuration to its inference processor.
-        video_processor: name of a video processor class of transformers that `AutoVideoProcessor` loads for this type.
+        video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
         joint_processor: processor class of several inputs that `AutoProcessor` loads for this type.
         collator: class or function from a configuration to its pretraining collator.
@@ -55,7 +56,7 @@ class ModelEntry:
     config: str | type
     models: Mapping[str, str | type]
     processor: Any = None
-    video_processor: str | None = None
+    video_processor: str | type | None = None
     feature_extractor: str | type | None = None
     joint_processor: str | type | None = None
     collator: Any = None

@@ -283,5 +283,10 @@ def _explained(where: Any) -> Iterator[None]:
         if "trust_remote_code" not in str(error) or isinstance(error, UnsafeCheckpointError):
             raise
         raise UnsafeCheckpointError(f"{where} needs code of its repository, which is never run") from None
+    except OSError as error:
+        if str(where) in str(error):
+            raise
+        # Without a network, transformers does not say what it looked for.
+        raise OSError(f"{where} is no folder here and could not be fetched from the Hub: {error}") from error
     except (AttributeError, TypeError, KeyError) as error:
         raise CheckpointLayoutError(f"{where}: its JSON files do not describe such a model ({error!r})") from error

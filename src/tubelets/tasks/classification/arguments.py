@@ -53,6 +53,9 @@ class LabelledDataArguments:
         "With shots_per_class: validate and test on this many other clips of each class of the training part, so that "
         "settings are chosen without the test part.",
     )
+    train_ids: str | None = described(
+        None, "File with the ids of the clips to train on, one per line, such as a published subset; by default all."
+    )
     mixup: NotNegative = described(0.0, "Parameter of mixup; 0 disables it.")
     mix_probability: Fraction = described(1.0, "Share of the batches that are mixed.")
     shuffle_window: Natural = described(256, "Encoded clips of shards that are shuffled together.")
@@ -73,6 +76,8 @@ class LabelledDataArguments:
                 f"got dataset_name={self.dataset_name!r}, train_dir={self.train_dir!r}, "
                 f"validation_dir={self.validation_dir!r}"
             )
+        if self.train_ids is not None and self.shots_per_class is not None:
+            raise ValueError(f"train_ids={self.train_ids!r} and shots_per_class={self.shots_per_class}: give one")
         if self.held_back_shots is not None and self.shots_per_class is None:
             raise ValueError(f"held_back_shots={self.held_back_shots} needs shots_per_class, whose draw it follows")
 
