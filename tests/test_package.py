@@ -116,10 +116,11 @@ def test_a_model_type_belongs_to_one_entry() -> None:
 def test_auto_classes_know_every_model(model_type: str) -> None:
     config = AutoConfig.for_model(model_type)
     video, audio = AutoModelForVideoClassification, AutoModelForAudioClassification
-    autos = {each.__name__: each for each in (AutoModel, AutoModelForPreTraining, video, audio)}
+    skeleton = tubelets.AutoModelForSkeletonClassification
+    autos = {each.__name__: each for each in (AutoModel, AutoModelForPreTraining, video, audio, skeleton)}
     # Backbones that several methods share have no pretraining of their own.
-    classifier = audio.__name__ if model_type == "structured_noise_audio" else video.__name__
-    assert {"AutoModel", classifier} <= set(MODELS[model_type].models) <= set(autos)
+    classifier = {"audio": audio, "skeleton": skeleton}.get(next(iter(config.input_specs.values())).modality, video)
+    assert {"AutoModel", classifier.__name__} <= set(MODELS[model_type].models) <= set(autos)
     for name in MODELS[model_type].models:
         with torch.device("meta"):
             assert autos[name].from_config(config).config.model_type == model_type

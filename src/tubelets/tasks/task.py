@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from tubelets.data.stream.loader import ClipLoader
+from tubelets.models.common.auto_classes import auto_class_named
 
 Part = Literal["train", "validation", "test"]
 
@@ -103,7 +103,7 @@ class Task:
 
     Attributes:
         name: the Hub's pipeline tag, e.g. "video-classification".
-        auto_class: name of the Auto class of transformers that loads its models.
+        auto_class: name of the Auto class that loads its models, see `tubelets.models.common.auto_classes`.
         primary_metric: the metric that selects the best checkpoint and heads the card.
         arguments: dataclass of the data arguments, whose fields are flags of `tubelets finetune`.
         data: opens the data of a run.
@@ -138,7 +138,7 @@ class Task:
     @property
     def model_class(self) -> Any:
         """The Auto class itself."""
-        return getattr(transformers, self.auto_class)
+        return auto_class_named(self.auto_class)
 
     def accepts(self, config: PreTrainedConfig) -> bool:
         """Whether the Auto class can load models of this configuration."""

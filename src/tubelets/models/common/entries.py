@@ -19,6 +19,8 @@ OLD_ATTENTION_BIASES = {
 }
 VIDEO_PROCESSOR = "tubelets.models.backbones.video_vit.processing_video_vit:video_processor"
 VIDEO_PROCESSOR_CLASS = "tubelets.models.backbones.video_vit.processing_video_vit:VideoMAEVideoProcessor"
+SKELETON_PROCESSOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:skeleton_processor"
+SKELETON_EXTRACTOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:SkeletonFeatureExtractor"
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class ModelEntry:
         model_type: as in `config.json`.
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
-        models: name of an Auto class of transformers to model class.
-        further: model classes that no Auto class of transformers loads; also public.
+        models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
+        further: model classes that no Auto class loads; also public.
         processor: function from a configuration to its inference processor.
         video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.

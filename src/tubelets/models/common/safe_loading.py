@@ -176,7 +176,8 @@ def processor_class(config: PreTrainedConfig) -> Any:
         config: a configuration of this package or of a video or spectrogram model of transformers.
 
     Returns:
-        `AutoProcessor` for several inputs, `AutoFeatureExtractor` for sound, `AutoVideoProcessor` for video.
+        `AutoProcessor` for several inputs, `AutoFeatureExtractor` for sound and skeletons, `AutoVideoProcessor` for
+        video.
 
     Example:
         >>> from tubelets import SigmaConfig
@@ -191,8 +192,8 @@ def processor_class(config: PreTrainedConfig) -> Any:
     entry: ModelEntry | None = MODELS.get(config.model_type)
     if entry is not None and entry.joint_processor is not None:
         return transformers.AutoProcessor
-    hears = any(spec.modality == "audio" for spec in model_inputs(config).values())
-    return transformers.AutoFeatureExtractor if hears else transformers.AutoVideoProcessor
+    extracts = any(spec.modality in ("audio", "skeleton") for spec in model_inputs(config).values())
+    return transformers.AutoFeatureExtractor if extracts else transformers.AutoVideoProcessor
 
 
 def _load_with_report(model_class: Any, where: Any, kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
