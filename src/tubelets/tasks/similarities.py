@@ -114,7 +114,7 @@ class Similarities:
         """Number of the first query and scores `(R, M)` of each block."""
         offset = None if self.temperature is None else self._log_sums(self.temperature)
         for start, block in self._products():
-            if offset is not None:
+            if offset is not None and self.temperature is not None:
                 block = block * (block / self.temperature - offset).exp()
             yield start, block if self.reranking is None else self.reranking(block, start)
 
