@@ -59,6 +59,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "i3d": {"image_size": 64, "num_frames": 16, "width_multiplier": 0.1},
     "r2plus1d_native": CNN | {"hidden_sizes": [8, 8, 8, 8]},
     "resnet3d": CNN | RESNET,
+    "resnext3d": CNN | {"hidden_sizes": [4, 8], "depths": [1, 2], "stem_size": 4, "cardinality": 2},
     "tubelet_contrast": CNN | {"backbone_options": RESNET, "projection_size": 8, "queue_size": 8},
     "locomotion": LOCOMOTION,
 }

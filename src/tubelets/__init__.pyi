@@ -29,6 +29,11 @@ from tubelets.models.backbones.resnet3d.modeling_resnet3d import (
     ResNet3DForVideoClassification as ResNet3DForVideoClassification,
 )
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel as ResNet3DModel
+from tubelets.models.backbones.resnext3d.configuration_resnext3d import ResNeXt3DConfig as ResNeXt3DConfig
+from tubelets.models.backbones.resnext3d.modeling_resnext3d import (
+    ResNeXt3DForVideoClassification as ResNeXt3DForVideoClassification,
+)
+from tubelets.models.backbones.resnext3d.modeling_resnext3d import ResNeXt3DModel as ResNeXt3DModel
 from tubelets.models.backbones.stgcn.configuration_stgcn import StgcnConfig as StgcnConfig
 from tubelets.models.backbones.stgcn.modeling_stgcn import (
     StgcnForSkeletonClassification as StgcnForSkeletonClassification,
