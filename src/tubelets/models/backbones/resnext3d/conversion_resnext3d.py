@@ -29,7 +29,9 @@ def _infer(state_dict: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> tu
 
     Files of ResNet-18 and 34 that lack weights of shortcuts have strided ones, type A.
     """
-    stem, depths, sizes = state_dict["conv1.weight"], [], []
+    stem = state_dict["conv1.weight"]
+    depths: list[int] = []
+    sizes: list[int] = []
     has_third = "layer1.0.conv3.weight" in state_dict
     grouped = has_third and state_dict["layer1.0.conv2.weight"].shape[1] != state_dict["layer1.0.conv2.weight"].shape[0]
     block = "resnext" if grouped else "bottleneck" if has_third else "basic"
