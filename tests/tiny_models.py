@@ -27,6 +27,8 @@ AUDIO = {
 }  # fmt: skip
 CNN = {"image_size": 32, "num_frames": 8}
 RESNET = {"hidden_sizes": [8, 8, 8, 8], "stem_size": 4}
+WORDS = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+WORDS |= {"intermediate_size": 24, "max_position_embeddings": 16}
 
 FIELDS: dict[str, dict[str, Any]] = {
     "tubelets_videomae": VIT,
@@ -38,6 +40,15 @@ FIELDS: dict[str, dict[str, Any]] = {
     "i3d": {"image_size": 64, "num_frames": 16, "width_multiplier": 0.1},
     "r2plus1d_native": CNN | {"hidden_sizes": [8, 8, 8, 8]},
     "resnet3d": CNN | RESNET,
+    "video_text_dual_encoder": {
+        "video_tower": CNN | RESNET | {"model_type": "resnet3d", "num_frames": 4},
+        "text_tower": WORDS,
+        "num_segments": 2,
+        "pooling": "temporal",
+        "temporal_heads": 2,
+        "projection_dim": 12,
+        "max_length": 6,
+    },
     "tubelet_contrast": CNN | {"backbone_options": RESNET, "projection_size": 8, "queue_size": 8},
 }
 BATCH, LABELS = 2, 5

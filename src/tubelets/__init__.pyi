@@ -25,7 +25,12 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import (
 from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideoMAEModel as TubeletsVideoMAEModel
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor as video_processor
 from tubelets.models.common.auto import register_model as register_model
+from tubelets.models.common.auto_classes import AutoModelForVideoTextRetrieval as AutoModelForVideoTextRetrieval
 from tubelets.models.common.entries import ModelEntry as ModelEntry
+from tubelets.models.heads.video_text.configuration_video_text import (
+    VideoTextDualEncoderConfig as VideoTextDualEncoderConfig,
+)
+from tubelets.models.heads.video_text.modeling_video_text import VideoTextDualEncoderModel as VideoTextDualEncoderModel
 from tubelets.models.methods.masked_video.modeling_masked_video import (
     TubeletsVideoMAEForPreTraining as TubeletsVideoMAEForPreTraining,
 )
