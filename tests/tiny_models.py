@@ -37,6 +37,8 @@ LOCOMOTION = {
     "text_config": TOWER | {"tokenizer": "motion_words", "vocab_size": 560, "max_length": 24},
     "fusion_encoder_config": TOWER, "projection_size": 16, "objects": "shapes",
 }  # fmt: skip
+WORDS = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+WORDS |= {"intermediate_size": 24, "max_position_embeddings": 16}
 
 FIELDS: dict[str, dict[str, Any]] = {
     "tubelets_videomae": VIT,
@@ -60,6 +62,15 @@ FIELDS: dict[str, dict[str, Any]] = {
     "r2plus1d_native": CNN | {"hidden_sizes": [8, 8, 8, 8]},
     "resnet3d": CNN | RESNET,
     "resnext3d": CNN | {"hidden_sizes": [4, 8], "depths": [1, 2], "stem_size": 4, "cardinality": 2},
+    "video_text_dual_encoder": {
+        "video_tower": CNN | RESNET | {"model_type": "resnet3d", "num_frames": 4},
+        "text_tower": WORDS,
+        "num_segments": 2,
+        "pooling": "temporal",
+        "temporal_heads": 2,
+        "projection_dim": 12,
+        "max_length": 6,
+    },
     "tubelet_contrast": CNN | {"backbone_options": RESNET, "projection_size": 8, "queue_size": 8},
     "locomotion": LOCOMOTION,
 }

@@ -47,7 +47,12 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideo
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor as video_processor
 from tubelets.models.common.auto import register_model as register_model
 from tubelets.models.common.auto_classes import AutoModelForSkeletonClassification as AutoModelForSkeletonClassification
+from tubelets.models.common.auto_classes import AutoModelForVideoTextRetrieval as AutoModelForVideoTextRetrieval
 from tubelets.models.common.entries import ModelEntry as ModelEntry
+from tubelets.models.heads.video_text.configuration_video_text import (
+    VideoTextDualEncoderConfig as VideoTextDualEncoderConfig,
+)
+from tubelets.models.heads.video_text.modeling_video_text import VideoTextDualEncoderModel as VideoTextDualEncoderModel
 from tubelets.models.methods.locomotion.configuration_locomotion import LocoMotionConfig as LocoMotionConfig
 from tubelets.models.methods.locomotion.modeling_encoder import LocoMotionModel as LocoMotionModel
 from tubelets.models.methods.locomotion.modeling_locomotion import LocoMotionForPreTraining as LocoMotionForPreTraining

@@ -1,6 +1,6 @@
 """Model types: their classes and functions, and the table of all types.
 
-Each folder of `tubelets.models.backbones` and `tubelets.models.methods` lists its types as `ENTRIES` in its `__init__`.
+Each folder of `tubelets.models.backbones`, `heads` and `methods` lists its types as `ENTRIES` in its `__init__`.
 That module imports nothing else: entries name their classes, which are imported when they are first used.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ROOMS = ("tubelets.models.backbones", "tubelets.models.methods")
+ROOMS = ("tubelets.models.backbones", "tubelets.models.heads", "tubelets.models.methods")
 
 # Checkpoints published before transformers 5 store the biases of query and value under other names than the weights.
 OLD_ATTENTION_BIASES = {
@@ -96,7 +96,7 @@ def _name(reference: str | type) -> str:
 
 
 def discover() -> dict[str, ModelEntry]:
-    """The entries of every folder of backbones and methods.
+    """The entries of every folder of backbones, heads and methods.
 
     Returns:
         Model type to entry.
