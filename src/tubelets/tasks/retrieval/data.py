@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from tubelets.data.modalities.specs import TextSpec, VideoSpec, specs_of
-from tubelets.data.sources.fraction import FractionSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.source import Source
+from tubelets.data.sources.subsets import FractionSource
 from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import ColorJitter
