@@ -29,3 +29,13 @@ def test_mask_benchmark_measures_drawing_and_its_share_of_a_step(tmp_path: Path)
     measured = json.loads(output.read_text())
     assert all(values["ratio, batch"] > 0 for values in measured["drawing"].values())
     assert 0 < measured["step"]["share"] < 1
+
+
+def test_retrieval_benchmark_measures_ranks_and_memory(tmp_path: Path) -> None:
+    output = tmp_path / "numbers.json"
+    words = ["--size", "50", "--rounds", "1", "--items", "500", "--queries", "20", "--width", "8", "--json", output]
+    result = run_script(ROOT / "scripts/benchmark_retrieval.py", *words)
+    assert result.returncode == 0, result.stderr
+    measured = json.loads(output.read_text())
+    assert measured["ranks"]["ratio"] > 0
+    assert measured["memory"].keys() == {"similarities", "dual softmax"}

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import transformers
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from tiny_models import BATCH, CASES, FIELDS, LABELS, batch_of, is_unused, loss_of, outputs_of, tiny_config, tiny_model
 from tubelets.models.common.auto import MODELS, inference_processor
+from tubelets.models.common.auto_classes import auto_class_named
 
 every_model = pytest.mark.parametrize(("model_type", "auto_class"), CASES)
 _CLASSIFIERS = [case for case in CASES if case[1].endswith("Classification")]
@@ -80,7 +80,7 @@ def test_gradient_reaches_every_trainable_parameter_and_no_frozen_one(model_type
 def test_saved_and_loaded_models_are_equal(model_type: str, auto_class: str, tmp_path: Path) -> None:
     model = tiny_model(model_type, auto_class)
     model.save_pretrained(tmp_path)
-    loaded, report = getattr(transformers, auto_class).from_pretrained(tmp_path, output_loading_info=True)
+    loaded, report = auto_class_named(auto_class).from_pretrained(tmp_path, output_loading_info=True)
     assert type(loaded) is type(model)
     assert not any(report.values()), report
     assert not loaded.training

@@ -35,10 +35,10 @@ def test_every_recipe_loads_and_builds_its_configuration(path: Path) -> None:
 
 
 # Recipes that differ from another one in sizes, epochs and data alone are built above, and not run; those of networks
-# that hear have tests of their own.
+# that hear or read skeletons have tests of their own.
 ALIKE = re.compile(
     r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)|noise_(sigma|.*_ssv2)|sigma_vit_s_ssv2"
-    r"|contrast.*k400|noise_(audio|cav_mae)|study_audio|study_gpu|locomotion"
+    r"|contrast.*k400|skeleton|noise_(audio|cav_mae)|study_audio|study_gpu|locomotion"
 )
 RUN = [path for path in RECIPES if ALIKE.search(path.stem) is None and "tubelet_contrast" not in path.stem]
 RUN_CONTRAST = [path for path in RECIPES if ALIKE.search(path.stem) is None and "tubelet_contrast" in path.stem]

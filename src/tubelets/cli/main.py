@@ -43,6 +43,7 @@ VERBS = {
     "push": Entry("publish a finished run on the Hub, with its card"),
     "benchmarks": Entry("build the package's mini-benchmarks from real footage and sounds", models=False),
     "study": Entry("compare pretraining with random weights over several seeds"),
+    "severe": Entry("measure how well models generalise, beside published methods"),
     "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
     "masks": Entry("build a bank of coloured noise from which masks are cropped", models=False),
     "caption_motion": Entry("paste moving objects into videos and caption their motion, as shards", models=False),

@@ -55,7 +55,11 @@ def render_author_card(checkpoint: AuthorCheckpoint, converted: bool = False) ->
             *(f"arxiv:{paper.arxiv}" for paper in papers),
         ],
         datasets=sorted(
-            {HUB_DATASETS[data] for data in (checkpoint.pretraining_data, checkpoint.finetuning_data) if data}
+            {
+                HUB_DATASETS[data]
+                for data in (checkpoint.pretraining_data, checkpoint.finetuning_data)
+                if data in HUB_DATASETS
+            }
         ),
         base_model=checkpoint.pretrained_name,
         model_name=name,

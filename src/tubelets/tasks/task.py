@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import transformers
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from tubelets.data.stream.loader import ClipLoader
+from tubelets.models.common.auto_classes import auto_class_named
 
 Part = Literal["train", "validation", "test"]
 
@@ -102,8 +102,8 @@ class Task:
     """Everything that fine-tuning, evaluation and publishing need to know about a task.
 
     Attributes:
-        name: the Hub's pipeline tag, e.g. "video-classification".
-        auto_class: name of the Auto class of transformers that loads its models.
+        name: the Hub's pipeline tag if it has one, e.g. "video-classification".
+        auto_class: name of the Auto class that loads its models, see `tubelets.models.common.auto_classes`.
         primary_metric: the metric that selects the best checkpoint and heads the card.
         arguments: dataclass of the data arguments, whose fields are flags of `tubelets finetune`.
         data: opens the data of a run.
@@ -114,6 +114,8 @@ class Task:
         metrics: the results of a test by name, in the order of the card.
         targets: entries of a batch that only the loss reads; the others are arguments of the model.
         greater_is_better: whether a larger value of the primary metric is better.
+        has_classes: whether its models have a head for the classes of the data, which a checkpoint may lack.
+        hub_tag: the Hub's pipeline tag if the name is none.
     """
 
     name: str
@@ -127,6 +129,8 @@ class Task:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     targets: tuple[str, ...] = ("labels",)
     greater_is_better: bool = True
+    has_classes: bool = True
+    hub_tag: str | None = None
 
     def __post_init__(self) -> None:
         if self.primary_metric not in self.metrics:
@@ -138,7 +142,7 @@ class Task:
     @property
     def model_class(self) -> Any:
         """The Auto class itself."""
-        return getattr(transformers, self.auto_class)
+        return auto_class_named(self.auto_class)
 
     def accepts(self, config: PreTrainedConfig) -> bool:
         """Whether the Auto class can load models of this configuration."""

@@ -134,6 +134,8 @@ class OptimizationSection:
         learning_rate_batch_size: batch size the base rates are meant for.
         warmup_epochs: epochs in which the rate rises linearly from 0.
         schedule_by: the rate changes with every `step`, or once an `epoch`.
+        milestones: epochs after which the rate falls by `milestone_factor`, instead of along a cosine.
+        milestone_factor: multiplies the rate at each milestone.
         optimizer: `adamw`, or `sgd` with momentum, whose weight decay is not decoupled.
         momentum: of SGD.
         weight_decay: decay of what `decayed` names.
@@ -152,6 +154,8 @@ class OptimizationSection:
     learning_rate_batch_size: Count = 256
     warmup_epochs: NotNegative = 40.0
     schedule_by: Literal["step", "epoch"] = "step"
+    milestones: list[NotNegative] = field(default_factory=list)
+    milestone_factor: Share = 0.1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: Decay = 0.9
     weight_decay: NotNegative = 0.05

@@ -161,7 +161,7 @@ def _requests(specs: Mapping[str, InputSpec]) -> tuple[Request, ...]:
 
 def _leading(requests: Collection[Request]) -> Request | None:
     """The request that determines clip frames: the video, otherwise the first one with frames."""
-    leading = [request for request in requests if request.modality.leads]
+    leading = [request for request in requests if request.modality.leads_with(request.spec)]
     videos = [request for request in leading if request.modality.sources(request.spec)[0] == "video"]
     return next(iter((*videos, *leading)), None)
 
@@ -210,7 +210,9 @@ class ClipDecoder:
             return
         if self.lead is None:
             if self.clips.clips_per_video != 1:
-                raise ValueError(f"clips_per_video={self.clips.clips_per_video} must be 1 for audio without frames")
+                raise ValueError(
+                    f"clips_per_video={self.clips.clips_per_video} must be 1 for audio and whole recordings"
+                )
         elif self.lead.spec.num_frames != self.clips.num_frames:  # type: ignore[attr-defined]
             raise ValueError(
                 f"clips have num_frames={self.clips.num_frames}, and {self.lead.argument} expects "

@@ -1,6 +1,6 @@
 """Model types: their classes and functions, and the table of all types.
 
-Each folder of `tubelets.models.backbones` and `tubelets.models.methods` lists its types as `ENTRIES` in its `__init__`.
+Each folder of `tubelets.models.backbones`, `heads` and `methods` lists its types as `ENTRIES` in its `__init__`.
 That module imports nothing else: entries name their classes, which are imported when they are first used.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ROOMS = ("tubelets.models.backbones", "tubelets.models.methods")
+ROOMS = ("tubelets.models.backbones", "tubelets.models.heads", "tubelets.models.methods")
 
 # Checkpoints published before transformers 5 store the biases of query and value under other names than the weights.
 OLD_ATTENTION_BIASES = {
@@ -18,6 +18,9 @@ OLD_ATTENTION_BIASES = {
     r"attention\.attention\.v_bias": "attention.attention.value.bias",
 }
 VIDEO_PROCESSOR = "tubelets.models.backbones.video_vit.processing_video_vit:video_processor"
+VIDEO_PROCESSOR_CLASS = "tubelets.models.backbones.video_vit.processing_video_vit:VideoMAEVideoProcessor"
+SKELETON_PROCESSOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:skeleton_processor"
+SKELETON_EXTRACTOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:SkeletonFeatureExtractor"
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,10 @@ class ModelEntry:
         model_type: as in `config.json`.
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
-        models: name of an Auto class of transformers to model class.
-        further: model classes that no Auto class of transformers loads; also public.
+        models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
+        further: model classes that no Auto class loads; also public.
         processor: function from a configuration to its inference processor.
-        video_processor: name of a video processor class of transformers that `AutoVideoProcessor` loads for this type.
+        video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
         joint_processor: processor class of several inputs that `AutoProcessor` loads for this type.
         collator: class or function from a configuration to its pretraining collator.
@@ -55,7 +58,7 @@ class ModelEntry:
     models: Mapping[str, str | type]
     further: tuple[str | type, ...] = ()
     processor: Any = None
-    video_processor: str | None = None
+    video_processor: str | type | None = None
     feature_extractor: str | type | None = None
     joint_processor: str | type | None = None
     collator: Any = None
@@ -93,7 +96,7 @@ def _name(reference: str | type) -> str:
 
 
 def discover() -> dict[str, ModelEntry]:
-    """The entries of every folder of backbones and methods.
+    """The entries of every folder of backbones, heads and methods.
 
     Returns:
         Model type to entry.

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.data.sources.few_shot import FewShotSource
-from tubelets.data.sources.opening import list_splits, open_source
+from tubelets.data.sources.few_shot import FewShotSource, ListedSource
+from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import find_class_names
 from tubelets.data.sources.source import Source
-from tubelets.data.sources.splits import find_split
+from tubelets.tasks import parts
 from tubelets.tasks.classification.arguments import LabelledDataArguments
 from tubelets.tasks.task import Part
 
@@ -54,6 +54,8 @@ def open_part(
         )
     if source.num_samples == 0:
         raise ValueError(f"split {split or part!r} of {where} is empty; build its shards again or name another split")
+    if data.train_ids is not None and part == "train":
+        return ListedSource(source, _read_ids(data.train_ids))
     if data.shots_per_class is None:
         return source
     if part == "train":
@@ -64,10 +66,7 @@ def open_part(
 
 
 def address_of(data: LabelledDataArguments, part: Part, token: str | None = None) -> tuple[str, str | None]:
-    """Where a part of the data is.
-
-    If no test part is named, it is the split "test" if there is one, and otherwise the validation part. With
-    `held_back_shots`, all parts are clips of the training part.
+    """Where a part of the data is, see `parts.address_of`; with `held_back_shots`, all are clips of the training part.
 
     Args:
         data: where the data is.
@@ -75,34 +74,13 @@ def address_of(data: LabelledDataArguments, part: Part, token: str | None = None
         token: access token of a private data set on the Hub.
 
     Returns:
-        Address and split, for `open_source`; the split is None if the address is one part.
+        Address and split, for `open_source`.
 
     Raises:
         FileNotFoundError: if the data is not found.
         ValueError: if the part is not given.
     """
-    if data.held_back_shots is not None:
-        part = "train"
-    if data.dataset_name is not None:
-        split = {"train": data.train_split, "validation": data.validation_split}.get(part, data.test_split)
-        return data.dataset_name, split or _test_split(data, token) or data.validation_split
-    given = {"train": data.train_dir, "validation": data.validation_dir, "test": data.test_dir}
-    if folder := given[part]:
-        splits = list_splits(folder)
-        # Whoever names a folder for each part may call it as they like, unless it holds several.
-        return folder, part if len(splits) > 1 else None
-    for folder in (data.validation_dir, data.train_dir):
-        if folder and len(splits := list_splits(folder)) > 1 and find_split(splits, part):
-            return folder, part
-    if part == "test" and data.validation_dir:
-        return address_of(data, "validation", token)
-    raise ValueError(f"no {part} videos; set {part}_dir, or omit the step that needs them")
-
-
-def _test_split(data: LabelledDataArguments, token: str | None) -> str | None:
-    """The split "test" of a data set under its own name, None if it has none."""
-    splits = list_splits(str(data.dataset_name), data.dataset_config_name, token=token)
-    return next(iter(find_split(splits, "test")), None)
+    return parts.address_of(data, "train" if data.held_back_shots is not None else part, token)
 
 
 def read_class_names(path: str | Path) -> list[str]:
@@ -118,6 +96,15 @@ def read_class_names(path: str | Path) -> list[str]:
     if not names:
         raise ValueError(f"{path} contains no class names; write one name per line")
     return names
+
+
+def _read_ids(path: str | Path) -> list[str]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no ids at {path}; give train_ids a text file with one id per line")
+    ids = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not ids:
+        raise ValueError(f"{path} contains no ids; write one per line")
+    return ids
 
 
 def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str]:

@@ -1,6 +1,6 @@
 """LocoMotion: contrast, matching and masked words of videos with moving objects and captions of their motion."""
 
-from tubelets.models.common.entries import ModelEntry
+from tubelets.models.common.entries import VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -14,7 +14,7 @@ ENTRIES = (
         },
         further=("modeling_locomotion:LocoMotionForVideoTextRetrieval",),
         processor="processing_locomotion:locomotion_processor",
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         joint_processor="processing_locomotion:LocoMotionProcessor",
         collator="collating_locomotion:LocoMotionCollator",
         paper="checkpoints_locomotion:PAPER",
