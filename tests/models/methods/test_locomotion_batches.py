@@ -1,26 +1,34 @@
 """LocoMotion's pretraining batches: what is pasted is what captions say, and a clip's seed decides everything."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from tiny_models import LOCOMOTION, tiny_config
 from tubelets.data.assets.objects import ShapeObjects
+from tubelets.data.build.shards import build_shards
+from tubelets.data.sources.records import VideoRecord
 from tubelets.models.common.auto import inference_processor
 from tubelets.models.methods.locomotion.collating_locomotion import (
     LocoMotionCollator,
     frame_steps,
     read_paraphrases,
 )
+from tubelets.models.methods.locomotion.processing_locomotion import model_tokenizer
 from tubelets.models.methods.locomotion.words_locomotion import clean_text, open_tokenizer
 from tubelets.motion.captions import SLOT
 from tubelets.motion.parsing import parse
 from tubelets.motion.shapes import COLOURS, SHAPES
 from tubelets.motion.verbs import caption_words
+from tubelets.training.pretraining import build_loader
+from tubelets.training.recipe import load_recipe
+from videos import make_video
 
 
 def items(count: int = 6, first: int = 0, **more: Any) -> list[dict[str, Any]]:
@@ -99,6 +107,28 @@ def test_captions_of_the_data_are_taken_and_nothing_is_pasted() -> None:
     assert len(set(batch["caption_ids"].tolist())) == 1
     with pytest.raises(ValueError, match="has no caption; captions of the data need a column"):
         collate(items())
+
+
+def test_videos_and_captions_stream_from_shards(tmp_path: Path) -> None:
+    """The common pipeline reads captions where a configuration declares a text, and says what is missing."""
+    records = []
+    for number in range(4):
+        path = tmp_path / f"{number}.mp4"
+        path.write_bytes(make_video(20, 48, 64, seed=number))
+        records.append(VideoRecord(path, None, f"a dog number {number}", str(number)))
+    build_shards(records, tmp_path / "captioned", progress=False)
+    build_shards([replace(each, caption=None) for each in records], tmp_path / "silent", progress=False)
+    words = [f"--data.path={tmp_path / 'captioned'}", "--run.output_dir=x", "--data.num_workers=0"]
+    recipe = load_recipe("demo_locomotion", [*words, "--run.batch_size=4", "--model.config.captions=data"])
+    config = recipe.model.build_config()
+    loader = build_loader(recipe, config, Accelerator(cpu=True))
+    batch = next(iter(loader))
+    texts = model_tokenizer(config).batch_decode(batch["input_ids"], skip_special_tokens=True)
+    assert sorted(text.replace(" ", "") for text in texts) == [f"adognumber{number}" for number in range(4)]
+    assert batch["pixel_values"].shape == (4, 4, 3, 32, 32)
+    recipe.data.path = str(tmp_path / "silent")
+    with pytest.raises(ValueError, match=r"input_ids is read from 'caption', and the data has \[\]"):
+        build_loader(recipe, config, Accelerator(cpu=True))
 
 
 def test_some_clips_keep_the_caption_of_the_data() -> None:
