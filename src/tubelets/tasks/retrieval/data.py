@@ -11,9 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from tubelets.data.modalities.specs import TextSpec, VideoSpec, specs_of
-from tubelets.data.sources.fraction import FractionSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.source import Source
+from tubelets.data.sources.subsets import FractionSource
 from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import ColorJitter
@@ -25,6 +25,7 @@ from tubelets.data.transforms.spatial import (
     ShortSideResize,
     normalize,
 )
+from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.inputs import model_inputs
 from tubelets.models.common.video_text import PairScorer, as_video_text, embed_texts
 from tubelets.tasks.loading import ClipLoading
@@ -44,7 +45,7 @@ def video_and_text(config: PreTrainedConfig) -> tuple[str, VideoSpec]:
     Raises:
         ValueError: if the model has other inputs than one clip and one text, or its frames are not square.
     """
-    inputs = model_inputs(config)
+    inputs = config.retrieval_specs if isinstance(config, RegisteredConfig) else model_inputs(config)
     clips = specs_of(inputs, VideoSpec)
     if len(inputs) != 2 or len(clips) != 1 or len(specs_of(inputs, TextSpec)) != 1:
         raise ValueError(f"retrieval needs a clip and a text, and {config.model_type!r} expects {', '.join(inputs)}")

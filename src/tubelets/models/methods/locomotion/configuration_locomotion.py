@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError, StrictDataclassFieldValidationError
 from transformers import PreTrainedConfig
 
-from tubelets.data.modalities.specs import InputSpec, TextSpec, VideoSpec
+from tubelets.data.modalities.specs import InputSpec, TextSpec
 from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.methods.locomotion.configuration_towers import (
     MAX_VALUES,
@@ -126,15 +126,17 @@ class LocoMotionConfig(RegisteredConfig, PreTrainedConfig):
         return self.video_config.input_specs  # type: ignore[union-attr]
 
     @property
+    def retrieval_specs(self) -> dict[str, InputSpec]:
+        """Frames and captions."""
+        video, text = self._towers
+        return {**video.input_specs, "input_ids": TextSpec(text.max_length, text.vocab_size)}
+
+    @property
     def pretraining_specs(self) -> dict[str, InputSpec]:
         """Frames, and captions where those of the data are used."""
-        video, text = self._towers
-        frames = video.input_specs["pixel_values"]
-        assert isinstance(frames, VideoSpec)
-        specs: dict[str, InputSpec] = {"pixel_values": frames}
         if self.captions == "data" or self.original_caption_probability > 0:
-            specs["input_ids"] = TextSpec(text.max_length, text.vocab_size)
-        return specs
+            return self.retrieval_specs
+        return self._towers[0].input_specs
 
     @property
     def _towers(self) -> tuple[LocoMotionVideoConfig, LocoMotionTextConfig]:

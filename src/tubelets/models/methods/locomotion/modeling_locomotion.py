@@ -117,6 +117,24 @@ class LocoMotionForVideoTextRetrieval(UpdatesWeights, StartsFromParts, LocoMotio
         """See `LocoMotionModel.get_text_features`."""
         return self.locomotion.get_text_features(input_ids, attention_mask)
 
+    def get_match_inputs(self, pixel_values: Tensor) -> Tensor:
+        """Tokens of videos `(V, N, width)` that `score_pairs` reads."""
+        return self.locomotion.encode_video(pixel_values)[0].flatten(1, 2)
+
+    def score_pairs(self, match_inputs: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Score whether texts match videos, by which retrieval is re-ranked (locomotion.md, section 8).
+
+        Args:
+            match_inputs: `(P, N, width)`, of `get_match_inputs`.
+            input_ids: int64 `(P, L)`, a text for each video.
+            attention_mask: `(P, L)`, 1 for words and 0 for padding.
+
+        Returns:
+            `(P,)`, the logits of matching; larger is better.
+        """
+        states = self.locomotion.encode_text(input_ids, attention_mask)
+        return self.match(states, attention_mask, match_inputs)[:, 1]
+
     @can_return_tuple
     def forward(
         self,

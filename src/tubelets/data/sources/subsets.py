@@ -1,10 +1,10 @@
-"""A share of a source's samples, the same of every group, without holding any of them in memory."""
+"""Some of a source's samples: a share of every group, or those that are new."""
 
 import bisect
 import dataclasses
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Sequence
 
 from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.source import Sample, Source, SourceDescription
@@ -12,39 +12,25 @@ from tubelets.data.sources.source import Sample, Source, SourceDescription
 _SEEDS = 2**63
 
 
-class FractionSource(Source):
-    """A seeded share of the samples; groups of equal captions, or of one class, keep their shares of the whole.
-
-    The choice depends on seed, ids and groups alone, and a larger share with the same seed contains the smaller ones.
-    Ids, captions and labels are read once.
+class SubsetSource(Source):
+    """Some rows of a source, in its order, without holding any of them in memory.
 
     Args:
         source: the whole.
-        fraction: share of its readable samples, in (0, 1]; at least one sample is kept.
-        seed: seed of the draw.
+        rows: chosen rows of each of its shards, ascending.
+        name: what the choice is, for the names of the shards: a run does not resume with another one.
 
     Raises:
-        ValueError: if the share is out of range, or no sample can be read.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tubelets.data.sources.records import VideoRecord
-        >>> from tubelets.data.sources.folders import FolderSource
-        >>> records = [VideoRecord(Path(f"{i}.mp4"), None, "ab"[i % 2], str(i)) for i in range(20)]
-        >>> source = FractionSource(FolderSource(records), 0.2)
-        >>> sorted(sample.caption for sample in source.iterate_shard(0))
-        ['a', 'a', 'b', 'b']
+        ValueError: if there is not a list of rows for each shard.
     """
 
-    def __init__(self, source: Source, fraction: float, seed: int = 0) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
-        self._source = source
-        self._rows = _drawn_rows(source, fraction, seed)
-        content = "\n".join(f"{index}:{rows}" for index, rows in enumerate(self._rows))
+    def __init__(self, source: Source, rows: Sequence[Sequence[int]], name: str) -> None:
+        if len(rows) != source.num_shards:
+            raise ValueError(f"rows must be a list for each of {source.num_shards} shards, got {len(rows)}")
+        self._source, self._rows = source, [list(each) for each in rows]
+        content = "\n".join(f"{index}:{each}" for index, each in enumerate(self._rows))
         digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-        # The names identify the draw, so that a run cannot resume with different videos.
-        names = tuple(f"{name} ({fraction:g} of it, {digest})" for name in source.shard_names)
+        names = tuple(f"{shard} ({name}, {digest})" for shard in source.shard_names)
         self._description = dataclasses.replace(source.description, shard_names=names)
 
     @property
@@ -67,14 +53,14 @@ class FractionSource(Source):
         """Number of samples of the source, None if it does not state it."""
         return self._source.num_samples
 
-    def with_media(self, names: Collection[str]) -> "FractionSource":
-        """The same draw with other media; see `Source.with_media`."""
-        other = object.__new__(FractionSource)
+    def with_media(self, names: Collection[str]) -> "SubsetSource":
+        """The same rows with other media; see `Source.with_media`."""
+        other = object.__new__(type(self))
         other.__dict__.update(self.__dict__, _source=self._source.with_media(names))
         return other
 
     def fingerprints(self) -> dict[str, str]:
-        """Those of the source it draws from."""
+        """Those of the source."""
         return self._source.fingerprints()
 
     def iterate_shard(self, index: int, skip: int = 0) -> Iterator[Sample]:
@@ -111,6 +97,57 @@ class FractionSource(Source):
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
         """An encoded medium of a sample; see `Source.read_bytes`."""
         return self._source.read_bytes(sample, medium)
+
+
+def without_ids(source: Source, known: Collection[str]) -> SubsetSource:
+    """The samples of a source whose ids are not among some others; ids are read once, media are not.
+
+    Args:
+        source: the whole.
+        known: ids to leave out.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tubelets.data.sources.records import VideoRecord
+        >>> from tubelets.data.sources.folders import FolderSource
+        >>> source = FolderSource([VideoRecord(Path(f"{i}.mp4"), None, None, str(i)) for i in range(4)])
+        >>> [sample.clip_id for sample in without_ids(source, {"1", "2"}).iterate_shard(0)]
+        ['0', '3']
+    """
+    light, left_out = source.with_media(()), set(known)
+    shards = (enumerate(light.iterate_shard(index)) for index in range(light.num_shards))
+    rows = [[row for row, sample in shard if sample.clip_id not in left_out] for shard in shards]
+    return SubsetSource(source, rows, f"without {len(left_out)} ids")
+
+
+class FractionSource(SubsetSource):
+    """A seeded share of the samples; groups of equal captions, or of one class, keep their shares of the whole.
+
+    The choice depends on seed, ids and groups alone, and a larger share with the same seed contains the smaller ones.
+    Ids, captions and labels are read once.
+
+    Args:
+        source: the whole.
+        fraction: share of its readable samples, in (0, 1]; at least one sample is kept.
+        seed: seed of the draw.
+
+    Raises:
+        ValueError: if the share is out of range, or no sample can be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tubelets.data.sources.records import VideoRecord
+        >>> from tubelets.data.sources.folders import FolderSource
+        >>> records = [VideoRecord(Path(f"{i}.mp4"), None, "ab"[i % 2], str(i)) for i in range(20)]
+        >>> source = FractionSource(FolderSource(records), 0.2)
+        >>> sorted(sample.caption for sample in source.iterate_shard(0))
+        ['a', 'a', 'b', 'b']
+    """
+
+    def __init__(self, source: Source, fraction: float, seed: int = 0) -> None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+        super().__init__(source, _drawn_rows(source, fraction, seed), f"{fraction:g} of it")
 
 
 def _drawn_rows(source: Source, fraction: float, seed: int) -> list[list[int]]:

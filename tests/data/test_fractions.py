@@ -7,9 +7,9 @@ import pytest
 from clip_shards import clip_rows, write_parquet
 
 from tubelets.data.sources.folders import FolderSource
-from tubelets.data.sources.fraction import FractionSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord
+from tubelets.data.sources.subsets import FractionSource
 
 
 def captioned(count: int, captions: int) -> FolderSource:
