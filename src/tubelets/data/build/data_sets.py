@@ -8,6 +8,7 @@ from typing import Any
 from tubelets.data.build.shards import ShardReport
 from tubelets.data.build.splitting import FRACTIONS, build_splits, draw_splits, find_groups
 from tubelets.data.sources.annotations import read_splits
+from tubelets.data.sources.caption_sets import read_caption_set
 from tubelets.data.sources.records import VideoRecord, class_fraction, find_class_names
 from tubelets.data.sources.splits import canonical_split, choose_split, split_in_name
 
@@ -78,6 +79,7 @@ def build_data_set(
     columns: Mapping[str, str] | None = None,
     class_names: str | Path | None = None,
     choice: SplitChoice | None = None,
+    caption_set: str | None = None,
     **shards: Any,
 ) -> dict[str, ShardReport]:
     """Write the shards of all splits of a folder or list of files.
@@ -89,6 +91,8 @@ def build_data_set(
         columns: meaning to name of csv columns.
         class_names: text file with one class name per line, which fixes the order of labels.
         choice: which splits.
+        caption_set: read the annotation files of this data set in the folder `source`, see `CAPTION_SETS`; `root` is
+            then the folder of its videos.
         **shards: further arguments of `build_splits`.
 
     Returns:
@@ -99,7 +103,11 @@ def build_data_set(
         ValueError: if the input or the choice does not fit.
     """
     columns, choice = columns or {}, choice or SplitChoice()
-    found = read_splits(source, root=root, columns=columns)
+    found: dict[str | None, list[VideoRecord]] = {}
+    if caption_set is None:
+        found = read_splits(source, root=root, columns=columns)
+    else:
+        found.update(read_caption_set(caption_set, source, source if root is None else root))
     # Classes belong to the data and not to a split, also where only one split is built.
     names = find_class_names((record for records in found.values() for record in records), class_names)
     splits = choose_splits(found, source, columns, choice)
