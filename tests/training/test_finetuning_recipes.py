@@ -16,11 +16,11 @@ from tubelets.training.models import build_config
 from tubelets.training.optimization import Schedule, StepSchedule
 from tubelets.training.parsing import RecipeError
 
-# Recipes of the script for sounds have tests of their own.
+# Recipes for sounds and skeletons have tests of their own.
 PATHS = sorted(
     path
     for path in [*RECIPES.glob("*_finetune_*.yaml"), *RECIPES.glob("*_linear_probe_*.yaml")]
-    if not path.stem.startswith("structured_noise_") and not path.stem.endswith("_sounds")
+    if not path.stem.startswith(("structured_noise_", "skeleton_contrast_")) and not path.stem.endswith("_sounds")
 )
 
 # sigma.md, sections 7.2 and 7.3; smile.md, section 6.2 for UCF-101 and HMDB-51.

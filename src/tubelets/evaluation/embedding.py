@@ -18,7 +18,7 @@ from tubelets.data.atomic import replace_synced, temporary_path, write_atomicall
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.evaluation.features import Pooling, model_fingerprint, pooled_features
-from tubelets.evaluation.inputs import FrameInputs, SoundInputs
+from tubelets.evaluation.inputs import Inputs
 from tubelets.evaluation.parts import Parts
 from tubelets.models.backbones.adapters import as_backbone
 
@@ -29,7 +29,7 @@ _BATCHES_PER_PART = 64
 def embed(
     model: nn.Module,
     source: Source,
-    inputs: FrameInputs | SoundInputs,
+    inputs: Inputs,
     output: str | Path,
     *,
     pooling: Pooling = "own",

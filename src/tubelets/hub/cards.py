@@ -174,7 +174,7 @@ def _run_card(
     adds = details or CardDetails(license="")
     metadata = ModelCardData(
         library_name="tubelets" if config.model_type in MODELS else "transformers",
-        pipeline_tag=ENCODER_TAG if task is None else task.name,
+        pipeline_tag=ENCODER_TAG if task is None else task.hub_tag or task.name,
         license=adds.license or None,
         tags=[
             *modalities_of(config),

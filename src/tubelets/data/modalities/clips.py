@@ -203,7 +203,7 @@ class ClipDecoder:
             return
         if self.lead is None:
             if self.clips.clips_per_video != 1:
-                raise ValueError(f"clips_per_video={self.clips.clips_per_video} must be 1 for audio and whole recordings")
+                raise ValueError(f"clips_per_video={self.clips.clips_per_video} must be 1 for audio and recordings")
         elif self.lead.spec.num_frames != self.clips.num_frames:  # type: ignore[attr-defined]
             raise ValueError(
                 f"clips have num_frames={self.clips.num_frames}, and {self.lead.argument} expects "

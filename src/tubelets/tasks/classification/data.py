@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.modalities.specs import InputSpec
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.source import Source
@@ -107,6 +108,7 @@ class ClassificationData(TaskData):
 
     repeats: int = 1  # times a clip is in its batch
     merge: Merge = "mean"  # of the views of a clip
+    specs: Mapping[str, InputSpec] | None = None  # what streams decode, if not frames and sounds as asked for
 
     def __init__(
         self,
@@ -239,6 +241,7 @@ class ClassificationData(TaskData):
             split="samples" if alone else self.data.split_by,
             on_bad_sample=self.data.on_bad_sample,
             backend=self.data.backend,
+            specs=self.specs,
         )
 
     def _train_loader(
