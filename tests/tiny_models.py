@@ -29,6 +29,16 @@ SKELETON = {"num_frames": 16, "min_crop_frames": 8}
 GRU, GRAPH = {"hidden_size": 6, "num_layers": 2}, {"hidden_sizes": [8, 16]}
 CNN = {"image_size": 32, "num_frames": 8}
 RESNET = {"hidden_sizes": [8, 8, 8, 8], "stem_size": 4}
+TOWER = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 48}
+# Layers that stochastic depth leaves out in a batch of two have no gradient.
+FRAMES = {"image_size": 32, "num_hidden_layers": 4, "temporal_head_size": 16, "drop_path_rate": 0.0}
+LOCOMOTION = {
+    "video_config": TOWER | FRAMES | {"temporal_dropout": 0.0},
+    "text_config": TOWER | {"tokenizer": "motion_words", "vocab_size": 560, "max_length": 24},
+    "fusion_encoder_config": TOWER, "projection_size": 16, "objects": "shapes",
+}  # fmt: skip
+WORDS = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
+WORDS |= {"intermediate_size": 24, "max_position_embeddings": 16}
 
 FIELDS: dict[str, dict[str, Any]] = {
     "tubelets_videomae": VIT,
@@ -51,7 +61,18 @@ FIELDS: dict[str, dict[str, Any]] = {
     "i3d": {"image_size": 64, "num_frames": 16, "width_multiplier": 0.1},
     "r2plus1d_native": CNN | {"hidden_sizes": [8, 8, 8, 8]},
     "resnet3d": CNN | RESNET,
+    "resnext3d": CNN | {"hidden_sizes": [4, 8], "depths": [1, 2], "stem_size": 4, "cardinality": 2},
+    "video_text_dual_encoder": {
+        "video_tower": CNN | RESNET | {"model_type": "resnet3d", "num_frames": 4},
+        "text_tower": WORDS,
+        "num_segments": 2,
+        "pooling": "temporal",
+        "temporal_heads": 2,
+        "projection_dim": 12,
+        "max_length": 6,
+    },
     "tubelet_contrast": CNN | {"backbone_options": RESNET, "projection_size": 8, "queue_size": 8},
+    "locomotion": LOCOMOTION,
 }
 BATCH, LABELS = 2, 5
 
@@ -59,6 +80,8 @@ BATCH, LABELS = 2, 5
 UNUSED = {
     # CAV-MAE's shared blocks have norms for passes of one modality, next to those of a pass of both.
     "structured_noise_audio_video": r"(.*shared_layers\.\d+\.layernorm_\w+_(audio|video)|.*(audio|video)_norm)\..*",
+    # The encoder of frames alone: LocoMotion's other towers meet texts.
+    "locomotion": r"(text_model|fusion_model|video_projection|text_projection|video_model\.pooler)\..*|temperature",
 }
 
 # Model type and Auto class; a class that serves two of them is tried once.

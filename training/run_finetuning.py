@@ -32,6 +32,7 @@ from transformers import set_seed
 import tubelets  # noqa: F401  (registers the package's models with the Auto classes)
 from tubelets.hub.cards import render_finetuning_card
 from tubelets.info import package_versions
+from tubelets.tasks.registry import task_named
 from tubelets.training.checkpointing import check_writable, find_checkpoint
 from tubelets.training.command_line import asked_for_help, recorded, render_sections
 from tubelets.training.finetuning import FinetuningTrainer
@@ -61,7 +62,7 @@ def main(words: Sequence[str] | None = None) -> None:
     check_writable("output_dir", output_dir)
 
     # Build; a new head has the classes of the data, a stored one numbers them, and the model cuts clips ---------------
-    names = stored_class_names(model_args, trains=args.do_train)
+    names = stored_class_names(model_args, task, trains=args.do_train)
     data = task.data(data_args, args, model_args.token, names)
     set_seed(args.seed)
     model = build_model(model_args, task, data.config_fields)
@@ -122,9 +123,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
     # Publish ---------------------------------------------------------------------------------------------------------
     name = args.hub_model_id or output_dir.name
-    card = render_finetuning_card(
-        name, arguments, summary, test_metrics, package_versions(), model.config, command=recorded("finetune", words)
-    )
+    shown, made_by = task_named(data.pipeline_tag), recorded("finetune", words)
+    versions = package_versions()
+    card = render_finetuning_card(name, arguments, summary, test_metrics, versions, model.config, shown, made_by)
     if args.push_to_hub:
         trainer.push_to_hub(text=card)
     else:

@@ -30,6 +30,11 @@ from tubelets.models.backbones.resnet3d.modeling_resnet3d import (
     ResNet3DForVideoClassification as ResNet3DForVideoClassification,
 )
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel as ResNet3DModel
+from tubelets.models.backbones.resnext3d.configuration_resnext3d import ResNeXt3DConfig as ResNeXt3DConfig
+from tubelets.models.backbones.resnext3d.modeling_resnext3d import (
+    ResNeXt3DForVideoClassification as ResNeXt3DForVideoClassification,
+)
+from tubelets.models.backbones.resnext3d.modeling_resnext3d import ResNeXt3DModel as ResNeXt3DModel
 from tubelets.models.backbones.stgcn.configuration_stgcn import StgcnConfig as StgcnConfig
 from tubelets.models.backbones.stgcn.modeling_stgcn import (
     StgcnForSkeletonClassification as StgcnForSkeletonClassification,
@@ -43,7 +48,21 @@ from tubelets.models.backbones.video_vit.modeling_video_vit import TubeletsVideo
 from tubelets.models.backbones.video_vit.processing_video_vit import video_processor as video_processor
 from tubelets.models.common.auto import register_model as register_model
 from tubelets.models.common.auto_classes import AutoModelForSkeletonClassification as AutoModelForSkeletonClassification
+from tubelets.models.common.auto_classes import AutoModelForVideoTextRetrieval as AutoModelForVideoTextRetrieval
 from tubelets.models.common.entries import ModelEntry as ModelEntry
+from tubelets.models.heads.video_text.configuration_video_text import (
+    VideoTextDualEncoderConfig as VideoTextDualEncoderConfig,
+)
+from tubelets.models.heads.video_text.modeling_video_text import VideoTextDualEncoderModel as VideoTextDualEncoderModel
+from tubelets.models.methods.locomotion.configuration_locomotion import LocoMotionConfig as LocoMotionConfig
+from tubelets.models.methods.locomotion.modeling_encoder import LocoMotionModel as LocoMotionModel
+from tubelets.models.methods.locomotion.modeling_locomotion import LocoMotionForPreTraining as LocoMotionForPreTraining
+from tubelets.models.methods.locomotion.modeling_locomotion import (
+    LocoMotionForVideoClassification as LocoMotionForVideoClassification,
+)
+from tubelets.models.methods.locomotion.modeling_locomotion import (
+    LocoMotionForVideoTextRetrieval as LocoMotionForVideoTextRetrieval,
+)
 from tubelets.models.methods.masked_video.modeling_masked_video import (
     TubeletsVideoMAEForPreTraining as TubeletsVideoMAEForPreTraining,
 )

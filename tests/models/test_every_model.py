@@ -191,8 +191,9 @@ def test_bad_inputs_are_refused_by_shape(model_type: str, auto_class: str) -> No
     media = [name for name, value in batch.items() if isinstance(value, torch.Tensor) and value.dtype != torch.bool]
     for name in set(media) - {"labels"}:
         # The number of clips is not compared: SMILE repeats each clip for each of its masks before.
-        for bad in (batch[name][0], batch[name][None], batch[name][:, :, :0]):
-            with pytest.raises(ValueError, match=re.escape(", ".join(map(str, bad.shape[1:])))):
+        empty = [batch[name][:, :, :0]] if batch[name].ndim > 2 else []
+        for bad in (batch[name][0], batch[name][None], *empty):
+            with pytest.raises(ValueError, match=re.escape(", ".join(map(str, bad.shape[1:]))) or name):
                 model(**batch | {name: bad})
     if "labels" in batch:
         with pytest.raises(ValueError, match=rf"\[0, {LABELS}\).*{LABELS}"):
@@ -215,6 +216,9 @@ def test_wrong_types_and_numbers_of_clips_are_refused(model_type: str, auto_clas
             for wrong in (value.int(), value.float(), value[:1], value[:, None]):
                 with pytest.raises(ValueError, match="labels must "):
                     model(**batch | {"labels": wrong})
+        elif value.dtype == torch.int64:  # words and numbers
+            with pytest.raises(ValueError, match=rf"{name} must be int64.*got torch\.float32"):
+                model(**batch | {name: value.float()})
         else:
             with pytest.raises(ValueError, match=rf"{name.removeprefix('key_')} must be .*got torch\.int64"):
                 model(**batch | {name: value.long()})

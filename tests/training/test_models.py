@@ -88,12 +88,12 @@ def test_the_classes_of_a_kept_head(pretrained: Path, tmp_path: Path) -> None:
     kept = ModelArguments(model_name_or_path=str(tmp_path))
     new = ModelArguments(model_name_or_path=str(tmp_path), new_head=True)
     headless = ModelArguments(model_name_or_path=str(pretrained))
-    assert stored_class_names(kept, trains=False) == NAMES
-    assert stored_class_names(new, trains=True) is None
-    assert stored_class_names(headless, trains=True) is None
+    assert stored_class_names(kept, VIDEO_CLASSIFICATION, trains=False) == NAMES
+    assert stored_class_names(new, VIDEO_CLASSIFICATION, trains=True) is None
+    assert stored_class_names(headless, VIDEO_CLASSIFICATION, trains=True) is None
     for arguments, reason in ((new, "new_head is set"), (headless, "it is a SigmaForPreTraining, which has none")):
         with pytest.raises(WrongCheckpointError, match=f"head of random weights, because {reason}"):
-            stored_class_names(arguments, trains=False)
+            stored_class_names(arguments, VIDEO_CLASSIFICATION, trains=False)
 
 
 def test_a_bf16_checkpoint_is_trained_in_float32(pretrained: Path, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Write the features of all videos or sounds of a collection to one Parquet file; an interrupted run continues.
 
-Columns are clip_id, window, start and end in seconds, label and caption where the data have them, and features.
+Columns are clip_id, window, start and end in seconds, label and caption where the data have them, and features. Of a
+model of videos and texts the features are those that `tubelets search` compares with sentences.
 
 Examples:
   tubelets embed runs/mine/final videos features.parquet
   tubelets embed runs/mine/final films features.parquet --windows 16 --pooling tokens
+  tubelets embed runs/retrieval films index.parquet --windows 20 --strip_frames 4
+  tubelets embed runs/retrieval new_films index.parquet --windows 20 --strip_frames 4 --append
 """
 
 import argparse
@@ -23,6 +26,8 @@ def add_arguments(verb: Verb) -> None:
     verb.add("--sampling", choices=["dense_test", "segment_test", "uniform"], default="dense_test", help=text)
     verb.add("--stride", type=int, default=4, help="distance between the frames of a clip, in video frames")
     verb.add("--pooling", choices=["own", "tokens"], default="own", help="'tokens' adds the tokens of every clip")
+    verb.add("--strip_frames", type=int, default=0, help="frames of each window in a small picture; 0 stores none")
+    verb.add("--append", action="store_true", help="add the videos that FILE lacks")
     verb.add("--batch_size", type=int, default=16, help="clips per forward pass")
     verb.add("--num_workers", type=int, default=2, help="decoding processes")
     verb.add("--precision", choices=["auto", "fp32", "bf16"], default="auto", help="of the forward pass")
@@ -39,17 +44,15 @@ def run(options: argparse.Namespace) -> int:
     """
     import sys
 
-    from transformers import AutoModel
-
     from tubelets.data.sources.opening import open_source
     from tubelets.evaluation.checkpoints import load_processor
-    from tubelets.evaluation.devices import evaluation_device, evaluation_precision
+    from tubelets.evaluation.devices import evaluation_precision
     from tubelets.evaluation.embedding import embed
     from tubelets.evaluation.inputs import processor_inputs
-    from tubelets.models.common.safe_loading import load_model
+    from tubelets.evaluation.joint_space import load_backbone
 
     source = open_source(options.data, split=options.split)
-    model = load_model(AutoModel, options.checkpoint).to(evaluation_device())
+    model = load_backbone(options.checkpoint)
     frames = {"sampling": options.sampling, "stride": options.stride}
     inputs = processor_inputs(load_processor(options.checkpoint), model.config, windows=options.windows, **frames)
     bad = embed(
@@ -62,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         num_workers=options.num_workers,
         precision=evaluation_precision(options.precision),
         described={"checkpoint": str(options.checkpoint), **frames},
+        strip_frames=options.strip_frames,
+        append=options.append,
     )
     for each in bad:
         print(f"bad file {each['clip_id']}: {each['reason']}", file=sys.stderr)

@@ -5,8 +5,12 @@ files, or a Hub data set. The output folder gets `frozen.json` with all numbers,
 the features, so that an interrupted extraction resumes. --random_twin also evaluates the same architecture with random
 weights, the baseline for what was learned.
 
+A model of videos and texts is measured without training on the test split: retrieval in both directions if the videos
+have captions, and classification by prompts with the names of classes if they have labels.
+
   tubelets benchmarks camera-motion --output_dir benchmarks/camera_motion
   tubelets evaluate runs/model/final benchmarks/camera_motion --output_dir evaluation --sampling uniform
+  tubelets evaluate runs/retrieval msrvtt_shards --output_dir evaluation --sampling uniform
 """
 
 import argparse
@@ -17,7 +21,10 @@ from typing import Any
 from tubelets.cli.parser import Verb
 
 # Written here again because the modules that define them import torch; a test compares them.
-SAMPLING = ("dense", "jittered", "finetune", "segment", "dense_test", "segment_test", "uniform")
+SAMPLING = (
+    *("dense", "jittered", "finetune", "segment", "interval"),
+    *("dense_test", "segment_test", "interval_test", "uniform"),
+)
 POOLING = ("own", "tokens")
 
 
@@ -38,6 +45,8 @@ def add_arguments(verb: Verb) -> None:
     add("--shots", type=int, nargs="*", default=[1, 4, 16], help="labelled clips per class of the few-shot probes")
     add("--draws", type=int, default=5, help="random draws of the few-shot probes")
     add("--seed", type=int, default=0, help="seed of draws, attentive probe and random weights")
+    add("--dual_softmax", type=float, help="temperature of a dual softmax over all queries of a retrieval test")
+    add("--rerank", type=int, default=128, help="candidates of a query that a fusion encoder re-ranks; 0 re-ranks none")
     add = verb.section("work", "batches, processes, precision; the machine's accelerator is used if it has one")
     add("--batch_size", type=int, default=16, help="clips in a forward pass")
     add("--num_workers", type=int, default=2, help="decoding processes")
@@ -54,6 +63,12 @@ def run(options: argparse.Namespace) -> int:
         The exit code.
     """
     from tubelets.evaluation.frozen import headline
+    from tubelets.evaluation.joint_space import reads_text
+    from tubelets.models.common.safe_loading import load_config
+
+    if reads_text(load_config(options.checkpoint)):
+        return measure_with_text(options)
+
     from tubelets.info import package_versions
     from tubelets.visualization.evaluation import save_scores
 
@@ -102,3 +117,49 @@ def measure(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         )
         for name, model in models.items()
     }
+
+
+def measure_with_text(options: argparse.Namespace) -> int:
+    """Measure a model of videos and texts, write `video_text.json` and print the numbers."""
+    import torch
+
+    from tubelets.data.sources.opening import open_source
+    from tubelets.evaluation.joint_space import evaluate_retrieval, evaluate_zero_shot
+
+    precision = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    work: dict[str, Any] = {
+        "batch_size": options.batch_size,
+        "num_workers": options.num_workers,
+        "precision": precision,
+    }
+    known = set(open_source(options.data, split=options.test_split).annotations)
+    results: dict[str, dict[str, float]] = {}
+    if {"caption", "captions"} & known:
+        fields: dict[str, Any] = {
+            "dual_softmax": options.dual_softmax,
+            "rerank": options.rerank or None,
+            "stride": options.stride,
+        }
+        results["retrieval"] = evaluate_retrieval(
+            options.checkpoint,
+            options.data,
+            options.output_dir,
+            split=options.test_split,
+            test_sampling=options.sampling,
+            **fields,
+            **work,
+        )
+    if "label" in known:
+        frames = {"split": options.test_split, "sampling": options.sampling, "stride": options.stride}
+        cache = options.output_dir / "features"
+        results["zero_shot"] = evaluate_zero_shot(options.checkpoint, options.data, **frames, **work, cache_dir=cache)
+    if not results:
+        raise ValueError(f"{options.data} has neither captions nor labels; one of them is needed to measure anything")
+    options.output_dir.mkdir(parents=True, exist_ok=True)
+    path = options.output_dir / "video_text.json"
+    path.write_text(json.dumps({"results": results}, indent=2) + "\n", encoding="utf-8")
+    for name, found in results.items():
+        shown = ", ".join(f"{title} {value:.4g}" for title, value in found.items())
+        print(f"{name.replace('_', ' ')}: {shown}")
+    print(f"wrote {path}")
+    return 0

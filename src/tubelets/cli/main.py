@@ -34,9 +34,10 @@ VERBS = {
     "shards": Entry("pack videos or sounds into shards that can be streamed", models=False),
     "pretrain": Entry("pretrain a model from a recipe"),
     "finetune": Entry("fine-tune or probe a model for a task, and test it"),
-    "evaluate": Entry("measure frozen features: neighbours, probes, retrieval"),
+    "evaluate": Entry("measure frozen features: neighbours, probes, retrieval, and retrieval by text"),
+    "join": Entry("join a video encoder and a text encoder, to be fine-tuned on videos with captions"),
     "embed": Entry("write features of a collection to a Parquet file"),
-    "search": Entry("find the videos of a collection that resemble an example"),
+    "search": Entry("find the videos of a collection by a sentence or an example"),
     "list": Entry("list the authors' checkpoints that can be converted"),
     "convert": Entry("convert an authors' weight file to a checkpoint"),
     "export": Entry("write a model as ONNX and compare it with torch"),
@@ -46,6 +47,7 @@ VERBS = {
     "severe": Entry("measure how well models generalise, beside published methods"),
     "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
     "masks": Entry("build a bank of coloured noise from which masks are cropped", models=False),
+    "caption_motion": Entry("paste moving objects into videos and caption their motion, as shards", models=False),
     "copy": Entry("list or copy recipes, accelerate files, studies and training scripts", models=False),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"tubelets {tubelets.__version__}")
         return 0
-    verb, words = words[0], words[1:]
+    verb, words = words[0].replace("-", "_"), words[1:]
     if verb not in VERBS:
         print(f"tubelets: no verb {verb!r}{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from tqdm import tqdm
 
 from tubelets.data.atomic import replace_synced, temporary_path, write_atomically
 from tubelets.data.sources.source import Source
+from tubelets.data.sources.subsets import without_ids
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.evaluation.features import Pooling, model_fingerprint, pooled_features
 from tubelets.evaluation.inputs import Inputs
 from tubelets.evaluation.parts import Parts
+from tubelets.evaluation.strips import clip_strips
 from tubelets.models.backbones.adapters import as_backbone
 
 _METADATA = b"tubelets"
@@ -37,14 +39,17 @@ def embed(
     num_workers: int = 0,
     precision: torch.dtype = torch.float32,
     described: Mapping[str, Any] | None = None,
+    strip_frames: int = 0,
+    append: bool = False,
     progress: bool = True,
 ) -> list[dict[str, str]]:
     """Write the features of every window of every video or sound of a source to a Parquet file.
 
     Columns are `clip_id`, `window` (its number in the video), `start` and `end` in seconds (null if unknown), `label`
     (class name, or list of names) and `caption` if the source has them, and `features`, float32 `(D,)`; with
-    `pooling="tokens"` also `tokens`, float16 `(T, D)`. An interrupted run continues at its last part, about 64 batches
-    back. Memory does not grow with the number of videos.
+    `pooling="tokens"` also `tokens`, float16 `(T, D)`, and with `strip_frames` a picture of frames, `strip` (JPEG).
+    An interrupted run continues at its last part, about 64 batches back. Memory does not grow with the number of
+    videos.
 
     Args:
         model: anything that `tubelets.models.backbones.adapters.as_backbone` accepts; it is set to evaluation mode.
@@ -56,6 +61,8 @@ def embed(
         num_workers: decoding processes.
         precision: type of the forward pass (autocast); float32 or bfloat16.
         described: further JSON values to store with the file, such as the name of the checkpoint.
+        strip_frames: frames of a window in its picture; 0 stores none.
+        append: add the videos whose ids a file of the same model and windows lacks; otherwise it must not exist.
         progress: show a progress bar.
 
     Returns:
@@ -74,12 +81,21 @@ def embed(
         "videos": [list(source.shard_names), source.num_samples],
         "inputs": json.loads(json.dumps(inputs.describe())),
         "pooling": pooling,
+        **({"strip_frames": strip_frames} if strip_frames else {}),
         **(described or {}),
     }
+    earlier: dict[str, Any] | None = None
     if output.exists():
-        if _metadata(output) == what:
+        earlier = _metadata(output)
+        if earlier == what:
             return []
-        raise FileExistsError(f"{output} exists and was made otherwise; delete it or choose another name")
+        if not append:
+            raise FileExistsError(
+                f"{output} exists and was made otherwise; delete it, choose another name, or append to it"
+            )
+        source, what = _new_videos(output, earlier, what, source)
+        if source.num_samples == 0:
+            return []
     stream = inputs.stream(source, batch_size, times=True)
     loader = ClipLoader(stream, num_workers, inputs.collate)
     parts = Parts(output.with_name(f".{output.name}.parts"), {**what, "num_workers": num_workers})
@@ -97,19 +113,41 @@ def embed(
     with tqdm(total=total, initial=parts.num_clips, desc="windows", unit="window", disable=not progress) as bar:
         for number, batch in enumerate(loader, start=1):
             values = {inputs.name: inputs.tensor(batch, device)}
-            recent.append(_table(batch, source, *pooled_features(backbone, values, pooling, precision)))
+            strips = clip_strips(batch[inputs.name], strip_frames) if strip_frames else None
+            recent.append(_table(batch, source, *pooled_features(backbone, values, pooling, precision), strips))
             bar.update(len(recent[-1]))
             if number % _BATCHES_PER_PART == 0:
                 flush()
     flush()
     if not parts.paths:
         raise ValueError("nothing was embedded: the data are empty, or none of the videos could be read")
-    _join(parts.paths, output, what)
+    _join(([output] if earlier is not None else []) + parts.paths, output, what)
     shutil.rmtree(parts.folder)
     return loader.bad_samples
 
 
-def _table(batch: Mapping[str, Any], source: Source, features: Tensor, tokens: Tensor | None) -> pa.Table:
+def _new_videos(
+    output: Path, earlier: Mapping[str, Any] | None, what: dict[str, Any], source: Source
+) -> tuple[Source, dict[str, Any]]:
+    """The videos that a file lacks, and the description of the file with them.
+
+    Raises:
+        FileExistsError: if it was made by another model, or of other windows.
+    """
+    differing = [name for name in what if name != "videos" and (earlier or {}).get(name) != what[name]]
+    if earlier is None or differing:
+        raise FileExistsError(
+            f"{output} cannot be appended to: {', '.join(differing) or 'its settings'} differ; use the same checkpoint "
+            "and flags, or another file"
+        )
+    known = pq.read_table(output, columns=["clip_id"]).column("clip_id").unique().to_pylist()
+    batches = earlier["videos"] if isinstance(earlier["videos"], dict) else {"0": earlier["videos"]}
+    return without_ids(source, known), {**what, "videos": {**batches, str(len(batches)): what["videos"]}}
+
+
+def _table(
+    batch: Mapping[str, Any], source: Source, features: Tensor, tokens: Tensor | None, strips: list[bytes] | None
+) -> pa.Table:
     """Rows of a batch."""
     spans = [tuple(span) for span in batch["clip_seconds"]]
     columns: dict[str, Any] = {
@@ -123,6 +161,8 @@ def _table(batch: Mapping[str, Any], source: Source, features: Tensor, tokens: T
     if "caption" in source.annotations:
         columns["caption"] = pa.array([None if each is None else str(each) for each in batch["caption"]], pa.string())
     columns["features"] = _rows_of(features)
+    if strips is not None:
+        columns["strip"] = pa.array(strips, pa.binary())
     if tokens is not None:
         columns["tokens"] = pa.FixedSizeListArray.from_arrays(_rows_of(tokens.flatten(0, 1)), tokens.shape[1])
     return pa.table(columns)
@@ -146,14 +186,20 @@ def _rows_of(values: Tensor) -> pa.FixedSizeListArray:
 
 def _join(paths: list[Path], output: Path, what: Mapping[str, Any]) -> None:
     """Write all parts into one file; the settings are stored in its schema."""
-    schema = pq.read_schema(paths[0])
+    schema = pq.read_schema(paths[-1])
     schema = schema.with_metadata({_METADATA: json.dumps(what).encode()})
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(output)
     try:
         with pq.ParquetWriter(temporary, schema) as writer:
             for path in paths:
-                writer.write_table(pq.read_table(path).replace_schema_metadata(schema.metadata))
+                if (names := pq.read_schema(path).names) != schema.names:
+                    raise ValueError(
+                        f"{path} has the columns {names} and the new videos {schema.names}; use data with the same "
+                        "annotations and the same flags, or another file"
+                    )
+                for group in range((file := pq.ParquetFile(path)).num_row_groups):
+                    writer.write_table(file.read_row_group(group).replace_schema_metadata(schema.metadata))
         replace_synced(temporary, output)
     finally:
         temporary.unlink(missing_ok=True)
@@ -176,11 +222,13 @@ class Embeddings:
         features: float32 `(N, D)`.
         rows: the other columns but tokens, one mapping for each of the N windows.
         settings: what they were made with: `inputs`, `pooling`, and what `embed` was told.
+        path: their file, None if they were not read from one.
     """
 
     features: Tensor
     rows: list[dict[str, Any]]
     settings: dict[str, Any]
+    path: Path | None = None
 
     @classmethod
     def read(cls, path: str | Path) -> "Embeddings":
@@ -199,11 +247,11 @@ class Embeddings:
         settings = _metadata(path)
         if settings is None:
             raise ValueError(f"{path} is not a file of embeddings; make one with `tubelets embed`")
-        names = [name for name in pq.read_schema(path).names if name != "tokens"]
+        names = [name for name in pq.read_schema(path).names if name not in ("tokens", "strip")]
         table = pq.read_table(path, columns=names)
         column = table.column("features").combine_chunks()
         features = torch.from_numpy(column.flatten().to_numpy(zero_copy_only=False).copy())
-        return cls(features.view(len(table), -1), table.drop_columns(["features"]).to_pylist(), settings)
+        return cls(features.view(len(table), -1), table.drop_columns(["features"]).to_pylist(), settings, path)
 
     def of(self, clip_id: str) -> Tensor:
         """Features of the windows of a video, float32 `(windows, D)`.
@@ -216,6 +264,17 @@ class Embeddings:
             raise KeyError(f"clip_id {clip_id!r} is not among the {len(self.rows)} windows")
         return self.features[found]
 
+    def strips(self, hits: Sequence[Mapping[str, Any]]) -> list[bytes | None]:
+        """Pictures of the windows that a search found, JPEG; None for each if the file holds none.
+
+        Args:
+            hits: of `search`, with `place`.
+        """
+        if self.path is None or not hits or "strip" not in pq.read_schema(self.path).names:
+            return [None] * len(hits)
+        pictures = pq.read_table(self.path, columns=["strip"]).column("strip")
+        return [pictures[hit["place"]].as_py() for hit in hits]
+
     def search(self, queries: Tensor, k: int = 10, exclude: str | None = None) -> list[dict[str, Any]]:
         """Videos that resemble a query most, each with its best window, by cosine similarity.
 
@@ -225,7 +284,8 @@ class Embeddings:
             exclude: id of a video that is left out, such as the query itself.
 
         Returns:
-            At most `k` mappings, the best first: the columns of the window, and `score` in [-1, 1].
+            At most `k` mappings, the best first: the columns of the window, its `place` in the file, and `score` in
+            [-1, 1].
 
         Raises:
             ValueError: if the widths differ, or `k` is below 1.
@@ -245,7 +305,7 @@ class Embeddings:
         for place in scores.argsort(descending=True, stable=True).tolist():
             row = self.rows[place]
             if row["clip_id"] != exclude and row["clip_id"] not in best:
-                best[row["clip_id"]] = {**row, "score": float(scores[place])}
+                best[row["clip_id"]] = {**row, "place": place, "score": float(scores[place])}
             if len(best) == k:
                 break
         return list(best.values())

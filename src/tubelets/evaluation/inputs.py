@@ -12,7 +12,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.modalities.audio import AudioSpec
-from tubelets.data.modalities.specs import InputSpec, SkeletonSpec, SpectrogramSpec, VideoSpec
+from tubelets.data.modalities.specs import InputSpec, SkeletonSpec, SpectrogramSpec, TextSpec, VideoSpec
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Sampling, Transform
 from tubelets.data.stream.loader import collate_clips
@@ -173,15 +173,16 @@ def processor_inputs(
         Frames, spectrograms or skeletons.
 
     Raises:
-        ValueError: if the model has several inputs, or its processor or frame size is not supported, or several
-            windows of a sound or a recording are requested.
+        ValueError: if the model has several inputs beside texts, or its processor or frame size is not supported, or
+            several windows of a sound or a recording are requested.
 
     Example:
         >>> from transformers import ASTConfig, ASTFeatureExtractor
         >>> type(processor_inputs(ASTFeatureExtractor(), ASTConfig())).__name__
         'SoundInputs'
     """
-    specs = list(model_inputs(config).items())
+    # A model of videos and texts is given its videos alone.
+    specs = [(name, spec) for name, spec in model_inputs(config).items() if not isinstance(spec, TextSpec)]
     (name, spec), kind = specs[0], type(processor).__name__
     if len(specs) == 1:
         processor = _part(processor, spec)

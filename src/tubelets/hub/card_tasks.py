@@ -3,7 +3,7 @@
 from transformers import PreTrainedConfig
 
 from tubelets.models.common.inputs import model_inputs
-from tubelets.tasks.registry import task_named
+from tubelets.tasks.registry import all_tasks, task_named
 from tubelets.tasks.task import Task
 
 
@@ -25,6 +25,12 @@ def task_of(config: PreTrainedConfig) -> Task | None:
         >>> task_of(SigmaConfig(architectures=["SigmaForVideoClassification"])).name
         'video-classification'
         >>> task_of(SigmaConfig(architectures=["SigmaForPreTraining"]))
+        >>> from tubelets import VideoTextDualEncoderConfig
+        >>> task_of(VideoTextDualEncoderConfig(architectures=["VideoTextDualEncoderModel"])).name
+        'video-text-retrieval'
     """
     name = str((config.architectures or [""])[0])
-    return classification_task(config) if name.endswith("Classification") else None
+    if name.endswith("Classification"):
+        return classification_task(config)
+    others = (task for task in all_tasks().values() if not task.has_classes and task.accepts(config))
+    return next((task for task in others if task.model_class._model_mapping[type(config)].__name__ == name), None)

@@ -213,11 +213,11 @@ def _hub_id(started_from: str | None) -> str | None:
 
 def _status(config: PreTrainedConfig, record: RunRecord, task: Task | None, complete: bool) -> str:
     kind = adjective(modalities_of(config))
-    what = (
-        f"A pretrained {kind} encoder"
-        if task is None
-        else f"{with_article(f'{kind} classifier')} with {config.num_labels} classes"
-    )
+    what = f"A pretrained {kind} encoder"
+    if task is not None and task.has_classes:
+        what = f"{with_article(f'{kind} classifier')} with {config.num_labels} classes"
+    elif task is not None:
+        what = f"{with_article(f'{kind} model')} for {task.name.replace('-', ' ')}"
     text = f"{what} of type `{config.model_type}`, made with the `tubelets` package."
     if not complete:
         return f"{text} {TO_COMPLETE}"
@@ -302,6 +302,6 @@ def _limits(
     sentences = [details.limits] if details.limits else []
     if not any(result.measured_here for result in results):
         sentences.append("Accuracy was not measured by this run.")
-    if task is not None:
+    if task is not None and task.has_classes:
         sentences.append("The snippet classifies one clip; results may average several views of a file.")
     return " ".join([*sentences, transfer_limit(config)])

@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode, unset_fake_temporarily
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, PreTrainedConfig
 
@@ -107,10 +108,15 @@ def outputs_of(config: PreTrainedConfig, task: Task | None) -> str:
     Returns:
         One or two sentences.
     """
-    if task is not None:
+    if task is not None and task.has_classes:
         return (
             f"`outputs.logits` has one score for each of {config.num_labels} classes; `model.config.id2label` names "
             "them."
+        )
+    if task is not None:
+        return (
+            "`outputs.video_embeds` and `outputs.text_embeds` have a vector for each video and text; their dot "
+            "products are similarities. `model.get_video_features` and `model.get_text_features` compute one side."
         )
     if config.model_type not in MODELS:
         return f"`outputs` are those of `{config.model_type}` in transformers."
@@ -158,13 +164,22 @@ def _trial(config: PreTrainedConfig) -> _Trial:
         plain._attn_implementation = "eager"
         inputs = model_inputs(config)
         # Fake tensors have shapes but no values, so even the largest encoder runs in a second or two.
-        with FakeTensorMode(), torch.no_grad(), counter:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), counter:
             # The counter also follows gradients, which are of no interest here.
-            model = AutoModel.from_config(plain).eval().requires_grad_(False)
+            model = _built(plain).eval().requires_grad_(False)
             outputs = model(**{name: spec.example(1) for name, spec in inputs.items()})
             shapes = {name: tuple(outputs[name].shape) for name in ("last_hidden_state", "pooler_output")}
         _TRIALS[key] = _Trial(shapes, counter.get_total_flops() / 2e9)
     return _TRIALS[key]
+
+
+def _built(config: PreTrainedConfig) -> Any:
+    """A model of fake tensors, or of real ones if its constructor reads values, as those of some image models do."""
+    try:
+        return AutoModel.from_config(config)
+    except DataDependentOutputException:
+        with unset_fake_temporarily():
+            return AutoModel.from_config(config)
 
 
 def size_rows(config: PreTrainedConfig) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, ProcessorMixin
 
-from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, VideoSpec
+from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, TextSpec, VideoSpec
+from tubelets.models.common.auto_classes import OWN
 from tubelets.models.common.inputs import model_inputs
 from tubelets.models.common.safe_loading import processor_class
 
@@ -49,6 +50,12 @@ _MEDIA: dict[type[InputSpec], _Medium] = {
         trial=lambda spec, generator: spec.waveform.example(1, generator)[0].numpy(),
         imports="from scipy.io import wavfile",
         options=("sampling_rate=rate",),
+    ),
+    TextSpec: _Medium(
+        keyword="text",
+        expression="text",
+        read=lambda spec, stride: 'text = "a bird flies to the left"',
+        trial=lambda spec, generator: "a bird flies to the left",
     ),
     VideoSpec: _Medium(
         keyword="videos",
@@ -95,11 +102,13 @@ def usage_snippet(
     processor = processor_class(config).__name__ if media else ""
     where = f'"{repository}"' + (f', revision="{revision}"' if revision is not None else "")
     imports = [medium.imports for medium, _ in media if medium.imports is not None]
-    classes = sorted({auto_class, processor} if media else {auto_class})
+    own = auto_class in OWN
+    classes = sorted(({processor} if media else set()) | (set() if own else {auto_class}))
     lines = [
         "import tubelets" if any(medium is _MEDIA[VideoSpec] for medium, _ in media) else _IMPORT_TO_REGISTER,
         *imports,
         *(["import torch"] if tensors else []),
+        *([f"from tubelets import {auto_class}"] if own else []),
         f"from transformers import {', '.join(classes)}\n",
         f"model = {auto_class}.from_pretrained({where})",
         *([f"processor = {processor}.from_pretrained({where})"] if media else []),
@@ -145,8 +154,11 @@ def trial_inputs(config: PreTrainedConfig, processor: Any, generator: torch.Gene
 
 def _split(specs: Mapping[str, InputSpec]) -> tuple[list[tuple[_Medium, Any]], dict[str, InputSpec]]:
     """Split inputs into those a processor computes from media, and others."""
-    media = [(_MEDIA[type(spec)], spec) for spec in specs.values() if type(spec) in _MEDIA]
-    return media, {name: spec for name, spec in specs.items() if type(spec) not in _MEDIA}
+    # Texts are tokenised by the processors of videos with texts; other models have no processor here.
+    sees = any(isinstance(spec, VideoSpec) for spec in specs.values())
+    known = {kind: medium for kind, medium in _MEDIA.items() if sees or kind is not TextSpec}
+    media = [(known[type(spec)], spec) for spec in specs.values() if type(spec) in known]
+    return media, {name: spec for name, spec in specs.items() if type(spec) not in known}
 
 
 def _tensor_line(name: str, spec: InputSpec) -> str:

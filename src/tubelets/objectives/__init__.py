@@ -23,7 +23,7 @@ from tubelets.objectives.swapped_prediction import (
     assignment_statistics,
     prototype_cross_entropy,
 )
-from tubelets.objectives.video_text import dual_softmax, video_text_contrastive_loss
+from tubelets.objectives.video_text import dual_softmax, video_text_contrastive_loss, video_text_sigmoid_loss
 
 __all__ = [
     "KeyQueue",
@@ -45,4 +45,5 @@ __all__ = [
     "unshuffle_batches",
     "update_momentum",
     "video_text_contrastive_loss",
+    "video_text_sigmoid_loss",
 ]

@@ -1,8 +1,10 @@
 """Contrast between videos and texts, and the re-weighting of similarities in retrieval (smile.md, section 12)."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from tubelets.objectives.contrastive import check_temperature, symmetric_nce
+from tubelets.objectives.contrastive import check_temperature, gather_keys, symmetric_nce
 
 
 def video_text_contrastive_loss(
@@ -31,6 +33,36 @@ def video_text_contrastive_loss(
         True
     """
     return symmetric_nce(video, text, temperature, index)[0]
+
+
+def video_text_sigmoid_loss(
+    video: Tensor, text: Tensor, temperature: Tensor | float, bias: Tensor | float, index: Tensor | None = None
+) -> Tensor:
+    """Decide about each video and text alone whether they belong together, over all processes (SigLIP, 2303.15343).
+
+    Args:
+        video: float `(B, D)`, not normalised.
+        text: float `(B, D)`, row i belongs to video i.
+        temperature: divides the cosine similarities; a number, or a learnt tensor.
+        bias: added to them; a number, or a learnt tensor. It starts negative, because most pairs do not belong.
+        index: int64 `(B,)`, pairs with equal numbers all belong together; None treats each pair as its own class.
+
+    Returns:
+        Scalar in float32: binary cross entropies, summed over the texts and averaged over the videos. Gradients as in
+        `video_text_contrastive_loss`.
+
+    Raises:
+        ValueError: if the shapes do not fit each other, or a temperature that is a number is not positive.
+
+    Example:
+        >>> pairs = torch.eye(3)
+        >>> round(video_text_sigmoid_loss(pairs, pairs, 0.1, -5.0).item(), 3)
+        0.02
+    """
+    scores = symmetric_nce(video, text, temperature, index)[1] + bias
+    numbers = torch.arange(len(scores), device=scores.device) if index is None else gather_keys(index)
+    belongs = (numbers[:, None] == numbers).float()
+    return F.binary_cross_entropy_with_logits(scores, belongs, reduction="sum") / len(scores)
 
 
 def dual_softmax(similarity: Tensor, temperature: float = 1.0) -> Tensor:

@@ -112,10 +112,11 @@ class Similarities:
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Number of the first query and scores `(R, M)` of each block."""
-        offset = None if self.temperature is None else self._log_sums(self.temperature)
+        temperature = self.temperature
+        sums = None if temperature is None else self._log_sums(temperature)
         for start, block in self._products():
-            if offset is not None:
-                block = block * (block / self.temperature - offset).exp()
+            if temperature is not None and sums is not None:
+                block = block * (block / temperature - sums).exp()
             yield start, block if self.reranking is None else self.reranking(block, start)
 
     def ranks(self, pairs: Tensor) -> Tensor:

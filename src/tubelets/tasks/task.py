@@ -102,7 +102,7 @@ class Task:
     """Everything that fine-tuning, evaluation and publishing need to know about a task.
 
     Attributes:
-        name: the Hub's pipeline tag, e.g. "video-classification", or another name if the Hub has none for the task.
+        name: the Hub's pipeline tag if it has one, e.g. "video-classification".
         auto_class: name of the Auto class that loads its models, see `tubelets.models.common.auto_classes`.
         primary_metric: the metric that selects the best checkpoint and heads the card.
         arguments: dataclass of the data arguments, whose fields are flags of `tubelets finetune`.
@@ -114,7 +114,8 @@ class Task:
         metrics: the results of a test by name, in the order of the card.
         targets: entries of a batch that only the loss reads; the others are arguments of the model.
         greater_is_better: whether a larger value of the primary metric is better.
-        hub_tag: the Hub's pipeline tag of published models; None is the name.
+        has_classes: whether its models have a head for the classes of the data, which a checkpoint may lack.
+        hub_tag: the Hub's pipeline tag if the name is none.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Task:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     targets: tuple[str, ...] = ("labels",)
     greater_is_better: bool = True
+    has_classes: bool = True
     hub_tag: str | None = None
 
     def __post_init__(self) -> None:

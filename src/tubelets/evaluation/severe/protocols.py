@@ -124,7 +124,9 @@ def _cnn_words(experiment: SevereExperiment) -> tuple[str, dict[str, Any]]:
 def _vit_words(experiment: SevereExperiment) -> tuple[str, dict[str, Any]]:
     if experiment.protocol == "linear":
         samples_uniformly = experiment.data_set == "ssv2"
-        fields = {} if samples_uniformly else {"train_sampling": "finetune", "test_sampling": "dense_test"}
+        fields: dict[str, Any] = (
+            {} if samples_uniformly else {"train_sampling": "finetune", "test_sampling": "dense_test"}
+        )
         return "sigma_vit_b_linear_probe_ssv2", {**fields, **VIT_FRAMES.get(experiment.data_set, {})}
     drop_path = 0.2 if experiment.subset else 0.1
     fields = {"config_overrides": {"drop_path_rate": drop_path}, "metric_for_best_model": f"eval_{experiment.metric}"}

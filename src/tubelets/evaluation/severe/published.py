@@ -58,12 +58,10 @@ def published_results() -> tuple[PublishedResult, ...]:
         >>> len(published_results()) > 500
         True
     """
-    names = PublishedResult.__dataclass_fields__.keys()
+    words = PublishedResult.__dataclass_fields__.keys() - {"value"}
     with FILE.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] != "recalled" and _is_certain(row["note"])]
-    return tuple(
-        PublishedResult(**{name: float(row[name]) if name == "value" else row[name] for name in names}) for row in rows
-    )
+    return tuple(PublishedResult(value=float(row["value"]), **{name: row[name] for name in words}) for row in rows)
 
 
 def _is_certain(note: str) -> bool:

@@ -21,7 +21,26 @@ class AutoModelForSkeletonClassification(_BaseAutoModelClass):
     _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
 
-_OWN = {"AutoModelForSkeletonClassification": AutoModelForSkeletonClassification}
+class AutoModelForVideoTextRetrieval(_BaseAutoModelClass):
+    """Loads models that embed videos and texts and compute a loss of pairs of both.
+
+    A registered model has `get_video_features` and `get_text_features`, and a `forward` whose arguments are those of
+    its `input_specs`, `attention_mask`, `caption_ids` (equal numbers for equal captions) and `return_loss`. One that
+    also scores pairs is a `tubelets.models.common.video_text.PairScorer`.
+
+    Example:
+        >>> from tubelets import VideoTextDualEncoderConfig
+        >>> type(VideoTextDualEncoderConfig()) in AutoModelForVideoTextRetrieval._model_mapping
+        True
+    """
+
+    _model_mapping = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
+OWN: dict[str, Any] = {
+    each.__name__: each for each in (AutoModelForSkeletonClassification, AutoModelForVideoTextRetrieval)
+}
+"""The Auto classes of this package."""
 
 
 def auto_class_named(name: str) -> Any:
@@ -40,4 +59,4 @@ def auto_class_named(name: str) -> Any:
         >>> auto_class_named("AutoModel").__name__, auto_class_named("AutoModelForSkeletonClassification").__name__
         ('AutoModel', 'AutoModelForSkeletonClassification')
     """
-    return _OWN[name] if name in _OWN else getattr(transformers, name)
+    return OWN[name] if name in OWN else getattr(transformers, name)

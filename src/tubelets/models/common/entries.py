@@ -1,6 +1,6 @@
 """Model types: their classes and functions, and the table of all types.
 
-Each folder of `tubelets.models.backbones` and `tubelets.models.methods` lists its types as `ENTRIES` in its `__init__`.
+Each folder of `tubelets.models.backbones`, `heads` and `methods` lists its types as `ENTRIES` in its `__init__`.
 That module imports nothing else: entries name their classes, which are imported when they are first used.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-ROOMS = ("tubelets.models.backbones", "tubelets.models.methods")
+ROOMS = ("tubelets.models.backbones", "tubelets.models.heads", "tubelets.models.methods")
 
 # Checkpoints published before transformers 5 store the biases of query and value under other names than the weights.
 OLD_ATTENTION_BIASES = {
@@ -35,6 +35,7 @@ class ModelEntry:
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
         models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
+        further: model classes that no Auto class loads; also public.
         processor: function from a configuration to its inference processor.
         video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
@@ -55,6 +56,7 @@ class ModelEntry:
     package: str
     config: str | type
     models: Mapping[str, str | type]
+    further: tuple[str | type, ...] = ()
     processor: Any = None
     video_processor: str | type | None = None
     feature_extractor: str | type | None = None
@@ -86,7 +88,7 @@ class ModelEntry:
     @property
     def class_references(self) -> dict[str, Any]:
         """Class name to reference, of the configuration and the models."""
-        return {_name(reference): reference for reference in (self.config, *self.models.values())}
+        return {_name(reference): reference for reference in (self.config, *self.models.values(), *self.further)}
 
 
 def _name(reference: str | type) -> str:
@@ -94,7 +96,7 @@ def _name(reference: str | type) -> str:
 
 
 def discover() -> dict[str, ModelEntry]:
-    """The entries of every folder of backbones and methods.
+    """The entries of every folder of backbones, heads and methods.
 
     Returns:
         Model type to entry.

@@ -7,6 +7,8 @@ a folder is `local-dir:FOLDER`. `stand_in:efficientnet_lite0` is a small encoder
 """
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from safetensors import SafetensorError
@@ -87,9 +89,25 @@ def load_image_encoder(name: str, image_size: int | list[int] | tuple[int, int] 
     if library not in LIBRARIES or not rest:
         raise ValueError(f"{name!r} is not 'library:name' with a library of {', '.join(LIBRARIES)}")
     size = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
+    with safely(name):
+        return LIBRARIES[library](rest, size)
+
+
+@contextmanager
+def safely(name: str) -> Iterator[None]:
+    """While a library loads a model: no code of its repository is run, and errors say what is wrong with the files.
+
+    Args:
+        name: of the model, for messages.
+
+    Raises:
+        tubelets.models.common.errors.UnsafeCheckpointError: if its files contain code, or need code of their
+            repository.
+        tubelets.models.common.errors.CheckpointLayoutError: if its weights are corrupt.
+    """
     try:
         with no_questions():
-            return LIBRARIES[library](rest, size)
+            yield
     except (pickle.UnpicklingError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "weights_only" not in str(error):
             raise

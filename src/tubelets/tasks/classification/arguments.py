@@ -5,41 +5,14 @@ from typing import Literal
 
 from tubelets.data.transforms.augmentations import RandAugment
 from tubelets.data.transforms.sound import SoundAugmentation
-from tubelets.ranges import (
-    Count,
-    Fraction,
-    Natural,
-    NotNegative,
-    RangeError,
-    Seed,
-    Share,
-    check_length,
-    check_ranges,
-    described,
-)
+from tubelets.ranges import Count, Fraction, Natural, NotNegative, RangeError, Seed, Share, check_length, described
+from tubelets.tasks.parts import DataArguments
 
 
 @dataclass
-class LabelledDataArguments:
+class LabelledDataArguments(DataArguments):
     """The labelled data of a run; each task adds sampling and augmentation."""
 
-    dataset_name: str | None = described(
-        None, "Shards, a folder of class folders, a csv or list of files, or a Hub data set id."
-    )
-    dataset_config_name: str | None = described(None, "Configuration of a Hub data set.")
-    train_split: str = described("train", "Split of the data set to train on.")
-    validation_split: str = described("validation", "Split that is scored during training.")
-    test_split: str | None = described(
-        None, "Split of the final test; by default `test`, or the validation split without one."
-    )
-    train_dir: str | None = described(
-        None, "Instead of a data set: folder of class folders, or a csv or list of files, of this part."
-    )
-    validation_dir: str | None = described(None, "As train_dir, scored during training.")
-    test_dir: str | None = described(
-        None,
-        "As train_dir, for the final test; by default the split `test` of the other folders, or the validation files.",
-    )
     class_names: str | None = described(
         None, "File with one class name per line; by default the names of the data set."
     )
@@ -61,24 +34,9 @@ class LabelledDataArguments:
     )
     mixup: NotNegative = described(0.0, "Parameter of mixup; 0 disables it.")
     mix_probability: Fraction = described(1.0, "Share of the batches that are mixed.")
-    shuffle_window: Natural = described(256, "Encoded clips of shards that are shuffled together.")
-    split_by: Literal["auto", "shards", "samples"] = described(
-        "samples", "How workers share shards; batches are independent of the number of workers with samples only."
-    )
-    on_bad_sample: Literal["skip", "raise"] = described(
-        "skip", "What to do with an unreadable clip; skipped ones are counted in the log."
-    )
-    backend: Literal["auto", "pyav", "torchcodec"] = described("auto", "Decoder of frames.")
-    samples_per_epoch: Count | None = described(None, "Clips per epoch, if the data set does not state its length.")
 
     def __post_init__(self) -> None:
-        check_ranges(self)
-        if (self.dataset_name is None) == (self.train_dir is None and self.validation_dir is None):
-            raise ValueError(
-                "give either dataset_name (shards or a Hub data set) or train_dir and validation_dir (files), "
-                f"got dataset_name={self.dataset_name!r}, train_dir={self.train_dir!r}, "
-                f"validation_dir={self.validation_dir!r}"
-            )
+        super().__post_init__()
         if self.train_ids is not None and self.shots_per_class is not None:
             raise ValueError(f"train_ids={self.train_ids!r} and shots_per_class={self.shots_per_class}: give one")
         if self.train_fraction is not None and (self.train_ids or self.shots_per_class is not None):

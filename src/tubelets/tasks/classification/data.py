@@ -3,9 +3,8 @@
 import json
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
-from tubelets.data.modalities.audio import AudioSpec
-from tubelets.data.modalities.specs import InputSpec
-from tubelets.data.sources.balanced import BalancedSource
-from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.source import Source
-from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Transform
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.mixing import Mixing
 from tubelets.objectives.classification import classification_loss
@@ -31,6 +25,7 @@ from tubelets.tasks.classification.labels import (
     open_part,
     resolve_class_names,
 )
+from tubelets.tasks.loading import ClipLoading
 from tubelets.tasks.metrics import average_precision, confusion_matrix, per_class_accuracy
 from tubelets.tasks.task import Metric, Part, Scores, TaskData
 from tubelets.tasks.views import Merge, VideoScores, score_batches
@@ -86,7 +81,7 @@ class ClassificationScores(Scores):
             save_confusion_matrix(matrix, self.class_names, folder / "confusion_matrix.png", title)
 
 
-class ClassificationData(TaskData):
+class ClassificationData(ClipLoading, TaskData):
     """Labelled clips of one fine-tuning run; subclasses decode, augment and batch them.
 
     Args:
@@ -106,9 +101,7 @@ class ClassificationData(TaskData):
             odd number of clips, or if several labels of a clip are to be smoothed.
     """
 
-    repeats: int = 1  # times a clip is in its batch
     merge: Merge = "mean"  # of the views of a clip
-    specs: Mapping[str, InputSpec] | None = None  # what streams decode, if not frames and sounds as asked for
 
     def __init__(
         self,
@@ -190,19 +183,6 @@ class ClassificationData(TaskData):
         """Top-1 accuracy, or mean average precision if clips can have several labels."""
         return "mean_average_precision" if self.multi_label else "top_1"
 
-    @property
-    def samples_per_epoch(self) -> int:
-        """Training clips per epoch, over all processes.
-
-        Raises:
-            ValueError: if neither the arguments nor the data state their number.
-        """
-        source = self.train_source
-        samples = self.data.samples_per_epoch or (None if source is None else source.num_samples)
-        if samples is None:
-            raise ValueError(f"{self.data.dataset_name} does not state its number of clips; set samples_per_epoch")
-        return samples
-
     def score(self, model: PreTrainedModel, part: Part) -> ClassificationScores:
         """Score the validation part with one view of each clip, or the test part with all of them."""
         final = part == "test"
@@ -226,68 +206,6 @@ class ClassificationData(TaskData):
                 f"label_smoothing_factor={self.args.label_smoothing_factor} does not fit several labels per clip "
                 "(multi_label); set it to 0"
             )
-
-    def _stream(self, source: Source, clips: ClipSpec | None, transform: Transform | None) -> partial[ClipStream]:
-        """A stream of this process's share of a source, except for order and batch size."""
-        # Every worker can iterate over a whole list of paths, and over balanced draws.
-        alone = isinstance(source, (FolderSource, BalancedSource))
-        return partial(
-            ClipStream,
-            source,
-            clips,
-            transform,
-            rank=self.args.process_index,
-            world_size=self.args.world_size,
-            split="samples" if alone else self.data.split_by,
-            on_bad_sample=self.data.on_bad_sample,
-            backend=self.data.backend,
-            specs=self.specs,
-        )
-
-    def _train_loader(
-        self,
-        clips: ClipSpec | None,
-        transform: Transform | None,
-        collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
-        audio: AudioSpec | None = None,
-    ) -> ClipLoader:
-        source, args = self.train_source, self.args
-        if source is None:
-            raise ValueError("no training videos; give --do_train")
-        window = self.data.shuffle_window
-        if isinstance(source, FolderSource):
-            window = source.num_samples or 1
-        if isinstance(source, BalancedSource):
-            window = 0  # the draws are in random order already
-        stream = self._stream(source, clips, transform)(
-            audio=audio,
-            seed=args.seed if args.data_seed is None else args.data_seed,
-            shuffle_window=window,
-            batch_size=args.per_device_train_batch_size * self.repeats,
-            repeat=True,
-        )
-        return ClipLoader(
-            stream,
-            args.dataloader_num_workers,
-            collate,
-            pin_memory=args.device.type == "cuda",
-            prefetch_factor=args.dataloader_prefetch_factor or 2,
-        )
-
-    def _test_loader(
-        self,
-        source: Source,
-        clips: ClipSpec | None,
-        transform: Transform | None,
-        collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
-        views: int,
-        audio: AudioSpec | None = None,
-    ) -> ClipLoader:
-        """All views of a clip in one batch, as many clips as fit into a forward pass."""
-        per_clip = 1 if clips is None else clips.clips_per_video
-        batch_size = max(1, self.args.per_device_eval_batch_size // views) * per_clip
-        stream = self._stream(source, clips, transform)(audio=audio, shuffle_window=0, batch_size=batch_size)
-        return ClipLoader(stream, self.args.dataloader_num_workers, collate, pin_memory=self.args.device.type == "cuda")
 
 
 def describe_views(data: Mapping[str, Any]) -> str:

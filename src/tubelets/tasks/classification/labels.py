@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tubelets.data.sources.few_shot import FewShotSource, FractionSource, ListedSource
-from tubelets.data.sources.opening import list_splits, open_source
+from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import find_class_names
 from tubelets.data.sources.source import Source
-from tubelets.data.sources.splits import find_split
+from tubelets.tasks import parts
 from tubelets.tasks.classification.arguments import LabelledDataArguments
 from tubelets.tasks.task import Part
 
@@ -68,10 +68,7 @@ def open_part(
 
 
 def address_of(data: LabelledDataArguments, part: Part, token: str | None = None) -> tuple[str, str | None]:
-    """Where a part of the data is.
-
-    If no test part is named, it is the split "test" if there is one, and otherwise the validation part. With
-    `held_back_shots`, all parts are clips of the training part.
+    """Where a part of the data is, see `parts.address_of`; with `held_back_shots`, all are clips of the training part.
 
     Args:
         data: where the data is.
@@ -79,34 +76,13 @@ def address_of(data: LabelledDataArguments, part: Part, token: str | None = None
         token: access token of a private data set on the Hub.
 
     Returns:
-        Address and split, for `open_source`; the split is None if the address is one part.
+        Address and split, for `open_source`.
 
     Raises:
         FileNotFoundError: if the data is not found.
         ValueError: if the part is not given.
     """
-    if data.held_back_shots is not None:
-        part = "train"
-    if data.dataset_name is not None:
-        split = {"train": data.train_split, "validation": data.validation_split}.get(part, data.test_split)
-        return data.dataset_name, split or _test_split(data, token) or data.validation_split
-    given = {"train": data.train_dir, "validation": data.validation_dir, "test": data.test_dir}
-    if folder := given[part]:
-        splits = list_splits(folder)
-        # Whoever names a folder for each part may call it as they like, unless it holds several.
-        return folder, part if len(splits) > 1 else None
-    for folder in (data.validation_dir, data.train_dir):
-        if folder and len(splits := list_splits(folder)) > 1 and find_split(splits, part):
-            return folder, part
-    if part == "test" and data.validation_dir:
-        return address_of(data, "validation", token)
-    raise ValueError(f"no {part} videos; set {part}_dir, or omit the step that needs them")
-
-
-def _test_split(data: LabelledDataArguments, token: str | None) -> str | None:
-    """The split "test" of a data set under its own name, None if it has none."""
-    splits = list_splits(str(data.dataset_name), data.dataset_config_name, token=token)
-    return next(iter(find_split(splits, "test")), None)
+    return parts.address_of(data, "train" if data.held_back_shots is not None else part, token)
 
 
 def read_class_names(path: str | Path) -> list[str]:
