@@ -165,8 +165,8 @@ class SkeletonData(ClassificationData):
 
     @property
     def pipeline_tag(self) -> str:
-        """The Hub has no tag for skeletons."""
-        return "other"
+        """The name of the task; the Hub's tag is `Task.hub_tag`, because it has none for skeletons."""
+        return "skeleton-classification"
 
     def train_loader(self) -> ClipLoader:
         """This process's endless stream of training batches."""
