@@ -19,6 +19,7 @@ _CLASSES = {
 _OTHERS = {
     "AutoModelForSkeletonClassification": "tubelets.models.common.auto_classes",
     "AutoModelForVideoTextRetrieval": "tubelets.models.common.auto_classes",
+    "classify_skeletons": "tubelets.evaluation.skeleton_scores",
     "ModelEntry": "tubelets.models.common.entries",
     "read_clip": "tubelets.data.modalities.video",
     "register_model": "tubelets.models.common.auto",

@@ -1,6 +1,7 @@
 """Public names of the package; written by `scripts/make_stubs.py`."""
 
 from tubelets.data.modalities.video import read_clip as read_clip
+from tubelets.evaluation.skeleton_scores import classify_skeletons as classify_skeletons
 from tubelets.models.backbones.agcn.configuration_agcn import AgcnConfig as AgcnConfig
 from tubelets.models.backbones.agcn.modeling_agcn import AgcnForSkeletonClassification as AgcnForSkeletonClassification
 from tubelets.models.backbones.agcn.modeling_agcn import AgcnModel as AgcnModel

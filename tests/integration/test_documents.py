@@ -157,7 +157,7 @@ def test_commands_of_the_documents_fit(command: str, tmp_path: Path) -> None:
 
 def task_of(recipe: str) -> str:
     """A command starts from a model that it does not make here, so that its task cannot follow from it."""
-    return "audio-classification" if "audio" in recipe else "video-classification"
+    return next((f"{kind}-classification" for kind in ("audio", "skeleton") if kind in recipe), "video-classification")
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name)

@@ -1,5 +1,7 @@
 """Normalisation of skeletons: gaps filled, bodies centred, turned upright and to the front, for a batch at once."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -46,12 +48,14 @@ def normalize_skeletons(skeletons: Tensor, layout: SkeletonLayout) -> Tensor:
             "skeletons to kinect-25, or use center_skeletons"
         )
     base, middle, right, left = map(layout.index, needed)
-    found = center_skeletons(fill_gaps(skeletons.double()), middle)
+    found = center_skeletons(fill_gaps(skeletons).double(), middle)
+    turn = torch.eye(3, dtype=found.dtype, device=found.device).expand(len(found), 3, 3)
     for start, end, axis in ((base, middle, (0.0, 0.0, 1.0)), (left, right, (1.0, 0.0, 0.0))):
-        direction = found[:, 0, 0, end] - found[:, 0, 0, start]
-        turn = rotation_between(direction, found.new_tensor(axis).expand_as(direction))
-        found = found @ turn.transpose(-1, -2)[:, None, None]
-    return found.to(skeletons.dtype)
+        # As the rotations so far have left it; all joints are turned once, at the end.
+        direction = (turn @ (found[:, 0, 0, end] - found[:, 0, 0, start])[..., None])[..., 0]
+        turn = rotation_between(direction, found.new_tensor(axis).expand_as(direction)) @ turn
+    turned = found.flatten(1, 3) @ turn.transpose(-1, -2)
+    return turned.view(found.shape).to(skeletons.dtype)
 
 
 def present_frames(skeletons: Tensor) -> Tensor:
@@ -118,8 +122,9 @@ def center_skeletons(skeletons: Tensor, joint: int) -> Tensor:
         >>> center_skeletons(torch.tensor([[1.0], [3.0]]).view(1, 1, 1, 2, 1), 0).flatten().tolist()
         [0.0, 2.0]
     """
-    there = skeletons.sum(dim=-1, keepdim=True) != 0
-    return (skeletons - skeletons[:, :1, :, joint : joint + 1]) * there
+    # Added one by one: a reduction over so few values is several times as slow.
+    there = functools.reduce(torch.add, skeletons.unbind(dim=-1)) != 0
+    return (skeletons - skeletons[:, :1, :, joint : joint + 1]) * there.unsqueeze(-1)
 
 
 def scale_skeletons(skeletons: Tensor) -> Tensor:

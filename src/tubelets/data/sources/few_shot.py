@@ -160,6 +160,54 @@ class ListedSource(DrawnSource):
         return ListedSource(source, self._ids)
 
 
+class FractionSource(DrawnSource):
+    """A share of all samples, whatever their class, drawn once and kept in memory (as bytes, if the source has bytes).
+
+    The samples with the smallest hashes of (seed, id) are chosen, so that larger draws with the same seed contain the
+    smaller ones.
+
+    Args:
+        source: read once completely.
+        fraction: share of the samples, in (0, 1]; rounded, at least one.
+        seed: seed of the draw.
+
+    Raises:
+        ValueError: if the share is out of range, or the source has no sample.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tubelets.data.sources.records import VideoRecord
+        >>> from tubelets.data.sources.folders import FolderSource
+        >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
+        >>> FractionSource(FolderSource(records), 0.3).num_samples
+        3
+
+    Source: skeleton_contrast.md, section 7.3.
+    """
+
+    def __init__(self, source: Source, fraction: float, seed: int = 0) -> None:
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
+        self._draw = (fraction, seed)
+        # A first pass reads only ids, so that only the drawn media are kept in memory.
+        light = source.with_media(())
+        ids = [sample.clip_id for index in range(light.num_shards) for sample in light.iterate_shard(index)]
+        if not ids:
+            raise ValueError("the source has no sample to draw; build its shards again")
+        count = max(1, round(fraction * len(ids)))
+        chosen = set(sorted(ids, key=lambda clip: stable_seed(seed, clip))[:count])
+        found = [
+            sample
+            for index in range(source.num_shards)
+            for sample in source.iterate_shard(index)
+            if sample.clip_id in chosen
+        ]
+        super().__init__(source, sorted(found, key=lambda sample: sample.clip_id), f"{fraction:g}-share")
+
+    def _draw_again(self, source: Source) -> "FractionSource":
+        return FractionSource(source, *self._draw)
+
+
 def first_of_each_class(
     labels: Sequence[Any], order: Iterable[int], count: Callable[[int], int] | int
 ) -> dict[Any, list[int]]:

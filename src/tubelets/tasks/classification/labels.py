@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.data.sources.few_shot import FewShotSource, ListedSource
+from tubelets.data.sources.few_shot import FewShotSource, FractionSource, ListedSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import find_class_names
 from tubelets.data.sources.source import Source
@@ -56,6 +56,8 @@ def open_part(
         raise ValueError(f"split {split or part!r} of {where} is empty; build its shards again or name another split")
     if data.train_ids is not None and part == "train":
         return ListedSource(source, _read_ids(data.train_ids))
+    if data.train_fraction is not None and part == "train":
+        return FractionSource(source, data.train_fraction, data.shots_seed)
     if data.shots_per_class is None:
         return source
     if part == "train":
