@@ -110,13 +110,14 @@ def build_data_set(
     """
     columns, choice = columns or {}, choice or SplitChoice()
     fixed: list[str] | None = None
+    found: dict[str | None, list[VideoRecord]] = {}
     if kind == "skeletons" and Path(source).is_dir():
         output_dir = Path(output_dir)
         found, fixed = skeleton_splits(source, protocol, output_dir.with_name(f"{output_dir.name}_clips"))
     elif kind not in ("files", "skeletons") or protocol is not None:
         raise ValueError(f"kind={kind!r} and protocol={protocol!r}; a protocol is for a folder of kind 'skeletons'")
     elif caption_set is not None:
-        found = {**read_caption_set(caption_set, source, source if root is None else root)}
+        found.update(read_caption_set(caption_set, source, source if root is None else root))
     else:
         found = read_splits(source, root=root, columns=columns)
     # Classes belong to the data and not to a split, also where only one split is built.
