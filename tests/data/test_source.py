@@ -9,7 +9,7 @@ from clip_shards import clip_rows, video_bytes, write_parquet
 
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.blank import BlankSource
-from tubelets.data.sources.few_shot import FewShotSource, ListedSource
+from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord
