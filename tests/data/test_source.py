@@ -15,6 +15,7 @@ from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord
 from tubelets.data.sources.shards import ShardSource
 from tubelets.data.sources.source import Sample, Source
+from tubelets.data.sources.subsets import FractionSource, SubsetSource
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,12 @@ def sources(tmp_path_factory) -> dict[type, Source]:
         FewShotSource: FewShotSource(shards, 2),
         BalancedSource: BalancedSource(shards, 5, num_draws=2),
         BlankSource: BlankSource(3),
+        SubsetSource: SubsetSource(shards, [[0, 2, 3], [1, 2, 4]], "six rows"),
+        FractionSource: FractionSource(shards, 0.75),
     }
 
 
-KINDS = [ShardSource, FolderSource, FewShotSource, BalancedSource, BlankSource]
+KINDS = [ShardSource, FolderSource, FewShotSource, BalancedSource, BlankSource, SubsetSource, FractionSource]
 
 
 def test_every_source_is_tested() -> None:
