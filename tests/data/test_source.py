@@ -15,6 +15,7 @@ from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord
 from tubelets.data.sources.shards import ShardSource
 from tubelets.data.sources.source import Sample, Source
+from tubelets.data.sources.subsets import FractionSource, ListedSource, SubsetSource
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,13 @@ def sources(tmp_path_factory) -> dict[type, Source]:
         ListedSource: ListedSource(shards, [sample.clip_id for sample in shards.iterate_shard(1)]),
         BalancedSource: BalancedSource(shards, 5, num_draws=2),
         BlankSource: BlankSource(3),
+        SubsetSource: SubsetSource(shards, [[0, 2, 3], [1, 2, 4]], "six rows"),
+        FractionSource: FractionSource(shards, 0.75),
     }
 
 
-KINDS = [ShardSource, FolderSource, FewShotSource, ListedSource, BalancedSource, BlankSource]
+KINDS = [ShardSource, FolderSource, FewShotSource, BalancedSource, BlankSource]
+KINDS += [SubsetSource, FractionSource, ListedSource]
 
 
 def test_every_source_is_tested() -> None:
@@ -44,8 +48,9 @@ def test_every_source_is_tested() -> None:
             yield each
             yield from below(each)
 
-    ours = {each for each in below(Source) if each.__module__.startswith("tubelets.") and not inspect.isabstract(each)}
+    ours = {each for each in below(Source) if each.__module__.startswith("tubelets.")}
     assert ours == set(KINDS)
+    assert not any(inspect.isabstract(kind) for kind in KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -147,8 +147,8 @@ class ListedSource(SubsetSource):
         missing = sorted(wanted.difference(*shards))
         if missing or not wanted:
             raise ValueError(
-                f"{len(missing)} of {len(ids)} listed clips are not in the data, such as {', '.join(missing[:3])}; list "
-                "ids of the training part"
+                f"{len(missing)} of {len(ids)} listed clips are not in the data, such as {', '.join(missing[:3])}; "
+                "list ids of the training part"
             )
         rows = [[row for row, clip in enumerate(shard) if clip in wanted] for shard in shards]
         super().__init__(source, rows, f"{len(ids)} listed")
