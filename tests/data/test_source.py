@@ -30,7 +30,7 @@ def sources(tmp_path_factory) -> dict[type, Source]:
         ShardSource: shards,
         FolderSource: FolderSource(records),
         FewShotSource: FewShotSource(shards, 2),
-        ListedSource: ListedSource(shards, [sample.clip_id for sample in shards.iterate_shard(1)]),
+        ListedSource: ListedSource(shards, [s.clip_id for index in (0, 1) for s in shards.iterate_shard(index)][1:]),
         BalancedSource: BalancedSource(shards, 5, num_draws=2),
         BlankSource: BlankSource(3),
         SubsetSource: SubsetSource(shards, [[0, 2, 3], [1, 2, 4]], "six rows"),
