@@ -52,7 +52,7 @@ def test_import_is_light() -> None:
     # The table of model types and one configuration a type; no model, mask or motion.
     own = {name for name in found if name.startswith("tubelets")}
     assert len(own) <= 5 + len(MODELS) + len(packages()), sorted(own)
-    assert not {name for name in own if "modeling_" in name or "masking" in name or "motion" in name}
+    assert not {name for name in own if "modeling_" in name or "masking" in name or name.startswith("tubelets.motion")}
     assert len(found) < 70, f"importing the package also imports {len(found)} modules: {sorted(found)}"
 
 
@@ -117,10 +117,12 @@ def test_a_model_type_belongs_to_one_entry() -> None:
 def test_auto_classes_know_every_model(model_type: str) -> None:
     config = AutoConfig.for_model(model_type)
     video, audio = AutoModelForVideoClassification, AutoModelForAudioClassification
-    known = (AutoModel, AutoModelForPreTraining, AutoModelForVideoTextRetrieval, video, audio)
+    skeleton, retrieval = tubelets.AutoModelForSkeletonClassification, AutoModelForVideoTextRetrieval
+    known = (AutoModel, AutoModelForPreTraining, retrieval, video, audio, skeleton)
     autos = {each.__name__: each for each in known}
     # Backbones that several methods share have no pretraining of their own, and dual encoders no classes.
-    classifier = audio.__name__ if model_type == "structured_noise_audio" else video.__name__
+    modality = next(iter(config.input_specs.values())).modality
+    classifier = {"audio": audio, "skeleton": skeleton}.get(modality, video).__name__
     needed = {"AutoModel", "AutoModelForPreTraining" if model_type.endswith("dual_encoder") else classifier}
     assert needed <= set(MODELS[model_type].models) <= set(autos)
     for name in MODELS[model_type].models:

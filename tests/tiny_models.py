@@ -7,12 +7,12 @@ import re
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 from transformers import AutoConfig
 
 from tubelets.data.modalities.specs import VideoSpec
 from tubelets.models.common.auto import MODELS, pretraining_collator
+from tubelets.models.common.auto_classes import auto_class_named
 
 VIT = {
     "image_size": 32, "patch_size": 16, "num_frames": 4, "hidden_size": 32, "num_hidden_layers": 2,
@@ -25,8 +25,18 @@ AUDIO = {
     "decoder_num_attention_heads": 2, "decoder_intermediate_size": 24, "mask_ratio": 0.5, "head_init_scale": 1.0,
     "mask_type": "random",
 }  # fmt: skip
+SKELETON = {"num_frames": 16, "min_crop_frames": 8}
+GRU, GRAPH = {"hidden_size": 6, "num_layers": 2}, {"hidden_sizes": [8, 16]}
 CNN = {"image_size": 32, "num_frames": 8}
 RESNET = {"hidden_sizes": [8, 8, 8, 8], "stem_size": 4}
+TOWER = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 48}
+# Layers that stochastic depth leaves out in a batch of two have no gradient.
+FRAMES = {"image_size": 32, "num_hidden_layers": 4, "temporal_head_size": 16, "drop_path_rate": 0.0}
+LOCOMOTION = {
+    "video_config": TOWER | FRAMES | {"temporal_dropout": 0.0},
+    "text_config": TOWER | {"tokenizer": "motion_words", "vocab_size": 560, "max_length": 24},
+    "fusion_encoder_config": TOWER, "projection_size": 16, "objects": "shapes",
+}  # fmt: skip
 WORDS = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
 WORDS |= {"intermediate_size": 24, "max_position_embeddings": 16}
 
@@ -37,9 +47,21 @@ FIELDS: dict[str, dict[str, Any]] = {
     "structured_noise_video": VIT | {"mask_options": {"bank_size": 1, "volume_shape": (2, 4, 4)}},
     "structured_noise_audio": AUDIO | {"decoder_window_size": (2, 2), "decoder_window_shift": (1, 0)},
     "structured_noise_audio_video": AUDIO | {"image_size": 32, "video_mask_type": "random", "video_mask_ratio": 0.5},
+    "agcn": {"num_frames": 16, **GRAPH},
+    "bigru": {"num_frames": 16, **GRU},
+    "hcn": {"num_frames": 16, "width": 4},
+    "stgcn": {"num_frames": 16, **GRAPH},
+    "skeleton_contrast": SKELETON
+    | {
+        "sequence_options": GRU,
+        "graph_options": GRAPH,
+        "projection_size": 8,
+        "queue_size": 8,
+    },
     "i3d": {"image_size": 64, "num_frames": 16, "width_multiplier": 0.1},
     "r2plus1d_native": CNN | {"hidden_sizes": [8, 8, 8, 8]},
     "resnet3d": CNN | RESNET,
+    "resnext3d": CNN | {"hidden_sizes": [4, 8], "depths": [1, 2], "stem_size": 4, "cardinality": 2},
     "video_text_dual_encoder": {
         "video_tower": CNN | RESNET | {"model_type": "resnet3d", "num_frames": 4},
         "text_tower": WORDS,
@@ -50,6 +72,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "max_length": 6,
     },
     "tubelet_contrast": CNN | {"backbone_options": RESNET, "projection_size": 8, "queue_size": 8},
+    "locomotion": LOCOMOTION,
 }
 BATCH, LABELS = 2, 5
 
@@ -57,6 +80,8 @@ BATCH, LABELS = 2, 5
 UNUSED = {
     # CAV-MAE's shared blocks have norms for passes of one modality, next to those of a pass of both.
     "structured_noise_audio_video": r"(.*shared_layers\.\d+\.layernorm_\w+_(audio|video)|.*(audio|video)_norm)\..*",
+    # The encoder of frames alone: LocoMotion's other towers meet texts.
+    "locomotion": r"(text_model|fusion_model|video_projection|text_projection|video_model\.pooler)\..*|temperature",
 }
 
 # Model type and Auto class; a class that serves two of them is tried once.
@@ -82,7 +107,7 @@ def tiny_config(model_type: str, **changes: Any) -> Any:
 def tiny_model(model_type: str, auto_class: str, seed: int = 0) -> Any:
     """A model in evaluation mode whose parameters all differ from their initial values."""
     torch.manual_seed(seed)
-    model = getattr(transformers, auto_class).from_config(tiny_config(model_type))
+    model = auto_class_named(auto_class).from_config(tiny_config(model_type))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))

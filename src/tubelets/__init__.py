@@ -17,7 +17,9 @@ _CLASSES = {
     name: (entry, reference) for entry in discover().values() for name, reference in entry.class_references.items()
 }
 _OTHERS = {
+    "AutoModelForSkeletonClassification": "tubelets.models.common.auto_classes",
     "AutoModelForVideoTextRetrieval": "tubelets.models.common.auto_classes",
+    "classify_skeletons": "tubelets.evaluation.skeleton_scores",
     "ModelEntry": "tubelets.models.common.entries",
     "read_clip": "tubelets.data.modalities.video",
     "register_model": "tubelets.models.common.auto",

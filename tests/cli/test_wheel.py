@@ -99,6 +99,7 @@ def done(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "push": ["push", "runs/tuned", "you/tuned", "--license", "mit", "--dry-run"],
         "gallery": ["gallery", "motion", "--output_dir", "motion", "--size", "32", "--num_frames", "4", "--clips", "1"],
         "study": ["study", "masked_pixels", "--output_dir", "study", "--variant", "gpu"],
+        "severe": ["severe", "--list"],
         "benchmarks": ["benchmarks", "camera-motio", "--output_dir", "benchmarks"],
         "masks": ["masks", "green3d", "--output_dir", "bank", "--grid", "2", "4", "4", "--mask_ratio", "0.5",
                   "--bank_size", "2", "--volume_shape", "4", "8", "8"],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from clip_shards import clip_rows, video_bytes, write_parquet
 
-from tubelets.data.sources.few_shot import FewShotSource
+from tubelets.data.sources.few_shot import FewShotSource, ListedSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord
@@ -58,3 +58,13 @@ def test_impossible_draws_are_refused(tmp_path):
     several = FolderSource([VideoRecord(Path("a.mp4"), "x;y", None, "a")], multi_label=True)
     with pytest.raises(ValueError, match="one class"):
         FewShotSource(several, 1)
+
+
+def test_listed_clips_in_their_order() -> None:
+    whole = ids(FewShotSource(folder(), 5))
+    chosen = [whole[7], whole[2]]
+    assert ids(ListedSource(folder(), chosen)) == chosen
+    with pytest.raises(ValueError, match="1 of 2 listed clips are not in the data, such as nobody"):
+        ListedSource(folder(), [whole[0], "nobody"])
+    with pytest.raises(ValueError, match="some of them twice"):
+        ListedSource(folder(), [whole[0], whole[0]])

@@ -108,7 +108,7 @@ AUDIO_VISUAL = {
 def test_audio_visual_models_are_refused_unless_they_have_one_modality(tmp_path):
     config = StructuredNoiseAudioVideoConfig(**AUDIO_VISUAL)
     StructuredNoiseAudioVideoForPreTraining(config).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="supports video or audio models, not audio-visual ones"):
+    with pytest.raises(ValueError, match="supports video, audio or skeleton models, not audio-visual ones"):
         load_processor(tmp_path)
     with pytest.raises(ValueError, match="input_values and pixel_values, preprocessed by StructuredNoise"):
         processor_inputs(inference_processor(config), config)

@@ -13,6 +13,7 @@ from distributed import run_processes
 from fill import fill_state_dict
 from tubelets import SigmaForPreTraining, SigmaForVideoClassification
 from tubelets.evaluation.neighbours import weighted_knn
+from tubelets.evaluation.segmentation import clip_miou
 from tubelets.models.common.layouts import convert_to_official
 from tubelets.models.methods.sigma.conversion_sigma import (
     SIGMA_PRETRAINING_TABLE,
@@ -31,6 +32,8 @@ def kind_of(case: Case) -> str:
     tensors, parameters = case.get("tensors", {}), case.get("hyper_parameters", {})
     if "keys" in case:
         return "official_keys"
+    if "miou_hungarian" in tensors:
+        return "object_matching"
     if "loss_func" in parameters:
         return "pretraining"
     if "num_classes" in parameters and "videos" in tensors:
@@ -182,6 +185,16 @@ def check_knn(case: Case, tensors: Tensors) -> None:
         assert 100 * top_k_accuracy(scores, labels, k) == pytest.approx(case[f"top{k}_percent"], abs=1e-4)
 
 
+def check_object_matching(case: Case, tensors: Tensors) -> None:
+    assert case["hyper_parameters"] == {"involve_background": True}
+    matchings = {"hungarian": "hungarian", "many_to_one_iou": "iou", "many_to_one_precision": "precision"}
+    assert {f"miou_{name}" for name in matchings} | {"gt", "pred"} == tensors.keys()
+    for matching_name, matching in matchings.items():
+        name = f"miou_{matching_name}"
+        found = clip_miou(tensors["pred"], tensors["gt"], matching)
+        assert_close(found, tensors[name], case["tolerance"], name)
+
+
 CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "pretraining": check_pretraining,
     "classifier": check_classifier,
@@ -189,6 +202,7 @@ CHECKS: dict[str, Callable[[Case, Tensors], None]] = {
     "sinkhorn_distributed": check_sinkhorn_distributed,
     "official_keys": check_official_keys,
     "knn": check_knn,
+    "object_matching": check_object_matching,
 }
 
 

@@ -82,7 +82,7 @@ def test_encoders_are_not_tagged_as_classifiers() -> None:
 
 def test_only_masked_models_are_called_masked() -> None:
     assert {name for name, each in CHECKPOINTS.items() if "mask" not in render_author_card(each).lower()} == {
-        name for name in CHECKPOINTS if "r2plus1d" in name or "r3d" in name or "i3d" in name
+        name for name in CHECKPOINTS if any(part in name for part in ("r2plus1d", "r3d", "i3d", "skeleton"))
     }
 
 

@@ -85,6 +85,15 @@ def test_readme_stock_snippet(tmp_path: Path) -> None:
     assert stock.config.num_labels == 3
 
 
+def test_readme_pipeline_snippet(tmp_path: Path) -> None:
+    config = tiny_config(num_labels=3)
+    SigmaForVideoClassification(config).save_pretrained(tmp_path / "runs" / "mine-finetuned")
+    inference_processor(config).save_pretrained(tmp_path / "runs" / "mine-finetuned")
+    (tmp_path / "clip.mp4").write_bytes(make_video(20, 48, 64))
+    found = run_printed(snippet("classify = pipeline"), tmp_path, "print([len(answer) for answer in answers])")
+    assert found.splitlines()[-1] == "[3, 3]"
+
+
 def test_readme_conversion_snippet(tmp_path: Path) -> None:
     weights = to_official(SigmaForPreTraining(tiny_config(target_type="dino_v1", teacher_hidden_size=384)))
     arguments = __import__("argparse").Namespace(num_frames=4, input_size=32)
@@ -103,7 +112,7 @@ def test_readme_motion_snippet(tmp_path: Path) -> None:
 
 
 def test_every_python_snippet_of_the_readme_is_run() -> None:
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 5
 
 
 PAGES = (
@@ -148,7 +157,7 @@ def test_commands_of_the_documents_fit(command: str, tmp_path: Path) -> None:
 
 def task_of(recipe: str) -> str:
     """A command starts from a model that it does not make here, so that its task cannot follow from it."""
-    return "audio-classification" if "audio" in recipe else "video-classification"
+    return next((f"{kind}-classification" for kind in ("audio", "skeleton") if kind in recipe), "video-classification")
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.py")), ids=lambda path: path.name)

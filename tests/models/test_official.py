@@ -23,6 +23,8 @@ AUDIO |= {"intermediate_size": 96, "decoder_hidden_size": 64, "decoder_num_hidde
 AUDIO |= {"decoder_num_attention_heads": 2, "decoder_intermediate_size": 48}
 WINDOWS = {"decoder_window_size": (2, 2), "decoder_window_shift": (1, 0), "decoder_position_hidden_size": 12}
 RESNET = {"hidden_sizes": [8, 16, 24, 32], "stem_size": 6}
+TOWER = {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 1, "intermediate_size": 96}
+TEXT = {"text_config": TOWER | {"vocab_size": 60}, "fusion_encoder_config": TOWER, "projection_size": 16}
 # Model class, fields, and fields that the file cannot show.
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "videomae": ("TubeletsVideoMAEForPreTraining", VIT, SEEN),
@@ -35,6 +37,18 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "audio-video": ("StructuredNoiseAudioVideoForPreTraining", AUDIO | {"image_size": 32}, {}),
     "avid-cma": ("R2Plus1DNativeModel", {"hidden_sizes": [4, 6, 8, 10]}, {}),
     "rspnet": ("R2Plus1DNativeForVideoClassification", {"variant": "rspnet", "hidden_sizes": [4, 6, 8, 10]}, {}),
+    **{
+        f"locomotion-{attention}": (
+            name,
+            TEXT | {"video_config": TOWER | {"image_size": 32, "temporal_attention": attention}},
+            {},
+        )
+        for attention, name in (
+            ("divided", "LocoMotionForPreTraining"),
+            ("stacked", "LocoMotionForPreTraining"),
+            ("none", "LocoMotionForVideoTextRetrieval"),
+        )
+    },
     **{
         f"tubelet-{backbone}": (
             "TubeletContrastForPreTraining",

@@ -10,7 +10,7 @@ from test_masked_video_models import CLASSIFIERS, scattered
 from transformers import AutoModelForVideoClassification, AutoVideoProcessor, pipeline
 
 import tubelets
-from tubelets.data.modalities.video import available_backends, open_video
+from tubelets.data.modalities.video import BadVideoError, open_video
 from videos import make_video
 
 NAMES = ["fall", "jump", "run", "sit", "walk"]
@@ -35,9 +35,7 @@ def test_pipeline_gives_the_scores_of_the_model(name: str, video: Path, tmp_path
     save(name, tmp_path)
     with open_video(video) as reader:
         frames = reader.get_frames(range(reader.num_frames))
-    # Paths need a system-wide FFmpeg for torchcodec; decoded frames always work.
-    given = str(video) if available_backends()["torchcodec"][0].isdigit() else frames
-    answers = pipeline("video-classification", model=str(tmp_path))(given, top_k=5)
+    answers = pipeline("video-classification", model=str(tmp_path))(str(video), top_k=5)
     model = AutoModelForVideoClassification.from_pretrained(tmp_path)
     assert type(model).__module__.startswith("tubelets.")
     # The pipeline spreads the frames over the video.
@@ -47,6 +45,27 @@ def test_pipeline_gives_the_scores_of_the_model(name: str, video: Path, tmp_path
         scores = model(**processor(clip, return_tensors="pt")).logits.softmax(-1)[0]
     found = {answer["label"]: answer["score"] for answer in answers}
     assert found == pytest.approx(dict(zip(NAMES, scores.tolist(), strict=True)), abs=2e-3)
+
+
+def test_pipeline_takes_paths_addresses_and_batches(video: Path, tmp_path: Path) -> None:
+    save("sigma-classifier", tmp_path)
+    # transformers collates batches only where it is given an image processor.
+    processor = AutoVideoProcessor.from_pretrained(tmp_path)
+    classify = pipeline("video-classification", model=str(tmp_path), image_processor=processor)
+    alone = classify(str(video), top_k=5)
+    for answers in classify([str(video), video.as_uri(), str(video)], batch_size=2, top_k=5):
+        assert [answer["label"] for answer in answers] == [answer["label"] for answer in alone]
+        assert [answer["score"] for answer in answers] == pytest.approx([answer["score"] for answer in alone], abs=1e-5)
+
+
+def test_pipeline_names_a_file_that_is_no_video(video: Path, tmp_path: Path) -> None:
+    save("sigma-classifier", tmp_path)
+    classify = pipeline("video-classification", model=str(tmp_path))
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(video.read_bytes()[:200])
+    for path, problem in ((cut, "cut.mp4: the file"), (tmp_path / "none.mp4", "none.mp4: file not found")):
+        with pytest.raises(BadVideoError, match=problem):
+            classify(str(path))
 
 
 def test_one_import_is_enough_in_a_new_process(video: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from transformers import BertConfig, VideoMAEConfig
+from transformers import AutoConfig, BertConfig, VideoMAEConfig
 
 from tubelets import (
     SigmaConfig,
@@ -10,6 +10,7 @@ from tubelets import (
     StructuredNoiseAudioVideoConfig,
     VideoTextDualEncoderConfig,
 )
+from tubelets.models.common.auto import MODELS
 from tubelets.tasks.classification.video import VIDEO_CLASSIFICATION
 from tubelets.tasks.registry import all_tasks, register_task, task_for, task_named, unregister_task
 from tubelets.tasks.task import Task
@@ -47,7 +48,7 @@ def test_a_task_can_be_registered_from_outside(outside: Task) -> None:
 
 
 def test_unknown_tasks_and_models_are_refused() -> None:
-    with pytest.raises(ValueError, match="choose one of 'audio-classification', 'video-classification'"):
+    with pytest.raises(ValueError, match="choose one of 'audio-classification', 'skeleton-classification', 'video-"):
         task_named("video-captioning")
     with pytest.raises(ValueError, match="no task fine-tunes model type 'bert'"):
         task_for(BertConfig())
@@ -56,8 +57,9 @@ def test_unknown_tasks_and_models_are_refused() -> None:
 @pytest.mark.parametrize("task", all_tasks().values(), ids=lambda task: task.name)
 def test_every_task_is_complete(task: Task) -> None:
     assert task.name == task.name.lower()
-    VideoTextDualEncoderConfig()  # registers its models, which no type of transformers is beside
-    assert len(task.model_class._model_mapping) > 0
+    own = [AutoConfig.for_model(name) for name, entry in MODELS.items() if task.auto_class in entry.models]
+    assert own
+    assert all(map(task.accepts, own))
     assert task.metrics[task.primary_metric].hub_name
 
 

@@ -32,6 +32,12 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     assert read_log(path) == [{"step": 1}]
 
 
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl: line 2 of 3 is damaged"):
+        read_log(tmp_path / "log.jsonl")
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         write(tmp_path / "log.jsonl", 0, [float("nan")])

@@ -15,6 +15,7 @@ from tubelets.training.optimization import plan_run
 from tubelets.training.parsing import RecipeError
 from tubelets.training.pretraining import synchronize_batch_norm
 from tubelets.training.recipe import load_recipe, recipe_help
+from tubelets.training.run_log import read_log
 
 # The recipes of the fine-tuning script have tests of their own.
 OTHERS = ("_finetune_", "_linear_probe_")
@@ -34,10 +35,10 @@ def test_every_recipe_loads_and_builds_its_configuration(path: Path) -> None:
 
 
 # Recipes that differ from another one in sizes, epochs and data alone are built above, and not run; those of networks
-# that hear have tests of their own.
+# that hear or read skeletons have tests of their own.
 ALIKE = re.compile(
     r"smile_.*(_1200_|vit_s_k400|_ssv2|video_frame|black)|noise_(sigma|.*_ssv2)|sigma_vit_s_ssv2"
-    r"|contrast.*k400|noise_(audio|cav_mae)|study_audio|study_gpu"
+    r"|contrast.*k400|skeleton|noise_(audio|cav_mae)|study_audio|study_gpu|locomotion"
 )
 RUN = [path for path in RECIPES if ALIKE.search(path.stem) is None and "tubelet_contrast" not in path.stem]
 RUN_CONTRAST = [path for path in RECIPES if ALIKE.search(path.stem) is None and "tubelet_contrast" in path.stem]
@@ -79,6 +80,47 @@ def test_every_kind_of_contrast_runs_two_steps(path: Path, tmp_path: Path) -> No
     unused.pop("model__config__image_size")
     train(*command(shards, tmp_path / "run", path, **{**unused, **changes}, run__trackers="[]"))
     assert len(losses(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("name", ["demo_locomotion", "locomotion_divided_webvid", "locomotion_stacked_webvid"])
+def test_every_kind_of_video_with_captions_runs_two_steps(name: str, tmp_path: Path) -> None:
+    shards = make_clip_shards(tmp_path, num_videos=8)
+    tower = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 48}
+    attention = "stacked" if "stacked" in name else "divided"
+    video = tower | {"image_size": 32, "temporal_head_size": 16, "temporal_attention": attention}
+    text = tower | {"tokenizer": "motion_words", "vocab_size": 560, "max_length": 32}
+    # BEiT, BERT and the paper's objects are not here: random weights, and drawn objects, take their place.
+    changes: dict[str, Any] = {name.replace(".", "__"): None for name in TINY if name.startswith("model.config.")}
+    changes |= {"model__config__video_config": video, "model__config__text_config": text}
+    changes |= {"model__config__fusion_encoder_config": tower, "model__config__objects": "shapes"}
+    changes |= {"model__config__video_init": "null", "model__config__text_init": "null"}
+    changes |= {"optimization__max_steps": 2, "run__precision": "fp32", "run__trackers": "[]"}
+    train(*command(shards, tmp_path / "run", ROOT / "training" / "recipes" / f"{name}.yaml", **changes))
+    lines = read_log(tmp_path / "run" / "training_log.jsonl")
+    assert len(lines) == 2
+    parts = ("contrastive", "matching", "masked_language")
+    for line in lines:
+        assert line["loss"] == pytest.approx(sum(line[f"{part}_loss"] for part in parts), rel=1e-4)
+        assert all(0 <= line[f"{part}_accuracy"] <= 1 for part in parts)
+
+
+@pytest.mark.parametrize("attention", ["divided", "stacked"])
+def test_locomotion_recipes_follow_the_spec(attention: str) -> None:
+    recipe = load_recipe(f"locomotion_{attention}_webvid", GIVEN)
+    config, data, optimization = recipe.model.build_config(), recipe.data, recipe.optimization
+    # locomotion.md, sections 3 and 7.
+    assert config.video_config.temporal_attention == attention
+    assert config.gather_features == (attention == "divided")
+    assert (config.num_frames, config.image_height_width, config.text_config.max_length) == (4, (224, 224), 48)
+    assert (config.temperature, config.masked_language_probability, config.template_probability) == (0.07, 0.5, 0.25)
+    assert (data.sampling, data.crop, data.crop_scales, data.horizontal_flip) == (
+        "interval", "random_resized", [0.5, 1.0], 0.5,
+    )  # fmt: skip
+    assert (optimization.weight_decay, optimization.betas) == (0.02, [0.9, 0.999])
+    plan = plan_run(optimization, 9600, recipe.run.batch_size, num_processes=3)
+    assert (plan.accumulation, plan.total_steps) == (1, 500)
+    assert plan.schedule(99) == pytest.approx(5e-5)
+    assert plan.schedule(499) == pytest.approx(5e-7, rel=0.2)
 
 
 def test_synchronised_batch_norm_is_refused_on_cpus() -> None:

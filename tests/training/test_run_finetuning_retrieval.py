@@ -13,9 +13,17 @@ from finetuning import final_metrics, log_of, losses, run, words
 from huggingface_hub import ModelCard
 from transformers import AutoModel, AutoProcessor, BertTokenizerFast
 
-from tiny_models import WORDS
-from tubelets import VideoTextDualEncoderConfig, VideoTextDualEncoderModel
-from tubelets.models.common.video_text import embed_texts
+from tiny_models import LOCOMOTION, WORDS
+from tubelets import (
+    AutoModelForVideoTextRetrieval,
+    LocoMotionConfig,
+    LocoMotionForPreTraining,
+    LocoMotionForVideoTextRetrieval,
+    VideoTextDualEncoderConfig,
+    VideoTextDualEncoderModel,
+)
+from tubelets.models.common.auto import inference_processor
+from tubelets.models.common.video_text import PairScorer, embed_texts
 from tubelets.models.heads.video_text.processing_video_text import VideoTextProcessor, frame_processor
 
 CAPTIONS = ["a red bird jumps", "a blue cat falls", "A green dog rolls"]
@@ -85,6 +93,22 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(VOCABULARY)})
     VideoTextProcessor(frame_processor(config), tokenizer, max_length=8).save_pretrained(folder)
     return folder
+
+
+def test_locomotion_is_tuned_and_reranked_by_its_fusion_encoder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    config = LocoMotionConfig(**LOCOMOTION)
+    LocoMotionForPreTraining(config).save_pretrained(tmp_path / "start")
+    inference_processor(config).save_pretrained(tmp_path / "start")
+    given = PLAIN | {"max_steps": 2, "per_device_train_batch_size": 4, "rerank": 2, "task": "video-text-retrieval"}
+    run(monkeypatch, words(tmp_path / "run", **given, model_name_or_path=tmp_path / "start", dataset_name=data))
+    found = final_metrics(tmp_path / "run")
+    assert (found["test_num_videos"], found["test_num_texts"]) == (6, 3)
+    model = AutoModelForVideoTextRetrieval.from_pretrained(tmp_path / "run")
+    assert isinstance(model, LocoMotionForVideoTextRetrieval)
+    assert isinstance(model, PairScorer)
 
 
 def test_it_learns_which_caption_belongs_to_which_video(

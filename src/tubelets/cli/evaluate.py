@@ -21,7 +21,10 @@ from typing import Any
 from tubelets.cli.parser import Verb
 
 # Written here again because the modules that define them import torch; a test compares them.
-SAMPLING = ("dense", "jittered", "finetune", "segment", "dense_test", "segment_test", "uniform")
+SAMPLING = (
+    *("dense", "jittered", "finetune", "segment", "interval"),
+    *("dense_test", "segment_test", "interval_test", "uniform"),
+)
 POOLING = ("own", "tokens")
 
 

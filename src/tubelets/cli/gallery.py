@@ -1,16 +1,18 @@
-"""Draw synthetic motion, or every kind of mask.
+"""Draw synthetic motion, every kind of mask, or skeletons and their augmentations.
 
 PICTURES is one of
   motion  for each clip a GIF and a PNG with the clip, the moving objects, their boxes and the visible part under a
           trajectory mask; `motions.json` holds the motion record and caption of each clip
   masks   `masks.png` (the visible part of a clip under each mask), `statistics.png` (spectrum and temporal
           correlation), `sound_masks.png` and `sound_statistics.png`, over real frames and a real sound
+  skeletons  a GIF for each recording: its bones, and views of it under each augmentation of Skeleton-Contrast
 
   tubelets gallery motion --output_dir runs/motion
   tubelets gallery motion --video street.mp4 --objects emoji --seed 3 --output_dir runs/motion
   tubelets gallery motion --video data/k400_shards --motion tubelet_contrast --output_dir runs/tubelets
   tubelets gallery masks --output_dir runs/masks
   tubelets gallery masks --video clip.mp4 --kinds tube green3d --mask_ratio 0.75 --output_dir runs/masks
+  tubelets gallery skeletons --skeletons jump.bvh walk.json --output_dir runs/skeletons
 """
 
 import argparse
@@ -28,7 +30,7 @@ MASKS = ("tube+traj_mask", "tube", "tube+picked_frame_visible")
 
 def add_arguments(verb: Verb) -> None:
     """Declare the command line."""
-    verb.add("pictures", metavar="PICTURES", choices=["motion", "masks"], help="motion or masks")
+    verb.add("pictures", metavar="PICTURES", choices=["motion", "masks", "skeletons"], help="what is drawn")
     verb.add("--output_dir", type=Path, required=True, help="folder of the pictures")
     text = "a video file; for motion also shards; by default a plain background, or for masks the package's footage"
     verb.add("--video", help=text)
@@ -50,6 +52,9 @@ def add_arguments(verb: Verb) -> None:
     add("--audio_mask_ratio", type=float, default=0.8, help="share of masked audio tokens")
     add("--draws", type=int, default=256, help="masks per spectrum")
     add("--bank_size", type=int, default=4, help="noise volumes per kind")
+    add = verb.section("skeletons", "recordings of body joints")
+    add("--skeletons", nargs="+", type=Path, default=[], help="files of recordings, or folders with one for each frame")
+    add("--layout", help="layout of files that do not state it, such as kinect-25")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         The exit code.
     """
     logging.basicConfig(format="tubelets gallery: %(message)s")
-    return draw_motion(options) if options.pictures == "motion" else draw_masks(options)
+    return {"motion": draw_motion, "masks": draw_masks, "skeletons": draw_skeletons}[options.pictures](options)
 
 
 def given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
@@ -88,5 +93,14 @@ def draw_masks(options: argparse.Namespace) -> int:
     numbers = given(options, "mask_ratio", "audio_mask_ratio", "draws", "bank_size", "seed")
     video = None if options.video is None else Path(options.video)
     for path in MaskGallery(**kinds, **numbers).save(options.output_dir, video, options.audio, options.stride):
+        print(f"wrote {path}")
+    return 0
+
+
+def draw_skeletons(options: argparse.Namespace) -> int:
+    """Draw skeletons."""
+    from tubelets.visualization.skeleton_gallery import SkeletonGallery
+
+    for path in SkeletonGallery(options.skeletons, options.layout, seed=options.seed).save(options.output_dir):
         print(f"wrote {path}")
     return 0

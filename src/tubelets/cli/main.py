@@ -44,8 +44,10 @@ VERBS = {
     "push": Entry("publish a finished run on the Hub, with its card"),
     "benchmarks": Entry("build the package's mini-benchmarks from real footage and sounds", models=False),
     "study": Entry("compare pretraining with random weights over several seeds"),
+    "severe": Entry("measure how well models generalise, beside published methods"),
     "gallery": Entry("draw synthetic motion, or every kind of mask", models=False),
     "masks": Entry("build a bank of coloured noise from which masks are cropped", models=False),
+    "caption_motion": Entry("paste moving objects into videos and caption their motion, as shards", models=False),
     "copy": Entry("list or copy recipes, accelerate files, studies and training scripts", models=False),
     "info": Entry("print versions, decoders, devices and data paths for a bug report"),
 }
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"tubelets {tubelets.__version__}")
         return 0
-    verb, words = words[0], words[1:]
+    verb, words = words[0].replace("-", "_"), words[1:]
     if verb not in VERBS:
         print(f"tubelets: no verb {verb!r}{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-r"""Pack videos or audio files into Parquet shards, which training reads in order and from anywhere.
+r"""Pack videos, audio files or skeletons into Parquet shards, which training reads in order and from anywhere.
 
 INPUT is a folder of class folders, a text file of `path label` lines, or a csv file (`--help input`). All splits are
 built in one run with one list of classes; a csv column `split`, or folders named train, validation and test name them.
@@ -9,6 +9,7 @@ Otherwise they are drawn class by class (`--help splits`). Files are stored byte
   tubelets shards videos --output_dir shards --splits train=0.7 test=0.3 --group_by '(v_\w+)_c[0-9]+'
   tubelets shards videos --output_dir shards --short_side 128 --keyframe_interval 16 --num_workers 8
   tubelets shards all.csv --output_dir shards --root videos --class_names classes.txt
+  tubelets shards nturgb+d_skeletons --output_dir shards --kind skeletons --protocol ntu60_xview   # --help skeletons
   tubelets shards annotations --dataset msrvtt --root videos --output_dir shards
 """
 
@@ -38,6 +39,17 @@ The files are either all videos or all audio files (.wav .flac .ogg .mp3 .m4a ..
 
 With --dataset, INPUT is a folder with the annotation files of a known data set of videos with captions, as its authors
 or the retrieval literature publish them, and --root is the folder of its videos. Videos that are missing are counted.
+"""
+SKELETONS = """
+With --kind skeletons INPUT is a folder: class folders, or folders of splits that hold them, of recordings: arrays
+(.npy .npz .safetensors with bodies x frames x joints x coordinates), .skeleton of NTU RGB+D, .bvh, .json of OpenPose,
+COCO or MediaPipe, and folders with one OpenPose file for each frame. A protocol fixes splits and classes: with ntu60_*
+and ntu120_* INPUT holds the .skeleton files at any depth, with pku_* the folders skeleton and label and the split files
+of PKU-MMD, whose actions are cut out of the videos first, into OUTPUT_DIR_clips.
+
+  tubelets shards nturgb+d_skeletons --output_dir shards --kind skeletons --protocol ntu60_xsub
+  tubelets shards PKUMMD1 --output_dir shards --kind skeletons --protocol pku_xsub
+  tubelets shards poses --output_dir shards --kind skeletons                    # poses/<class>/<recording>.json
 """
 SPLITS = """
 Splits come from a csv column `split`, or from folders named train, validation (val, valid, dev) and test that hold the
@@ -75,6 +87,10 @@ def add_arguments(verb: Verb) -> None:
     )
     add("--columns", nargs="+", type=pair, default=[], metavar="MEANING=NAME", help="csv columns")
     add("--class_names", help="text file with one class name per line; fixes the label order")
+    add = verb.section("skeletons", "recordings of body joints", SKELETONS)
+    add("--kind", choices=("files", "skeletons"), default="files", help="skeletons: INPUT is a folder of recordings")
+    protocols = "ntu60_xsub, ntu60_xview, ntu120_xsub, ntu120_xsetup, pku_xsub or pku_xview"
+    add("--protocol", help=f"splits and classes of a data set: {protocols}")
     add = verb.section("splits", "which splits are built or drawn, and how much of them", SPLITS)
     add("--split", help="build only this split; without splits in INPUT, the name of the only one")
     shares = "shares of splits that are drawn; by default train=0.8 validation=0.1 test=0.1"
@@ -169,6 +185,8 @@ def build(options: argparse.Namespace) -> "dict[str, ShardReport]":
             options.class_fraction,
             options.fraction_seed,
         ),
+        kind=options.kind,
+        protocol=options.protocol,
         transcode=TranscodeOptions(*encoding, keep_audio=not options.drop_audio),
         max_shard_size=options.max_shard_size,
         clips_per_shard=options.clips_per_shard,

@@ -11,7 +11,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from tubelets.data.modalities.specs import SpectrogramSpec, TextSpec, VideoSpec
+from tubelets.data.modalities.specs import SkeletonSpec, SpectrogramSpec, TextSpec, VideoSpec
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import Sampling
@@ -88,18 +88,18 @@ def load_processor(checkpoint: str | Path) -> Any:
         checkpoint: folder or Hub id of a model.
 
     Returns:
-        Its video processor, the feature extractor of an audio model, or the processor of videos and texts.
+        Its video processor, the feature extractor of an audio or skeleton model, or the processor of videos and texts.
 
     Raises:
         ValueError: if the model is audio-visual.
     """
     config = load_config(checkpoint)
     kinds = {type(spec) for spec in model_inputs(config).values()} - {TextSpec}
-    if kinds in ({VideoSpec}, {SpectrogramSpec}):
+    if kinds in ({VideoSpec}, {SpectrogramSpec}, {SkeletonSpec}):
         return safe_loading.load_processor(checkpoint)
     raise ValueError(
-        f"{checkpoint} is a {config.model_type}; frozen evaluation supports video or audio models, not audio-visual "
-        "ones: fine-tune such a model instead"
+        f"{checkpoint} is a {config.model_type}; frozen evaluation supports video, audio or skeleton models, not "
+        "audio-visual ones: fine-tune such a model instead"
     )
 
 

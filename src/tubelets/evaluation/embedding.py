@@ -19,7 +19,7 @@ from tubelets.data.sources.source import Source
 from tubelets.data.sources.subsets import without_ids
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.evaluation.features import Pooling, model_fingerprint, pooled_features
-from tubelets.evaluation.inputs import FrameInputs, SoundInputs
+from tubelets.evaluation.inputs import Inputs
 from tubelets.evaluation.parts import Parts
 from tubelets.evaluation.strips import clip_strips
 from tubelets.models.backbones.adapters import as_backbone
@@ -31,7 +31,7 @@ _BATCHES_PER_PART = 64
 def embed(
     model: nn.Module,
     source: Source,
-    inputs: FrameInputs | SoundInputs,
+    inputs: Inputs,
     output: str | Path,
     *,
     pooling: Pooling = "own",

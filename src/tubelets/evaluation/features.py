@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tubelets.data.atomic import write_atomically
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.loader import ClipLoader
-from tubelets.evaluation.inputs import FrameInputs, SoundInputs
+from tubelets.evaluation.inputs import Inputs
 from tubelets.evaluation.parts import Parts
 from tubelets.models.backbones.adapters import as_backbone
 from tubelets.models.common.backbone import Backbone
@@ -120,7 +120,7 @@ def model_fingerprint(model: nn.Module) -> str:
 def extract_features(
     model: nn.Module,
     source: Source,
-    inputs: FrameInputs | SoundInputs,
+    inputs: Inputs,
     *,
     pooling: Pooling = "own",
     batch_size: int = 16,
@@ -139,7 +139,7 @@ def extract_features(
         model: anything that `tubelets.models.backbones.adapters.as_backbone` accepts; set to evaluation mode during
             extraction.
         source: videos or sounds with one label each, from `tubelets.data.sources.opening.open_source`.
-        inputs: which frames, or which spectrograms.
+        inputs: which frames, spectrograms or skeletons.
         pooling: "own" pools as the model does; "tokens" also keeps the tokens, without class tokens, for attentive
             probes, see `Backbone.tokens`.
         batch_size: clips per forward pass.

@@ -1,4 +1,4 @@
-"""Inputs of a frozen model: frames or spectrograms of a file."""
+"""Inputs of a frozen model: frames, spectrograms or skeletons of a file."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from transformers.feature_extraction_utils import FeatureExtractionMixin
 from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.modalities.audio import AudioSpec
-from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, TextSpec, VideoSpec
+from tubelets.data.modalities.specs import InputSpec, SkeletonSpec, SpectrogramSpec, TextSpec, VideoSpec
 from tubelets.data.sources.source import Source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream, Sampling, Transform
 from tubelets.data.stream.loader import collate_clips
@@ -110,9 +110,55 @@ class SoundInputs:
         return batch["input_values"].to(device, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class SkeletonInputs:
+    """The middle of each recording of skeletons, resized to the frames of the model.
+
+    Attributes:
+        extractor: prepares recordings, see `SkeletonFeatureExtractor`.
+        spec: the recordings that are read.
+        name: argument of the model's `forward`.
+
+    Example:
+        >>> from tubelets.models.backbones.skeleton_networks.processing_skeleton import SkeletonFeatureExtractor
+        >>> inputs = SkeletonInputs(SkeletonFeatureExtractor(), SkeletonSpec("kinect-25", 64, 25, 2, sampling="whole"))
+        >>> batch = inputs.collate([{"skeletons": torch.rand(2, 90, 25, 3), "clip_id": "a"}])
+        >>> inputs.tensor(batch, torch.device("cpu")).shape
+        torch.Size([1, 2, 64, 25, 3])
+    """
+
+    extractor: Any
+    spec: SkeletonSpec
+    name: str = "skeletons"
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that determines the tensors, as plain values."""
+        return {"extractor": self.extractor.to_dict(), "spec": asdict(self.spec)}
+
+    def stream(self, source: Source, batch_size: int, times: bool = False) -> ClipStream:
+        """The recordings of a source in their stored order; see `FrameInputs.stream`."""
+        specs = {self.name: self.spec}
+        stream = functools.partial(ClipStream, source, shuffle_window=0, split="samples", batch_size=batch_size)
+        return stream(clips=ClipSpec.for_specs(specs), specs=specs, times=times)
+
+    def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """A batch of items with their prepared recordings; runs in the workers."""
+        found = self.extractor([item[self.name] for item in items], return_tensors="pt")
+        others = [{name: value for name, value in item.items() if name != self.name} for item in items]
+        return {**collate_clips(others), self.name: found["skeletons"]}
+
+    def tensor(self, batch: Mapping[str, Any], device: torch.device) -> Tensor:
+        """The model's input, float `(B, bodies, frames, joints, coordinates)`."""
+        return batch[self.name].to(device, non_blocking=True)
+
+
+Inputs = FrameInputs | SoundInputs | SkeletonInputs
+"""Inputs of a frozen model of any modality."""
+
+
 def processor_inputs(
     processor: Any, config: PreTrainedConfig, *, sampling: Sampling = "dense_test", stride: int = 4, windows: int = 1
-) -> FrameInputs | SoundInputs:
+) -> Inputs:
     """Inputs that a model's configuration declares, preprocessed as its processor does.
 
     Args:
@@ -121,14 +167,14 @@ def processor_inputs(
         config: the model's configuration, see `tubelets.models.common.inputs.model_inputs`.
         sampling: which frames, see `ClipSpec`.
         stride: distance between the frames of a dense clip.
-        windows: clips of a video, spread evenly; a sound has one.
+        windows: clips of a video, spread evenly; a sound and a recording of skeletons have one.
 
     Returns:
-        Frames or spectrograms.
+        Frames, spectrograms or skeletons.
 
     Raises:
         ValueError: if the model has several inputs beside texts, or its processor or frame size is not supported, or
-            several windows of a sound are requested.
+            several windows of a sound or a recording are requested.
 
     Example:
         >>> from transformers import ASTConfig, ASTFeatureExtractor
@@ -140,14 +186,17 @@ def processor_inputs(
     (name, spec), kind = specs[0], type(processor).__name__
     if len(specs) == 1:
         processor = _part(processor, spec)
-    if len(specs) == 1 and isinstance(spec, SpectrogramSpec) and isinstance(processor, FeatureExtractionMixin):
+    if len(specs) == 1 and isinstance(processor, FeatureExtractionMixin):
         if windows != 1:
             raise ValueError(f"windows={windows}, but a sound is read once, at its middle; leave it at 1")
-        return SoundInputs(processor, spec, name)
+        if isinstance(spec, SpectrogramSpec):
+            return SoundInputs(processor, spec, name)
+        if isinstance(spec, SkeletonSpec):
+            return SkeletonInputs(processor, spec, name)
     if len(specs) > 1 or not isinstance(spec, VideoSpec) or not isinstance(processor, BaseVideoProcessor):
         raise ValueError(
             f"{config.model_type} expects {' and '.join(name for name, _ in specs)}, preprocessed by {kind}; frozen "
-            "evaluation supports video or audio models, not audio-visual ones: fine-tune such a model instead"
+            "evaluation supports video, audio or skeleton models, not audio-visual ones: fine-tune such a model instead"
         )
     if spec.size[0] != spec.size[1]:
         raise ValueError(f"frames of {spec.size[0]} x {spec.size[1]} pixels are not square; choose a square model")

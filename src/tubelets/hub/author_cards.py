@@ -45,7 +45,7 @@ def render_author_card(checkpoint: AuthorCheckpoint, converted: bool = False) ->
     papers = (checkpoint.paper, *checkpoint.further_papers)
     metadata = ModelCardData(
         library_name="tubelets",
-        pipeline_tag=ENCODER_TAG if task is None else task.name,
+        pipeline_tag=ENCODER_TAG if task is None else task.hub_tag or task.name,
         license="other",
         license_name="see-the-authors-repository",
         tags=[
@@ -55,7 +55,11 @@ def render_author_card(checkpoint: AuthorCheckpoint, converted: bool = False) ->
             *(f"arxiv:{paper.arxiv}" for paper in papers),
         ],
         datasets=sorted(
-            {HUB_DATASETS[data] for data in (checkpoint.pretraining_data, checkpoint.finetuning_data) if data}
+            {
+                HUB_DATASETS[data]
+                for data in (checkpoint.pretraining_data, checkpoint.finetuning_data)
+                if data in HUB_DATASETS
+            }
         ),
         base_model=checkpoint.pretrained_name,
         model_name=name,

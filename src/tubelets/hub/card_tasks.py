@@ -8,9 +8,10 @@ from tubelets.tasks.task import Task
 
 
 def classification_task(config: PreTrainedConfig) -> Task:
-    """The task of a classifier with these inputs: audio classification if they are audio alone."""
+    """The task of a classifier with these inputs: that of audio or skeletons if they are these alone, else of video."""
     modalities = {spec.modality for spec in model_inputs(config).values()}
-    return task_named("audio-classification" if modalities == {"audio"} else "video-classification")
+    alone = next(iter(modalities)) if len(modalities) == 1 else "video"
+    return task_named(f"{alone if alone in ('audio', 'skeleton') else 'video'}-classification")
 
 
 def task_of(config: PreTrainedConfig) -> Task | None:

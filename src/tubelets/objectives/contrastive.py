@@ -90,19 +90,47 @@ def symmetric_nce(
         )
     check_temperature(temperature)
     with torch.autocast(device_type=first.device.type, enabled=False):
-        first, second = (_gather_trained(F.normalize(side.float(), dim=1)) for side in (first, second))
+        first, second = (gather_trained(F.normalize(side.float(), dim=1)) for side in (first, second))
         scores = first @ second.t() / temperature
+    return symmetric_cross_entropy(scores, None if index is None else gather_keys(index)), scores
+
+
+def symmetric_cross_entropy(scores: Tensor, index: Tensor | None = None) -> Tensor:
+    """Cross entropy of a matrix of scores in both directions.
+
+    Args:
+        scores: float `(P, P)`, own pairs on the diagonal.
+        index: int64 `(P,)`, pairs with equal numbers are all positives of each other; None treats each pair as its own
+        class.
+
+    Returns:
+        Scalar, the mean of both directions.
+
+    Example:
+        >>> symmetric_cross_entropy(torch.zeros(2, 2), torch.tensor([5, 5])).exp()
+        tensor(2.)
+    """
     if index is None:
         targets = torch.eye(len(scores), device=scores.device)
     else:
-        index = gather_keys(index)
         same = (index[:, None] == index).float()
         targets = same / same.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.t(), targets)) / 2, scores
+    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.t(), targets)) / 2
 
 
-def _gather_trained(values: Tensor) -> Tensor:
-    """The values of all processes, with gradient; equal batches in each."""
+def gather_trained(values: Tensor) -> Tensor:
+    """The batches of all processes, by rank, with gradient; without a process group the tensor itself.
+
+    Args:
+        values: `(B, ...)`, of the same shape in each process.
+
+    Returns:
+        `(processes x B, ...)`.
+
+    Example:
+        >>> gather_trained(torch.ones(2)).tolist()
+        [1.0, 1.0]
+    """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return values
     return _Gather.apply(values)  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import TrainingArguments
 
 from tubelets.data.modalities.audio import AudioSpec
+from tubelets.data.modalities.specs import InputSpec
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.source import Source
@@ -23,12 +24,14 @@ class ClipLoading:
         args: batch sizes, workers, seed and rank.
         train_source: training clips, None if the run only tests.
         repeats: times a clip is in its batch.
+        specs: what streams decode; None is the frames and sounds that loaders ask for.
     """
 
     data: Any
     args: TrainingArguments
     train_source: Source | None
     repeats: int = 1
+    specs: Mapping[str, InputSpec] | None = None
 
     @property
     def samples_per_epoch(self) -> int:
@@ -57,6 +60,7 @@ class ClipLoading:
             split="samples" if alone else self.data.split_by,
             on_bad_sample=self.data.on_bad_sample,
             backend=self.data.backend,
+            specs=self.specs,
         )
 
     def _train_loader(

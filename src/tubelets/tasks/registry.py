@@ -42,7 +42,7 @@ def all_tasks() -> dict[str, Task]:
 
     Example:
         >>> sorted(all_tasks())
-        ['audio-classification', 'video-classification', 'video-text-retrieval']
+        ['audio-classification', 'skeleton-classification', 'video-classification', 'video-text-retrieval']
     """
     _import_folders()
     return dict(_TASKS)

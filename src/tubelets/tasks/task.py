@@ -103,7 +103,7 @@ class Task:
 
     Attributes:
         name: the Hub's pipeline tag if it has one, e.g. "video-classification".
-        auto_class: name of the Auto class of transformers, or of this package, that loads its models.
+        auto_class: name of the Auto class that loads its models, see `tubelets.models.common.auto_classes`.
         primary_metric: the metric that selects the best checkpoint and heads the card.
         arguments: dataclass of the data arguments, whose fields are flags of `tubelets finetune`.
         data: opens the data of a run.

@@ -16,6 +16,8 @@ from accelerate.utils import load
 from accelerate.utils.constants import OPTIMIZER_NAME, RNG_STATE_NAME
 from safetensors import safe_open
 
+from tubelets.models.common.safe_loading import unpickling_reason
+
 logger = logging.getLogger("tubelets.training")
 
 STATE_FILE = "training_state.json"
@@ -112,8 +114,8 @@ def check_readable(folder: str | Path) -> None:
         except Exception as error:  # an unpickler can raise anything
             raise CheckpointError(
                 f"{path} is corrupt, or holds more than tensors and numbers, and was not loaded "
-                f"({_first_line(error)}); remove {folder} to resume from the checkpoint before it"
-            ) from error
+                f"({unpickling_reason(error)}); remove {folder} to resume from the checkpoint before it"
+            ) from None  # torch's own words advise to switch the check off
 
 
 def save_checkpoint(

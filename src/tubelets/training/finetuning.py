@@ -168,6 +168,8 @@ class FinetuningTrainer(Trainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             optimizer_class, kwargs = self.get_optimizer_cls_and_kwargs(self.args, model)
+            if optimizer_class is torch.optim.SGD:
+                kwargs["momentum"] = self.args.momentum
             args = self.args
             groups = layer_decay_groups(
                 model, args.weight_decay, args.learning_rate, args.layer_decay, args.head_factor

@@ -147,6 +147,7 @@ class FinetuningArguments(TrainingArguments):
         default=None, metadata={"help": "Epochs after which milestone_factor multiplies the rate, instead of a cosine."}
     )
     milestone_factor: Share = described(0.3, "Factor on the rate at each milestone.")
+    momentum: Decay = described(0.0, "Momentum of the optimiser sgd (optim).")
     layer_decay: Share = described(0.75, "Factor on the learning rate from one layer to the one below it.")
     head_factor: Positive = described(1.0, "Further factor on the learning rate of the classifier's head.")
     average_epochs: list[Count] | None = field(

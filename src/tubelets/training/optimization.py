@@ -105,7 +105,7 @@ class Plan:
     steps_per_epoch: int
     total_steps: int
     accumulation: int
-    schedule: Schedule
+    schedule: Schedule | StepSchedule
 
 
 def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size: int, num_processes: int) -> Plan:
@@ -155,13 +155,19 @@ def plan_run(optimization: OptimizationSection, clips_per_epoch: int, batch_size
             planned_steps,
         )
         warmup_steps = planned_steps
-    schedule = Schedule(
-        optimization.base_learning_rate * scale,
-        optimization.base_min_learning_rate * scale,
-        warmup_steps,
-        planned_steps,
-        steps_per_epoch if optimization.schedule_by == "epoch" else 1,
-    )
+    schedule: Schedule | StepSchedule
+    if optimization.milestones:
+        milestones = tuple(round(epoch * steps_per_epoch) for epoch in sorted(optimization.milestones))
+        rate = optimization.base_learning_rate * scale
+        schedule = StepSchedule(rate, optimization.milestone_factor, milestones, warmup_steps)
+    else:
+        schedule = Schedule(
+            optimization.base_learning_rate * scale,
+            optimization.base_min_learning_rate * scale,
+            warmup_steps,
+            planned_steps,
+            steps_per_epoch if optimization.schedule_by == "epoch" else 1,
+        )
     return Plan(steps_per_epoch, total_steps, optimization.global_batch_size // at_once, schedule)
 
 

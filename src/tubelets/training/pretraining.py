@@ -16,22 +16,33 @@ from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.stream.clip_stream import ClipSpec, ClipStream
 from tubelets.data.stream.loader import ClipLoader
-from tubelets.data.transforms.spatial import ClipTransform, Compose, HorizontalFlip, MultiScaleCrop, StretchedCrop
+from tubelets.data.transforms.spatial import (
+    ClipTransform,
+    Compose,
+    HorizontalFlip,
+    MultiScaleCrop,
+    RandomResizedCrop,
+    StretchedCrop,
+)
 from tubelets.info import package_versions
 from tubelets.models.backbones.convolutional.modeling_convolutional import use_channels_last
 from tubelets.models.common.auto import inference_processor, pretraining_collator
 from tubelets.models.common.collators import TwoPartCollator
+from tubelets.models.common.starting_parts import start_from_parts
 from tubelets.models.teachers import attach_teacher
 from tubelets.training.acceleration import enable_checkpointing
 from tubelets.training.recipe import DataSection, Recipe
 
 
 def build_model(recipe: Recipe) -> PreTrainedModel:
-    """A `ForPreTraining` model with float32 weights, random or from `model.init_from`, the same on every process."""
+    """A `ForPreTraining` model with float32 weights, the same on every process.
+
+    They are those of `model.init_from`, or random, apart from parts that the configuration names checkpoints of.
+    """
     config = recipe.model.build_config()
     torch.manual_seed(recipe.run.seed)
     if recipe.model.init_from is None:
-        model = AutoModelForPreTraining.from_config(config, dtype=torch.float32)
+        model = start_from_parts(AutoModelForPreTraining.from_config(config, dtype=torch.float32))
     else:
         model = AutoModelForPreTraining.from_pretrained(recipe.model.init_from, config=config, dtype=torch.float32)
     attach_teacher(model, recipe.model.teacher_cache)
@@ -140,9 +151,14 @@ def clip_transform(data: DataSection, size: int) -> ClipTransform:
         >>> transform(clip, torch.Generator().manual_seed(0)).shape
         torch.Size([2, 3, 32, 32])
     """
-    crop: ClipTransform = (
-        StretchedCrop(size) if data.crop == "stretched" else MultiScaleCrop(size, tuple(data.crop_scales))
-    )
+    crop: ClipTransform
+    if data.crop == "random_resized":
+        low, high = data.crop_scales
+        crop = RandomResizedCrop(size, (low, high))
+    elif data.crop == "stretched":
+        crop = StretchedCrop(size)
+    else:
+        crop = MultiScaleCrop(size, tuple(data.crop_scales))
     return Compose((crop, HorizontalFlip(data.horizontal_flip))) if data.horizontal_flip else crop
 
 

@@ -78,11 +78,14 @@ class DataSection:
         split: the split to train on.
         name: configuration of a Hub data set.
         sampling: which frames make a clip: `dense` are `stride` apart, `jittered` up to that far, at a stride drawn for
-            each clip, see `tubelets.data.modalities.frame_sampling`.
+            each clip, `interval` are one of each of as many equal parts of the video, see
+            `tubelets.data.modalities.frame_sampling` and `interval_sampling`.
         stride: distance between the frames of a clip, in video frames; the largest one of `jittered`.
         clips_per_video: clips drawn each time a video is decoded; an epoch has that many clips per video.
-        crop: `multi_scale`, or `stretched`: resized without keeping the shape, then cropped.
-        crop_scales: shares of the short side for the multi-scale crop.
+        crop: `multi_scale`; `stretched`: resized without keeping the shape, then cropped; or `random_resized`: of a
+            random area and shape.
+        crop_scales: shares of the short side for the multi-scale crop; the smallest and the largest share of the area
+            for the random one.
         horizontal_flip: probability that a clip is mirrored.
         shuffle_window: encoded videos that are shuffled together.
         split_by: how samples are divided among processes and workers: `auto`, `shards` or `samples`.
@@ -96,10 +99,10 @@ class DataSection:
     path: str
     split: str = "train"
     name: str | None = None
-    sampling: Literal["dense", "jittered"] = "dense"
+    sampling: Literal["dense", "jittered", "interval"] = "dense"
     stride: Count = 4
     clips_per_video: Count = 1
-    crop: Literal["multi_scale", "stretched"] = "multi_scale"
+    crop: Literal["multi_scale", "stretched", "random_resized"] = "multi_scale"
     crop_scales: list[Share] = field(default_factory=lambda: [1.0, 0.875, 0.75, 0.66])
     horizontal_flip: Fraction = 0.0
     shuffle_window: Natural = 256
@@ -113,6 +116,8 @@ class DataSection:
         check_ranges(self, "data.")
         if not self.crop_scales:
             raise RangeError("data.crop_scales must list at least one share of the short side, got []")
+        if self.crop == "random_resized":
+            check_length("data.crop_scales", self.crop_scales, 2, "shares of the area")
 
 
 @dataclass
@@ -129,6 +134,8 @@ class OptimizationSection:
         learning_rate_batch_size: batch size the base rates are meant for.
         warmup_epochs: epochs in which the rate rises linearly from 0.
         schedule_by: the rate changes with every `step`, or once an `epoch`.
+        milestones: epochs after which the rate falls by `milestone_factor`, instead of along a cosine.
+        milestone_factor: multiplies the rate at each milestone.
         optimizer: `adamw`, or `sgd` with momentum, whose weight decay is not decoupled.
         momentum: of SGD.
         weight_decay: decay of what `decayed` names.
@@ -147,6 +154,8 @@ class OptimizationSection:
     learning_rate_batch_size: Count = 256
     warmup_epochs: NotNegative = 40.0
     schedule_by: Literal["step", "epoch"] = "step"
+    milestones: list[NotNegative] = field(default_factory=list)
+    milestone_factor: Share = 0.1
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: Decay = 0.9
     weight_decay: NotNegative = 0.05

@@ -198,14 +198,25 @@ class TrainingLog:
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """Read the lines of a training log as mappings; a truncated last line is dropped."""
-    return list(_complete_lines(Path(path).read_text(encoding="utf-8").splitlines()))
+    """Read the lines of a training log as mappings; a truncated last line is dropped.
 
+    Args:
+        path: the file `training_log.jsonl` of a run.
 
-def _complete_lines(lines: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(lines):
+    Returns:
+        A mapping for each line.
+
+    Raises:
+        ValueError: if another line than the last is no JSON, with its number.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    complete = []
+    for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            if number != len(lines) - 1:
-                raise
+            complete.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number != len(lines):
+                raise ValueError(
+                    f"{path}: line {number} of {len(lines)} is damaged ({error}); remove the line, or the file"
+                ) from error
+    return complete

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tubelets.data.build.shards import ShardReport
+from tubelets.data.build.skeleton_sets import skeleton_splits
 from tubelets.data.build.splitting import FRACTIONS, build_splits, draw_splits, find_groups
 from tubelets.data.sources.annotations import read_splits
 from tubelets.data.sources.caption_sets import read_caption_set
@@ -79,6 +80,8 @@ def build_data_set(
     columns: Mapping[str, str] | None = None,
     class_names: str | Path | None = None,
     choice: SplitChoice | None = None,
+    kind: str = "files",
+    protocol: str | None = None,
     caption_set: str | None = None,
     **shards: Any,
 ) -> dict[str, ShardReport]:
@@ -91,6 +94,9 @@ def build_data_set(
         columns: meaning to name of csv columns.
         class_names: text file with one class name per line, which fixes the order of labels.
         choice: which splits.
+        kind: "files" takes videos or sounds, and csv files of any media; "skeletons" takes a folder of recordings, see
+            `tubelets.data.build.skeleton_sets.skeleton_splits`.
+        protocol: of a data set of skeletons, which fixes splits and classes.
         caption_set: read the annotation files of this data set in the folder `source`, see `CAPTION_SETS`; `root` is
             then the folder of its videos.
         **shards: further arguments of `build_splits`.
@@ -103,13 +109,21 @@ def build_data_set(
         ValueError: if the input or the choice does not fit.
     """
     columns, choice = columns or {}, choice or SplitChoice()
+    fixed: list[str] | None = None
     found: dict[str | None, list[VideoRecord]] = {}
-    if caption_set is None:
-        found = read_splits(source, root=root, columns=columns)
-    else:
+    if kind == "skeletons" and Path(source).is_dir():
+        output_dir = Path(output_dir)
+        found, fixed = skeleton_splits(source, protocol, output_dir.with_name(f"{output_dir.name}_clips"))
+    elif kind not in ("files", "skeletons") or protocol is not None:
+        raise ValueError(f"kind={kind!r} and protocol={protocol!r}; a protocol is for a folder of kind 'skeletons'")
+    elif caption_set is not None:
         found.update(read_caption_set(caption_set, source, source if root is None else root))
+    else:
+        found = read_splits(source, root=root, columns=columns)
     # Classes belong to the data and not to a split, also where only one split is built.
     names = find_class_names((record for records in found.values() for record in records), class_names)
+    if fixed is not None and class_names is None:
+        names = fixed
     splits = choose_splits(found, source, columns, choice)
     if choice.class_fraction is not None:
         splits = {

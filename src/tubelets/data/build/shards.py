@@ -16,6 +16,7 @@ from datasets import ClassLabel, Features, List
 from tqdm import tqdm
 
 from tubelets.data.build.plan import FACTS, ShardPlan
+from tubelets.data.build.skeleton_sets import recording_bytes
 from tubelets.data.build.transcoding import TranscodeOptions, prepare_video
 from tubelets.data.modalities.audio import check_audio
 from tubelets.data.modalities.modality import BadMediumError, Modality
@@ -256,7 +257,7 @@ def _prepare_row(
     stated = dict(record.checksums)
     for (name, modality), path in zip(media.items(), paths, strict=True):
         try:
-            data = path.read_bytes()
+            data = recording_bytes(path)
             _check_checksum(data, stated.get(name))
             stored = _video(data, path, transcode) if modality.name == "video" else _other(data, path, modality)
             size = len(stored["bytes"])
@@ -292,11 +293,13 @@ def _video(data: bytes, path: Path, transcode: TranscodeOptions) -> dict[str, An
 
 
 def _other(data: bytes, path: Path, modality: Modality) -> dict[str, Any]:
-    """The cell of a medium that is stored unchanged, and its metadata."""
-    facts = asdict(check_audio(data, printable(path.name))) if modality.name == "audio" else {}
+    """The cell of a medium other than video, and its metadata."""
+    name = printable(path.name)
+    facts = asdict(check_audio(data, name)) if modality.name == "audio" else {}
     if not facts:
-        modality.check(data, printable(path.name))
-    return {"bytes": data, "path": printable(path.name), **facts}
+        modality.check(data, name)
+        data, name = modality.stored(data, name)
+    return {"bytes": data, "path": name, **facts}
 
 
 def _ordered_map(

@@ -19,13 +19,16 @@ from tubelets.data.modalities.frame_sampling import (
     segment_test_clips,
     uniform_clip,
 )
+from tubelets.data.modalities.interval_sampling import interval_clip, random_interval_clip
 from tubelets.data.modalities.modality import Clip, Medium, Modality
 from tubelets.data.modalities.presentation import rate_of
 from tubelets.data.modalities.registry import modality_of
 from tubelets.data.modalities.specs import InputSpec, VideoSpec, WaveformSpec
 from tubelets.data.modalities.video import Backend
 
-Sampling = Literal["dense", "jittered", "finetune", "segment", "dense_test", "segment_test", "uniform"]
+Sampling = Literal[
+    "dense", "jittered", "finetune", "segment", "interval", "dense_test", "segment_test", "interval_test", "uniform"
+]
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class ClipSpec:
 
     Attributes:
         num_frames: Frames of a clip, at least 1.
-        stride: Distance between them in video frames, at least 1; not used by segment and uniform sampling, which
-            span the whole video.
+        stride: Distance between them in video frames, at least 1; not used by segment, interval and uniform sampling,
+            which span the whole video.
         clips_per_video: Clips per video, at least 1; the video is decoded once for all of them.
         sampling: The function of `frame_sampling` that chooses frames. Random: "dense" (pretraining),
-            "jittered" (`stride` is the maximum), "finetune", "segment". Fixed: "dense_test" and
-            "segment_test" (clip k of `clips_per_video`) and "uniform" (one clip only).
+            "jittered" (`stride` is the maximum), "finetune", "segment", "interval". Fixed: "dense_test" and
+            "segment_test" (clip k of `clips_per_video`), and "interval_test" and "uniform" (one clip only).
         same_frames: Whether all clips of a video share its first clip's frames and differ only in augmentation
             (repeated augmentation of fine-tuning). False draws frames for each clip.
 
@@ -60,8 +63,8 @@ class ClipSpec:
     def __post_init__(self) -> None:
         check_least(1, num_frames=self.num_frames, stride=self.stride, clips_per_video=self.clips_per_video)
         check_choice("sampling", self.sampling, get_args(Sampling))
-        if self.sampling == "uniform" and self.clips_per_video > 1:
-            raise ValueError(f"sampling='uniform' gives one clip, but clips_per_video={self.clips_per_video}")
+        if self.sampling in ("uniform", "interval_test") and self.clips_per_video > 1:
+            raise ValueError(f"sampling={self.sampling!r} gives one clip, but clips_per_video={self.clips_per_video}")
 
     @classmethod
     def for_specs(
@@ -103,10 +106,14 @@ class ClipSpec:
             return random_finetune_clip(*frames, self.stride, generator=generator)
         if self.sampling == "segment":
             return random_segment_clip(*frames, generator=generator)
+        if self.sampling == "interval":
+            return random_interval_clip(*frames, generator=generator)
         if self.sampling == "dense_test":
             return dense_test_clips(*frames, self.stride, self.clips_per_video)[clip_index]
         if self.sampling == "segment_test":
             return segment_test_clips(*frames, self.clips_per_video)[clip_index]
+        if self.sampling == "interval_test":
+            return interval_clip(*frames)
         return uniform_clip(*frames)
 
 
@@ -154,7 +161,7 @@ def _requests(specs: Mapping[str, InputSpec]) -> tuple[Request, ...]:
 
 def _leading(requests: Collection[Request]) -> Request | None:
     """The request that determines clip frames: the video, otherwise the first one with frames."""
-    leading = [request for request in requests if request.modality.leads]
+    leading = [request for request in requests if request.modality.leads_with(request.spec)]
     videos = [request for request in leading if request.modality.sources(request.spec)[0] == "video"]
     return next(iter((*videos, *leading)), None)
 
@@ -203,7 +210,9 @@ class ClipDecoder:
             return
         if self.lead is None:
             if self.clips.clips_per_video != 1:
-                raise ValueError(f"clips_per_video={self.clips.clips_per_video} must be 1 for audio without frames")
+                raise ValueError(
+                    f"clips_per_video={self.clips.clips_per_video} must be 1 for audio and whole recordings"
+                )
         elif self.lead.spec.num_frames != self.clips.num_frames:  # type: ignore[attr-defined]
             raise ValueError(
                 f"clips have num_frames={self.clips.num_frames}, and {self.lead.argument} expects "

@@ -186,6 +186,10 @@ class Modality(ABC):
         """Name and spec of the value that a stream decodes for an argument; it differs if a processor completes it."""
         return argument, spec
 
+    def leads_with(self, spec: Any) -> bool:
+        """Whether clips are chosen from the frames of this spec; by default whether the modality leads at all."""
+        return self.leads
+
     @abstractmethod
     def open(self, data: bytes, name: str, backend: Any = "auto") -> Medium:
         """Open a file given as bytes.
@@ -211,6 +215,21 @@ class Modality(ABC):
         """
         with self.open(data, name):
             pass
+
+    def stored(self, data: bytes, name: str) -> tuple[bytes, str]:
+        """What shards hold of a file, after `check`; by default the file itself.
+
+        Args:
+            data: The bytes of the file.
+            name: Its name.
+
+        Returns:
+            Bytes that `open` reads, and their name.
+
+        Raises:
+            BadMediumError: The file is corrupt.
+        """
+        return data, name
 
     def move(self, value: Any, spec: Any, geometry: Callable[[Any], Any], mirrored: bool) -> Any:
         """Apply the geometric transform that all spatial media of a sample share.

@@ -195,6 +195,12 @@ class SkeletonSpec(InputSpec):
         num_bodies: bodies; missing ones are zero.
         num_coordinates: 2 or 3, plus one for confidence.
         media: the medium to read.
+        sampling: "clip" reads the frames that the clip shows, as for a video; "whole" reads the whole recording, of any
+            length, which a processor or collator crops and resizes to `num_frames`.
+        max_frames: with "whole", frames of a longer recording beyond these are left out.
+
+    Raises:
+        ValueError: if `sampling` is another one.
 
     Example:
         >>> SkeletonSpec("kinect-25", 64, 25, num_bodies=2).shape
@@ -209,6 +215,13 @@ class SkeletonSpec(InputSpec):
     num_bodies: Count = 1
     num_coordinates: Count = 3
     media: str = "skeleton"
+    sampling: str = "clip"
+    max_frames: Count = 300
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sampling not in ("clip", "whole"):
+            raise ValueError(f"sampling must be 'clip' or 'whole', got {self.sampling!r}")
 
     @property
     def shape(self) -> tuple[int, ...]:

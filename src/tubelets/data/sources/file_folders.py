@@ -89,6 +89,15 @@ def read_checksums(file: Path) -> dict[str, str]:
     return found
 
 
+def list_files(folder: str | Path) -> list[Path]:
+    """Relative paths of all files of a folder, through links, sorted; hidden ones are left out.
+
+    Args:
+        folder: The folder.
+    """
+    return sorted(_walk(Path(folder)), key=lambda path: path.as_posix())
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Relative paths of all files, through links; hidden ones are left out."""
     seen = set()

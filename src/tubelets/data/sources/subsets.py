@@ -120,10 +120,11 @@ def without_ids(source: Source, known: Collection[str]) -> SubsetSource:
     return SubsetSource(source, rows, f"without {len(left_out)} ids")
 
 
-class FractionSource(SubsetSource):
+class ShareSource(SubsetSource):
     """A seeded share of the samples; groups of equal captions, or of one class, keep their shares of the whole.
 
-    The choice depends on seed, ids and groups alone, and a larger share with the same seed contains the smaller ones.
+    Unlike `few_shot.FractionSource` it keeps no media in memory, and takes as much of each group. The choice depends on
+    seed, ids and groups alone, and a larger share with the same seed contains the smaller ones.
     Ids, captions and labels are read once.
 
     Args:
@@ -139,7 +140,7 @@ class FractionSource(SubsetSource):
         >>> from tubelets.data.sources.records import VideoRecord
         >>> from tubelets.data.sources.folders import FolderSource
         >>> records = [VideoRecord(Path(f"{i}.mp4"), None, "ab"[i % 2], str(i)) for i in range(20)]
-        >>> source = FractionSource(FolderSource(records), 0.2)
+        >>> source = ShareSource(FolderSource(records), 0.2)
         >>> sorted(sample.caption for sample in source.iterate_shard(0))
         ['a', 'a', 'b', 'b']
     """

@@ -18,7 +18,10 @@ DATASETS = {
     "ssv2": "Something-Something V2",
     "mini_kinetics": "Mini-Kinetics",
     "audioset": "AudioSet",
+    "ntu60": "NTU RGB+D 60",
+    "ntu120": "NTU RGB+D 120",
 }
+# Data sets that are on the Hub.
 HUB_DATASETS = {
     "k400": "kinetics400",
     "ssv2": "something-something-v2",

@@ -67,7 +67,7 @@ def register_type(config_class: type[PreTrainedConfig]) -> None:
     for auto_class, reference in entry.models.items():
         auto_class_named(auto_class).register(config_class, entry.load(reference), exist_ok=True)
     if entry.video_processor is not None:
-        processor = getattr(transformers, entry.video_processor)
+        processor = entry.load(entry.video_processor)
         transformers.AutoVideoProcessor.register(config_class, video_processor_class=processor, exist_ok=True)
     if entry.feature_extractor is not None:
         extractor = entry.load(entry.feature_extractor)

@@ -40,6 +40,11 @@ class RegisteredConfig:
             """Inputs of the model: argument of `forward` to spec."""
 
     @property
+    def retrieval_specs(self) -> dict[str, InputSpec]:
+        """Inputs of videos and of texts; those of inference unless texts are optional there."""
+        return self.input_specs
+
+    @property
     def pretraining_specs(self) -> dict[str, InputSpec]:
         """Inputs of the pretraining collator, by name; by default those of the model."""
         return self.input_specs

@@ -18,6 +18,9 @@ OLD_ATTENTION_BIASES = {
     r"attention\.attention\.v_bias": "attention.attention.value.bias",
 }
 VIDEO_PROCESSOR = "tubelets.models.backbones.video_vit.processing_video_vit:video_processor"
+VIDEO_PROCESSOR_CLASS = "tubelets.models.backbones.video_vit.processing_video_vit:VideoMAEVideoProcessor"
+SKELETON_PROCESSOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:skeleton_processor"
+SKELETON_EXTRACTOR = "tubelets.models.backbones.skeleton_networks.processing_skeleton:SkeletonFeatureExtractor"
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,10 @@ class ModelEntry:
         model_type: as in `config.json`.
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
-        models: name of an Auto class of transformers, or of `auto_classes`, to model class.
+        models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
+        further: model classes that no Auto class loads; also public.
         processor: function from a configuration to its inference processor.
-        video_processor: name of a video processor class of transformers that `AutoVideoProcessor` loads for this type.
+        video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
         joint_processor: processor class of several inputs that `AutoProcessor` loads for this type.
         collator: class or function from a configuration to its pretraining collator.
@@ -52,8 +56,9 @@ class ModelEntry:
     package: str
     config: str | type
     models: Mapping[str, str | type]
+    further: tuple[str | type, ...] = ()
     processor: Any = None
-    video_processor: str | None = None
+    video_processor: str | type | None = None
     feature_extractor: str | type | None = None
     joint_processor: str | type | None = None
     collator: Any = None
@@ -83,7 +88,7 @@ class ModelEntry:
     @property
     def class_references(self) -> dict[str, Any]:
         """Class name to reference, of the configuration and the models."""
-        return {_name(reference): reference for reference in (self.config, *self.models.values())}
+        return {_name(reference): reference for reference in (self.config, *self.models.values(), *self.further)}
 
 
 def _name(reference: str | type) -> str:

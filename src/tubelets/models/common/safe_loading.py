@@ -176,7 +176,8 @@ def processor_class(config: PreTrainedConfig) -> Any:
         config: a configuration of this package or of a video or spectrogram model of transformers.
 
     Returns:
-        `AutoProcessor` for several inputs, `AutoFeatureExtractor` for sound, `AutoVideoProcessor` for video.
+        `AutoProcessor` for several inputs, `AutoFeatureExtractor` for sound and skeletons, `AutoVideoProcessor` for
+        video.
 
     Example:
         >>> from tubelets import SigmaConfig
@@ -191,8 +192,8 @@ def processor_class(config: PreTrainedConfig) -> Any:
     entry: ModelEntry | None = MODELS.get(config.model_type)
     if entry is not None and entry.joint_processor is not None:
         return transformers.AutoProcessor
-    hears = any(spec.modality == "audio" for spec in model_inputs(config).values())
-    return transformers.AutoFeatureExtractor if hears else transformers.AutoVideoProcessor
+    extracts = any(spec.modality in ("audio", "skeleton") for spec in model_inputs(config).values())
+    return transformers.AutoFeatureExtractor if extracts else transformers.AutoVideoProcessor
 
 
 def _load_with_report(model_class: Any, where: Any, kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -282,5 +283,10 @@ def _explained(where: Any) -> Iterator[None]:
         if "trust_remote_code" not in str(error) or isinstance(error, UnsafeCheckpointError):
             raise
         raise UnsafeCheckpointError(f"{where} needs code of its repository, which is never run") from None
+    except OSError as error:
+        if str(where) in str(error):
+            raise
+        # Without a network, transformers does not say what it looked for.
+        raise OSError(f"{where} is no folder here and could not be fetched from the Hub: {error}") from error
     except (AttributeError, TypeError, KeyError) as error:
         raise CheckpointLayoutError(f"{where}: its JSON files do not describe such a model ({error!r})") from error

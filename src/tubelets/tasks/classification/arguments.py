@@ -26,11 +26,21 @@ class LabelledDataArguments(DataArguments):
         "With shots_per_class: validate and test on this many other clips of each class of the training part, so that "
         "settings are chosen without the test part.",
     )
+    train_ids: str | None = described(
+        None, "File with the ids of the clips to train on, one per line, such as a published subset; by default all."
+    )
+    train_fraction: Share | None = described(
+        None, "Train on this share of all clips of the training part, drawn by shots_seed whatever their class."
+    )
     mixup: NotNegative = described(0.0, "Parameter of mixup; 0 disables it.")
     mix_probability: Fraction = described(1.0, "Share of the batches that are mixed.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.train_ids is not None and self.shots_per_class is not None:
+            raise ValueError(f"train_ids={self.train_ids!r} and shots_per_class={self.shots_per_class}: give one")
+        if self.train_fraction is not None and (self.train_ids or self.shots_per_class is not None):
+            raise ValueError(f"train_fraction={self.train_fraction} and train_ids or shots_per_class: give one")
         if self.held_back_shots is not None and self.shots_per_class is None:
             raise ValueError(f"held_back_shots={self.held_back_shots} needs shots_per_class, whose draw it follows")
 
@@ -116,3 +126,20 @@ class AudioDataArguments(LabelledDataArguments):
             raise ValueError(
                 "shots_per_class already draws the same number of clips of each class; omit class_balanced"
             )
+
+
+@dataclass
+class SkeletonDataArguments(LabelledDataArguments):
+    """Recordings of skeletons, temporal crops and augmentation (skeleton_contrast.md, section 7.1).
+
+    A training clip is a random part of its recording, a test clip the middle, as the model's processor cuts it.
+    """
+
+    crop_ratio: Fraction = described(0.5, "Smallest share of a recording that is a training clip.")
+    crop_frames: Count = described(64, "Fewest frames of a training clip; shorter recordings are not cut.")
+    augmentations: list[Literal["pose", "jitter"]] = field(
+        default_factory=list, metadata={"help": "Spatial augmentations of training clips, one of which each gets."}
+    )
+    jitter_joints: Count = described(15, "Joints that jittering changes.")
+    shear_strength: NotNegative = described(1.0, "Largest entry of the shear of pose augmentation.")
+    mirror: Fraction = described(0.0, "Probability that left and right change places; 0 if labels distinguish them.")

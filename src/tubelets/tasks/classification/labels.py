@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.data.sources.few_shot import FewShotSource
+from tubelets.data.sources.few_shot import FewShotSource, FractionSource, ListedSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import find_class_names
 from tubelets.data.sources.source import Source
@@ -54,6 +54,10 @@ def open_part(
         )
     if source.num_samples == 0:
         raise ValueError(f"split {split or part!r} of {where} is empty; build its shards again or name another split")
+    if data.train_ids is not None and part == "train":
+        return ListedSource(source, _read_ids(data.train_ids))
+    if data.train_fraction is not None and part == "train":
+        return FractionSource(source, data.train_fraction, data.shots_seed)
     if data.shots_per_class is None:
         return source
     if part == "train":
@@ -94,6 +98,15 @@ def read_class_names(path: str | Path) -> list[str]:
     if not names:
         raise ValueError(f"{path} contains no class names; write one name per line")
     return names
+
+
+def _read_ids(path: str | Path) -> list[str]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no ids at {path}; give train_ids a text file with one id per line")
+    ids = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not ids:
+        raise ValueError(f"{path} contains no ids; write one per line")
+    return ids
 
 
 def resolve_class_names(data: LabelledDataArguments, source: Source) -> list[str]:

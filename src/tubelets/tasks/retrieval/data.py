@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 from tubelets.data.modalities.specs import TextSpec, VideoSpec, specs_of
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.source import Source
-from tubelets.data.sources.subsets import FractionSource
+from tubelets.data.sources.subsets import ShareSource
 from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import ColorJitter
@@ -25,6 +25,7 @@ from tubelets.data.transforms.spatial import (
     ShortSideResize,
     normalize,
 )
+from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.models.common.inputs import model_inputs
 from tubelets.models.common.video_text import PairScorer, as_video_text, embed_texts
 from tubelets.tasks.loading import ClipLoading
@@ -44,7 +45,7 @@ def video_and_text(config: PreTrainedConfig) -> tuple[str, VideoSpec]:
     Raises:
         ValueError: if the model has other inputs than one clip and one text, or its frames are not square.
     """
-    inputs = model_inputs(config)
+    inputs = config.retrieval_specs if isinstance(config, RegisteredConfig) else model_inputs(config)
     clips = specs_of(inputs, VideoSpec)
     if len(inputs) != 2 or len(clips) != 1 or len(specs_of(inputs, TextSpec)) != 1:
         raise ValueError(f"retrieval needs a clip and a text, and {config.model_type!r} expects {', '.join(inputs)}")
@@ -76,7 +77,7 @@ class RetrievalData(ClipLoading, TaskData):
         if args.do_train:
             self.train_source = self._open("train")
             if data.fraction < 1:
-                self.train_source = FractionSource(self.train_source, data.fraction, data.fraction_seed)
+                self.train_source = ShareSource(self.train_source, data.fraction, data.fraction_seed)
         validates = args.do_eval or args.eval_strategy != "no"
         self.validation_source = self._open("validation") if validates else None
         # The final test is opened before the training, so that a missing split does not end a run of days.
@@ -129,7 +130,7 @@ class RetrievalData(ClipLoading, TaskData):
             ValueError: if neither the arguments nor the data state their number.
         """
         own, source = super().samples_per_epoch, self.train_source
-        if self.data.samples_per_epoch or not isinstance(source, FractionSource) or source.num_of_whole is None:
+        if self.data.samples_per_epoch or not isinstance(source, ShareSource) or source.num_of_whole is None:
             return own
         return max(own, round(self.data.least_steps * source.num_of_whole))
 

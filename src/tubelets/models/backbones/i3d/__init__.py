@@ -1,6 +1,6 @@
 """I3D: Inception-v1 inflated to video."""
 
-from tubelets.models.common.entries import VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -12,6 +12,6 @@ ENTRIES = (
             "AutoModelForVideoClassification": "modeling_i3d:I3DForVideoClassification",
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
     ),
 )

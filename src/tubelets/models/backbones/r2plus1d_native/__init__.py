@@ -1,6 +1,6 @@
 """The networks that AVID-CMA and RSPNet published as R(2+1)D, which differ from the common R(2+1)D-18."""
 
-from tubelets.models.common.entries import VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -12,7 +12,7 @@ ENTRIES = (
             "AutoModelForVideoClassification": "modeling_r2plus1d_native:R2Plus1DNativeForVideoClassification",
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         official="conversion_r2plus1d_native:OFFICIAL",
     ),
 )

@@ -1,6 +1,6 @@
 """Dual encoders: any video backbone or image encoder beside any text tower."""
 
-from tubelets.models.common.entries import ModelEntry
+from tubelets.models.common.entries import VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -14,7 +14,7 @@ ENTRIES = (
             "AutoModelForVideoTextRetrieval": "modeling_video_text:VideoTextDualEncoderModel",
         },
         processor="processing_video_text:video_text_processor",
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         joint_processor="processing_video_text:VideoTextProcessor",
         collator="processing_video_text:VideoTextCollator",
     ),

@@ -1,6 +1,6 @@
 """VideoMAE-family base that the masked-video methods share; itself the pixel baseline."""
 
-from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -15,7 +15,7 @@ ENTRIES = (
             ),
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         collator="processing_masked_video:MaskedVideoCollator",
         official="conversion_masked_video:OFFICIAL",
         weight_renamings=OLD_ATTENTION_BIASES,

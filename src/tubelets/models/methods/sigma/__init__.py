@@ -1,6 +1,6 @@
 """SIGMA: Sinkhorn-guided masked video modelling."""
 
-from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -13,7 +13,7 @@ ENTRIES = (
             "AutoModelForVideoClassification": "modeling_sigma:SigmaForVideoClassification",
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         collator="tubelets.models.methods.masked_video.processing_masked_video:MaskedVideoCollator",
         author_checkpoints="checkpoints_sigma:CHECKPOINTS",
         official="conversion_sigma:OFFICIAL",

@@ -1,6 +1,6 @@
 """SMILE: masked video modelling of image-language features under synthetic motion."""
 
-from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -13,7 +13,7 @@ ENTRIES = (
             "AutoModelForVideoClassification": "modeling_smile:SmileForVideoClassification",
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         collator="processing_smile:SmileCollator",
         author_checkpoints="checkpoints_smile:CHECKPOINTS",
         official="conversion_smile:OFFICIAL",

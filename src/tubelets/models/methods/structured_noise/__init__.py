@@ -1,6 +1,6 @@
 """Structured-noise masking for video, audio and audio-visual models, and the audio and audio-visual models."""
 
-from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import OLD_ATTENTION_BIASES, VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 PAPER = "checkpoints_structured_noise:PAPER"
 
@@ -17,7 +17,7 @@ ENTRIES = (
             ),
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         collator="tubelets.models.methods.masked_video.processing_masked_video:MaskedVideoCollator",
         paper=PAPER,
         weight_renamings=OLD_ATTENTION_BIASES,
@@ -58,7 +58,7 @@ ENTRIES = (
             ),
         },
         processor="processing_structured_noise:audio_video_processor",
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         feature_extractor="tubelets.models.backbones.audio_vit.filterbanks:FilterbankFeatureExtractor",
         joint_processor="processing_structured_noise:StructuredNoiseAudioVideoProcessor",
         collator="processing_structured_noise:AudioVideoCollator",

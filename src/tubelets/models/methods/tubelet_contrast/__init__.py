@@ -1,6 +1,6 @@
 """Tubelet-Contrast: contrastive learning of clips of different videos with the same moving patches."""
 
-from tubelets.models.common.entries import VIDEO_PROCESSOR, ModelEntry
+from tubelets.models.common.entries import VIDEO_PROCESSOR, VIDEO_PROCESSOR_CLASS, ModelEntry
 
 ENTRIES = (
     ModelEntry(
@@ -13,7 +13,7 @@ ENTRIES = (
             "AutoModelForVideoClassification": "modeling_tubelet_contrast:TubeletContrastForVideoClassification",
         },
         processor=VIDEO_PROCESSOR,
-        video_processor="VideoMAEVideoProcessor",
+        video_processor=VIDEO_PROCESSOR_CLASS,
         collator="processing_tubelet_contrast:TubeletContrastCollator",
         author_checkpoints="checkpoints_tubelet_contrast:CHECKPOINTS",
         official="conversion_tubelet_contrast:OFFICIAL",

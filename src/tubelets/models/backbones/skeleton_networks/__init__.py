@@ -1,0 +1,1 @@
+"""Code shared by the networks that read skeletons."""

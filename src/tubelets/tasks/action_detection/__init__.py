@@ -1,0 +1,1 @@
+"""Spatio-temporal action detection: the metric of boxes in frames."""

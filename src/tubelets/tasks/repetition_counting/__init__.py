@@ -1,0 +1,1 @@
+"""Repetition counting: frames of a state, decoding and metrics."""

@@ -1,0 +1,1 @@
+"""Temporal action detection: metrics of segments in untrimmed videos."""
