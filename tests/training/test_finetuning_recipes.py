@@ -16,11 +16,12 @@ from tubelets.training.models import build_config
 from tubelets.training.optimization import Schedule, StepSchedule
 from tubelets.training.parsing import RecipeError
 
-# Recipes for sounds and skeletons have tests of their own.
+# Recipes for sounds, skeletons and videos with captions have tests of their own.
+APART = ("structured_noise_", "skeleton_contrast_", "video_text_")
 PATHS = sorted(
     path
     for path in [*RECIPES.glob("*_finetune_*.yaml"), *RECIPES.glob("*_linear_probe_*.yaml")]
-    if not path.stem.startswith(("structured_noise_", "skeleton_contrast_")) and not path.stem.endswith("_sounds")
+    if not path.stem.startswith(APART) and not path.stem.endswith("_sounds")
 )
 
 # sigma.md, sections 7.2 and 7.3; smile.md, section 6.2 for UCF-101 and HMDB-51.

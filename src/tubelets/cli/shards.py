@@ -10,6 +10,7 @@ Otherwise they are drawn class by class (`--help splits`). Files are stored byte
   tubelets shards videos --output_dir shards --short_side 128 --keyframe_interval 16 --num_workers 8
   tubelets shards all.csv --output_dir shards --root videos --class_names classes.txt
   tubelets shards nturgb+d_skeletons --output_dir shards --kind skeletons --protocol ntu60_xview   # --help skeletons
+  tubelets shards annotations --dataset msrvtt --root videos --output_dir shards
 """
 
 import argparse
@@ -35,6 +36,9 @@ The files are either all videos or all audio files (.wav .flac .ogg .mp3 .m4a ..
 
   tubelets shards sounds.csv --output_dir shards --root sounds --split train    # multi-label audio: path and labels
   tubelets shards clips.csv --output_dir shards --root ntu                      # columns video, flow, skeleton, label
+
+With --dataset, INPUT is a folder with the annotation files of a known data set of videos with captions, as its authors
+or the retrieval literature publish them, and --root is the folder of its videos. Videos that are missing are counted.
 """
 SKELETONS = """
 With --kind skeletons INPUT is a folder: class folders, or folders of splits that hold them, of recordings: arrays
@@ -75,6 +79,12 @@ def add_arguments(verb: Verb) -> None:
     verb.add("--finalize", action="store_true", help="without INPUT: only write dataset_info.json for the shards there")
     add = verb.section("input", "lists of files, csv columns, order of the classes", INPUT)
     add("--root", help="base folder of relative paths in a list; by default the list's folder")
+    known = ["ssv2_template", "ssv2_label", "msrvtt", "msrvtt_7k", "didemo", "activitynet"]
+    add(
+        "--dataset",
+        choices=known,
+        help="read the annotation files of this data set; where they are is said if not found",
+    )
     add("--columns", nargs="+", type=pair, default=[], metavar="MEANING=NAME", help="csv columns")
     add("--class_names", help="text file with one class name per line; fixes the label order")
     add = verb.section("skeletons", "recordings of body joints", SKELETONS)
@@ -166,6 +176,7 @@ def build(options: argparse.Namespace) -> "dict[str, ShardReport]":
         root=options.root,
         columns=dict(options.columns),
         class_names=options.class_names,
+        caption_set=options.dataset,
         choice=SplitChoice(
             options.split,
             dict(options.splits) or FRACTIONS,

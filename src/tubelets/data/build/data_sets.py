@@ -9,6 +9,7 @@ from tubelets.data.build.shards import ShardReport
 from tubelets.data.build.skeleton_sets import skeleton_splits
 from tubelets.data.build.splitting import FRACTIONS, build_splits, draw_splits, find_groups
 from tubelets.data.sources.annotations import read_splits
+from tubelets.data.sources.caption_sets import read_caption_set
 from tubelets.data.sources.records import VideoRecord, class_fraction, find_class_names
 from tubelets.data.sources.splits import canonical_split, choose_split, split_in_name
 
@@ -81,6 +82,7 @@ def build_data_set(
     choice: SplitChoice | None = None,
     kind: str = "files",
     protocol: str | None = None,
+    caption_set: str | None = None,
     **shards: Any,
 ) -> dict[str, ShardReport]:
     """Write the shards of all splits of a folder or list of files.
@@ -95,6 +97,8 @@ def build_data_set(
         kind: "files" takes videos or sounds, and csv files of any media; "skeletons" takes a folder of recordings, see
             `tubelets.data.build.skeleton_sets.skeleton_splits`.
         protocol: of a data set of skeletons, which fixes splits and classes.
+        caption_set: read the annotation files of this data set in the folder `source`, see `CAPTION_SETS`; `root` is
+            then the folder of its videos.
         **shards: further arguments of `build_splits`.
 
     Returns:
@@ -106,11 +110,14 @@ def build_data_set(
     """
     columns, choice = columns or {}, choice or SplitChoice()
     fixed: list[str] | None = None
+    found: dict[str | None, list[VideoRecord]] = {}
     if kind == "skeletons" and Path(source).is_dir():
         output_dir = Path(output_dir)
         found, fixed = skeleton_splits(source, protocol, output_dir.with_name(f"{output_dir.name}_clips"))
     elif kind not in ("files", "skeletons") or protocol is not None:
         raise ValueError(f"kind={kind!r} and protocol={protocol!r}; a protocol is for a folder of kind 'skeletons'")
+    elif caption_set is not None:
+        found.update(read_caption_set(caption_set, source, source if root is None else root))
     else:
         found = read_splits(source, root=root, columns=columns)
     # Classes belong to the data and not to a split, also where only one split is built.

@@ -131,6 +131,9 @@ class ShardPlan:
         """Hash of the shards' content, independent of where the input is mounted."""
         rows = [[(r.clip_id, r.label, r.caption) for r in shard] for shard in self.shards]
         content = json.dumps([self.split, self.class_names, self.options, rows], sort_keys=True)
+        several = [[r.captions for r in shard] for shard in self.shards]
+        if any(captions for shard in several for captions in shard):
+            content += json.dumps(several)
         if others := list(self.media)[1:]:
             content += json.dumps(others)
         return hashlib.sha256(content.encode()).hexdigest()
@@ -145,6 +148,8 @@ class ShardPlan:
             features["label"] = label if isinstance(self.shards[0][0].label, str) else List(label)
         if any(record.caption is not None for shard in self.shards for record in shard):
             features["caption"] = Value("string")
+        if any(record.captions for shard in self.shards for record in shard):
+            features["captions"] = List(Value("string"))
         features |= {"clip_id": Value("string"), "sha256": Value("string")}
         features |= {name: Value(kind) for name, kind in FACTS.get(self.media[main].name, {}).items()}
         for name in others:

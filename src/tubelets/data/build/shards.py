@@ -237,6 +237,8 @@ def _add_annotations(row: dict[str, Any], record: VideoRecord, features: Feature
         row["label"] = numbers[0] if isinstance(record.label, str) else numbers
     if "caption" in features:
         row["caption"] = record.caption
+    if "captions" in features:
+        row["captions"] = list(record.captions)
 
 
 def _class_label(features: Features) -> ClassLabel:

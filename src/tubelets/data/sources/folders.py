@@ -44,6 +44,7 @@ class FolderSource(Source):
         several = multi_label or any(isinstance(record.label, tuple) for record in self._records)
         self._labelled = any(record.label is not None for record in self._records)
         self._captioned = any(record.caption is not None for record in self._records)
+        self._several = any(record.captions for record in self._records)
         self._labels = [_split(record, several) if self._labelled else () for record in self._records]
         names_in_order = list(class_names) if class_names is not None else self._found_names()
         self._numbers = {name: number for number, name in enumerate(names_in_order)}
@@ -59,6 +60,7 @@ class FolderSource(Source):
         name = f"videos-{hashlib.sha256(listed.encode()).hexdigest()[:16]}"
         media = {medium: modality for medium, (modality, _) in self._records[0].media.items()}
         annotations = (*(("label",) if self._labelled else ()), *(("caption",) if self._captioned else ()))
+        annotations += ("captions",) if self._several else ()
         class_tuple = tuple(names_in_order) if self._labelled else None
         self._description = SourceDescription((name,), media, annotations, class_tuple, several)
 
@@ -120,6 +122,8 @@ class FolderSource(Source):
             annotations["label"] = numbers if self.multi_label else numbers[0]
         if self._captioned:
             annotations["caption"] = record.caption
+        if self._several:
+            annotations["captions"] = list(record.captions)
         return Sample(self.shard_names[0], record.clip_id, media, annotations)
 
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:

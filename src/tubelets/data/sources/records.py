@@ -30,6 +30,7 @@ class VideoRecord:
             file.
         main: Name of the main medium; None infers it from the file suffix, "video" for unknown ones.
         checksums: SHA-256 of files in hexadecimal, as pairs of medium name and checksum.
+        captions: Several sentences about the video, instead of `caption`; empty if it has at most one.
 
     Example:
         >>> record = VideoRecord(Path("1.mp4"), "run", None, "1", others=(("flow", Path("1_flow.mp4")),))
@@ -44,6 +45,7 @@ class VideoRecord:
     others: tuple[tuple[str, Path], ...] = ()
     main: str | None = None
     checksums: tuple[tuple[str, str], ...] = ()
+    captions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [self.main_name, *(name for name, _ in self.others)]

@@ -10,6 +10,7 @@ from transformers.models.auto.video_processing_auto import (
     VIDEO_PROCESSOR_MAPPING_NAMES,
     video_processor_class_from_name,
 )
+from transformers.processing_utils import ProcessorMixin
 
 from tubelets.data.modalities.specs import VideoSpec, specs_of
 from tubelets.data.sources.source import Source
@@ -120,6 +121,8 @@ class VideoData(ClassificationData):
         """Fit the loaders to a model's clips; the processor's mean and deviation are those of its weights."""
         name, spec = video_input(config)
         data, classes = self.data, len(self.class_names)
+        # A model that also reads texts has a processor of both.
+        processor = processor.video_processor if isinstance(processor, ProcessorMixin) else processor
         self.frames = replace(spec, mean=tuple(processor.image_mean), std=tuple(processor.image_std))
         augment = BatchAugmentation(
             self.frames.mean,

@@ -7,6 +7,8 @@ from torch import Tensor
 from transformers import AutoProcessor, PreTrainedConfig
 
 from tubelets.models.common.auto import inference_processor
+from tubelets.models.common.inputs import model_inputs
+from tubelets.models.heads.video_text.processing_video_text import VideoTextProcessor
 from tubelets.tasks.retrieval.arguments import RetrievalDataArguments
 from tubelets.tasks.retrieval.data import RetrievalData
 from tubelets.tasks.retrieval.scores import METRICS
@@ -26,7 +28,11 @@ def video_text_processor(config: PreTrainedConfig, stored: Callable[[Any], Any])
     Raises:
         ValueError: if there is no stored one and the configuration names no tokenizer.
     """
-    return stored(AutoProcessor) or inference_processor(config)
+    processor = stored(AutoProcessor) or inference_processor(config)
+    if isinstance(processor, VideoTextProcessor):
+        # A recipe may ask for longer texts than those that the checkpoint was trained on.
+        processor.max_length = model_inputs(config)["input_ids"].shape[0]
+    return processor
 
 
 def model_loss(config: PreTrainedConfig, output: Any, batch: Mapping[str, Tensor]) -> Tensor:
