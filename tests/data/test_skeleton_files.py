@@ -340,3 +340,17 @@ def test_folders_of_frames_and_of_classes(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"has no recording; known are \.json"):
         skeleton_splits(tmp_path / "none")
+
+
+def test_class_folders_of_recordings_need_no_shards(tmp_path: Path) -> None:
+    for name in ("jump", "wave"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.skeleton").write_text(ntu_text(joints(1, 4)))
+        np.save(tmp_path / name / "b.npy", joints(2, 5))
+    (tmp_path / "jump" / "model.safetensors").write_bytes(b"weights")
+    source = open_source(tmp_path)
+    items = list(ClipStream(source, ClipSpec(1), specs={"s": KINECT}))
+    assert source.class_names == ["jump", "wave"]
+    assert {(item["clip_id"], item["label"], item["s"].shape[1]) for item in items} == {
+        ("jump/a.skeleton", 0, 4), ("jump/b.npy", 0, 5), ("wave/a.skeleton", 1, 4), ("wave/b.npy", 1, 5),
+    }  # fmt: skip
