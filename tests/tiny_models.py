@@ -136,7 +136,12 @@ def batch_of(model: Any, auto_class: str) -> dict[str, Any]:
     if auto_class == "AutoModelForPreTraining":
         return pretraining_collator(model.config)(items_of(model.config))
     generator = torch.Generator().manual_seed(1)
-    batch = {name: spec.example(BATCH, generator) for name, spec in model.config.input_specs.items()}
+    retrieves = auto_class == "AutoModelForVideoTextRetrieval"
+    specs = model.config.retrieval_specs if retrieves else model.config.input_specs
+    batch = {name: spec.example(BATCH, generator) for name, spec in specs.items()}
+    if retrieves and model.config.model_type == "locomotion":
+        # Otherwise partners for matching are drawn from the global generator.
+        batch["negative_draws"] = torch.rand(BATCH, 2, generator=generator)
     if "Classification" in auto_class:
         batch["labels"] = torch.tensor([0, LABELS - 1])
     return batch

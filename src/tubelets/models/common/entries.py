@@ -35,7 +35,6 @@ class ModelEntry:
         package: the package that relative references start from, usually `__name__` of the folder.
         config: the configuration class, a subclass of `RegisteredConfig`.
         models: name of an Auto class, see `tubelets.models.common.auto_classes`, to model class.
-        further: model classes that no Auto class loads; also public.
         processor: function from a configuration to its inference processor.
         video_processor: video processor class that `AutoVideoProcessor` loads for this type.
         feature_extractor: feature extractor class that `AutoFeatureExtractor` loads for this type.
@@ -56,7 +55,6 @@ class ModelEntry:
     package: str
     config: str | type
     models: Mapping[str, str | type]
-    further: tuple[str | type, ...] = ()
     processor: Any = None
     video_processor: str | type | None = None
     feature_extractor: str | type | None = None
@@ -88,7 +86,7 @@ class ModelEntry:
     @property
     def class_references(self) -> dict[str, Any]:
         """Class name to reference, of the configuration and the models."""
-        return {_name(reference): reference for reference in (self.config, *self.models.values(), *self.further)}
+        return {_name(reference): reference for reference in (self.config, *self.models.values())}
 
 
 def _name(reference: str | type) -> str:

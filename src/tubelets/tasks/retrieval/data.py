@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 from tubelets.data.modalities.specs import TextSpec, VideoSpec, specs_of
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.source import Source
-from tubelets.data.sources.subsets import ShareSource
+from tubelets.data.sources.subsets import FractionSource
 from tubelets.data.stream.clip_stream import ClipSpec
 from tubelets.data.stream.loader import ClipLoader
 from tubelets.data.transforms.augmentations import ColorJitter
@@ -77,7 +77,7 @@ class RetrievalData(ClipLoading, TaskData):
         if args.do_train:
             self.train_source = self._open("train")
             if data.fraction < 1:
-                self.train_source = ShareSource(self.train_source, data.fraction, data.fraction_seed)
+                self.train_source = FractionSource(self.train_source, data.fraction, data.fraction_seed)
         validates = args.do_eval or args.eval_strategy != "no"
         self.validation_source = self._open("validation") if validates else None
         # The final test is opened before the training, so that a missing split does not end a run of days.
@@ -130,7 +130,7 @@ class RetrievalData(ClipLoading, TaskData):
             ValueError: if neither the arguments nor the data state their number.
         """
         own, source = super().samples_per_epoch, self.train_source
-        if self.data.samples_per_epoch or not isinstance(source, ShareSource) or source.num_of_whole is None:
+        if self.data.samples_per_epoch or not isinstance(source, FractionSource) or source.num_of_whole is None:
             return own
         return max(own, round(self.data.least_steps * source.num_of_whole))
 
