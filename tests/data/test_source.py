@@ -9,12 +9,13 @@ from clip_shards import clip_rows, video_bytes, write_parquet
 
 from tubelets.data.sources.balanced import BalancedSource
 from tubelets.data.sources.blank import BlankSource
-from tubelets.data.sources.few_shot import FewShotSource, ListedSource
+from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.folders import FolderSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import VideoRecord
 from tubelets.data.sources.shards import ShardSource
 from tubelets.data.sources.source import Sample, Source
+from tubelets.data.sources.subsets import FractionSource, ListedSource, SubsetSource
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,16 @@ def sources(tmp_path_factory) -> dict[type, Source]:
         ShardSource: shards,
         FolderSource: FolderSource(records),
         FewShotSource: FewShotSource(shards, 2),
-        ListedSource: ListedSource(shards, [sample.clip_id for sample in shards.iterate_shard(1)]),
+        ListedSource: ListedSource(shards, [s.clip_id for index in (0, 1) for s in shards.iterate_shard(index)][1:]),
         BalancedSource: BalancedSource(shards, 5, num_draws=2),
         BlankSource: BlankSource(3),
+        SubsetSource: SubsetSource(shards, [[0, 2, 3], [1, 2, 4]], "six rows"),
+        FractionSource: FractionSource(shards, 0.75),
     }
 
 
-KINDS = [ShardSource, FolderSource, FewShotSource, ListedSource, BalancedSource, BlankSource]
+KINDS = [ShardSource, FolderSource, FewShotSource, BalancedSource, BlankSource]
+KINDS += [SubsetSource, FractionSource, ListedSource]
 
 
 def test_every_source_is_tested() -> None:
@@ -44,8 +48,9 @@ def test_every_source_is_tested() -> None:
             yield each
             yield from below(each)
 
-    ours = {each for each in below(Source) if each.__module__.startswith("tubelets.") and not inspect.isabstract(each)}
+    ours = {each for each in below(Source) if each.__module__.startswith("tubelets.")}
     assert ours == set(KINDS)
+    assert not any(inspect.isabstract(kind) for kind in KINDS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

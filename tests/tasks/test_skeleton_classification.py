@@ -20,8 +20,8 @@ from tubelets import (
 from tubelets.data.build.data_sets import build_data_set
 from tubelets.data.modalities.modality import BadMediumError
 from tubelets.data.modalities.skeleton_files import Recording, write_recording
-from tubelets.data.sources.few_shot import FractionSource
 from tubelets.data.sources.opening import open_source
+from tubelets.data.sources.subsets import FractionSource
 from tubelets.evaluation.checkpoints import evaluate_checkpoint
 from tubelets.models.backbones.skeleton_networks.processing_skeleton import SkeletonFeatureExtractor
 from tubelets.models.common.auto import inference_processor
@@ -150,8 +150,12 @@ def test_recipes_train_pretrained_encoders(
 
 def test_shares_of_all_clips(shards: Path) -> None:
     source = open_source(shards, split="train")
-    drawn = {seed: {s.clip_id for s in FractionSource(source, 0.25, seed).iterate_shard(0)} for seed in (0, 1)}
-    larger = {s.clip_id for s in FractionSource(source, 0.5, 0).iterate_shard(0)}
+
+    def share(fraction: float, seed: int) -> set[str]:
+        chosen = FractionSource(source, fraction, seed, grouped=False)
+        return {sample.clip_id for index in range(chosen.num_shards) for sample in chosen.iterate_shard(index)}
+
+    drawn, larger = {seed: share(0.25, seed) for seed in (0, 1)}, share(0.5, 0)
     assert len(drawn[0]) == len(drawn[1]) == 6
     assert drawn[0] != drawn[1]
     assert drawn[0] < larger

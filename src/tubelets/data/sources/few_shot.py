@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,20 +9,43 @@ from tubelets.data.seeds import stable_seed
 from tubelets.data.sources.source import Sample, Source, SourceDescription
 
 
-class DrawnSource(Source):
-    """Some samples of a larger source, kept in memory (as bytes, if the source has bytes).
+class FewShotSource(Source):
+    """The same number of samples per class, drawn once and kept in memory (as bytes, if the source has bytes).
+
+    The samples of a class with the smallest hashes of (seed, id) are chosen. The choice does not depend on shards or
+    their order, and larger draws with the same seed contain the smaller ones.
 
     Args:
-        source: the larger source.
-        samples: those that were drawn, in their order.
-        name: what the draw is called; the ids of the samples become part of the name of its only shard, so that a run
-            cannot resume with other ones.
+        source: labelled samples, read once completely.
+        shots: samples per class, at least 1.
+        seed: seed of the draw.
+        skip: samples of each class that another draw with the same seed takes first, and this one leaves out.
+
+    Raises:
+        ValueError: if the source has no labels, a sample has several, or a class has too few samples.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tubelets.data.sources.records import VideoRecord
+        >>> from tubelets.data.sources.folders import FolderSource
+        >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
+        >>> source = FewShotSource(FolderSource(records), shots=3)
+        >>> sorted(sample.label for sample in source.iterate_shard(0))
+        [0, 0, 0, 1, 1, 1]
     """
 
-    def __init__(self, source: Source, samples: Sequence[Sample], name: str) -> None:
-        self._source, self._samples = source, list(samples)
-        ids = "\n".join(sample.clip_id for sample in self._samples)
-        name = f"{name}-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
+    def __init__(self, source: Source, shots: int, seed: int = 0, skip: int = 0) -> None:
+        if shots < 1:
+            raise ValueError(f"shots must be at least 1 video per class, got {shots}")
+        if skip < 0:
+            raise ValueError(f"skip must be at least 0 videos per class, got {skip}")
+        if "label" not in source.annotations:
+            raise ValueError("few-label subsets need labels; the source has none")
+        self._source, self._draw = source, (shots, seed, skip)
+        self._samples = _draw(source, *self._draw)
+        names = "\n".join(sample.clip_id for sample in self._samples)
+        # The name identifies the draw, so that a run cannot resume with different videos.
+        name = f"{shots}-shot-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
         self._description = dataclasses.replace(source.description, shard_names=(name,))
 
     @property
@@ -31,16 +53,12 @@ class DrawnSource(Source):
         """One shard with the annotations and media of the source."""
         return self._description
 
-    def with_media(self, names: Collection[str]) -> "DrawnSource":
+    def with_media(self, names: Collection[str]) -> "FewShotSource":
         """The same draw with other media in memory; see `Source.with_media`."""
         readable = [sample for sample in self._samples if sample.problem is None]
         if readable and set(names) <= set(readable[0].media):
             return self
-        return self._draw_again(self._source.with_media(names))
-
-    @abstractmethod
-    def _draw_again(self, source: Source) -> "DrawnSource":
-        """The same draw from the same source with other media."""
+        return FewShotSource(self._source.with_media(names), *self._draw)
 
     @property
     def lists_paths(self) -> bool:
@@ -76,136 +94,6 @@ class DrawnSource(Source):
     def read_bytes(self, sample: Sample, medium: str | None = None) -> bytes:
         """An encoded medium of a sample; see `Source.read_bytes`."""
         return self._source.read_bytes(sample, medium)
-
-
-class FewShotSource(DrawnSource):
-    """The same number of samples per class, drawn once and kept in memory (as bytes, if the source has bytes).
-
-    The samples of a class with the smallest hashes of (seed, id) are chosen. The choice does not depend on shards or
-    their order, and larger draws with the same seed contain the smaller ones.
-
-    Args:
-        source: labelled samples, read once completely.
-        shots: samples per class, at least 1.
-        seed: seed of the draw.
-        skip: samples of each class that another draw with the same seed takes first, and this one leaves out.
-
-    Raises:
-        ValueError: if the source has no labels, a sample has several, or a class has too few samples.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tubelets.data.sources.records import VideoRecord
-        >>> from tubelets.data.sources.folders import FolderSource
-        >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
-        >>> source = FewShotSource(FolderSource(records), shots=3)
-        >>> sorted(sample.label for sample in source.iterate_shard(0))
-        [0, 0, 0, 1, 1, 1]
-    """
-
-    def __init__(self, source: Source, shots: int, seed: int = 0, skip: int = 0) -> None:
-        if shots < 1:
-            raise ValueError(f"shots must be at least 1 video per class, got {shots}")
-        if skip < 0:
-            raise ValueError(f"skip must be at least 0 videos per class, got {skip}")
-        if "label" not in source.annotations:
-            raise ValueError("few-label subsets need labels; the source has none")
-        self._draw = (shots, seed, skip)
-        super().__init__(source, _draw(source, *self._draw), f"{shots}-shot")
-
-    def _draw_again(self, source: Source) -> "FewShotSource":
-        return FewShotSource(source, *self._draw)
-
-
-class ListedSource(DrawnSource):
-    """The samples whose ids are listed, such as a published subset, in the order of the list.
-
-    Args:
-        source: read once completely.
-        ids: of the samples, each once.
-
-    Raises:
-        ValueError: if an id is not in the source, or listed twice.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tubelets.data.sources.records import VideoRecord
-        >>> from tubelets.data.sources.folders import FolderSource
-        >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
-        >>> source = ListedSource(FolderSource(records), ["7", "2"])
-        >>> [sample.clip_id for sample in source.iterate_shard(0)]
-        ['7', '2']
-    """
-
-    def __init__(self, source: Source, ids: Sequence[str]) -> None:
-        self._ids = tuple(ids)
-        if len(set(self._ids)) != len(self._ids):
-            raise ValueError(f"the list has {len(self._ids)} clips, some of them twice; list each once")
-        wanted = set(self._ids)
-        found = {
-            sample.clip_id: sample
-            for index in range(source.num_shards)
-            for sample in source.iterate_shard(index)
-            if sample.clip_id in wanted
-        }
-        missing = [clip for clip in self._ids if clip not in found]
-        if missing or not found:
-            raise ValueError(
-                f"{len(missing)} of {len(self._ids)} listed clips are not in the data, such as "
-                f"{', '.join(missing[:3])}; list ids of the training part"
-            )
-        super().__init__(source, [found[clip] for clip in self._ids], "listed")
-
-    def _draw_again(self, source: Source) -> "ListedSource":
-        return ListedSource(source, self._ids)
-
-
-class FractionSource(DrawnSource):
-    """A share of all samples, whatever their class, drawn once and kept in memory (as bytes, if the source has bytes).
-
-    The samples with the smallest hashes of (seed, id) are chosen, so that larger draws with the same seed contain the
-    smaller ones.
-
-    Args:
-        source: read once completely.
-        fraction: share of the samples, in (0, 1]; rounded, at least one.
-        seed: seed of the draw.
-
-    Raises:
-        ValueError: if the share is out of range, or the source has no sample.
-
-    Example:
-        >>> from pathlib import Path
-        >>> from tubelets.data.sources.records import VideoRecord
-        >>> from tubelets.data.sources.folders import FolderSource
-        >>> records = [VideoRecord(Path(f"{i}.mp4"), "ab"[i % 2], None, str(i)) for i in range(10)]
-        >>> FractionSource(FolderSource(records), 0.3).num_samples
-        3
-
-    Source: skeleton_contrast.md, section 7.3.
-    """
-
-    def __init__(self, source: Source, fraction: float, seed: int = 0) -> None:
-        if not 0 < fraction <= 1:
-            raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
-        self._draw = (fraction, seed)
-        # A first pass reads only ids, so that only the drawn media are kept in memory.
-        light = source.with_media(())
-        ids = [sample.clip_id for index in range(light.num_shards) for sample in light.iterate_shard(index)]
-        if not ids:
-            raise ValueError("the source has no sample to draw; build its shards again")
-        count = max(1, round(fraction * len(ids)))
-        chosen = set(sorted(ids, key=lambda clip: stable_seed(seed, clip))[:count])
-        found = [
-            sample
-            for index in range(source.num_shards)
-            for sample in source.iterate_shard(index)
-            if sample.clip_id in chosen
-        ]
-        super().__init__(source, sorted(found, key=lambda sample: sample.clip_id), f"{fraction:g}-share")
-
-    def _draw_again(self, source: Source) -> "FractionSource":
-        return FractionSource(source, *self._draw)
 
 
 def first_of_each_class(

@@ -1,4 +1,4 @@
-"""Some of a source's samples: a share of every group, or those that are new."""
+"""Some of a source's samples: listed ones, a share of every group, or those that are new."""
 
 import bisect
 import dataclasses
@@ -120,6 +120,40 @@ def without_ids(source: Source, known: Collection[str]) -> SubsetSource:
     return SubsetSource(source, rows, f"without {len(left_out)} ids")
 
 
+class ListedSource(SubsetSource):
+    """The samples whose ids are listed, such as a published subset, in the order of the source.
+
+    Args:
+        source: the whole; ids are read once, media are not.
+        ids: of the samples, each once.
+
+    Raises:
+        ValueError: if an id is not in the source, or listed twice.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tubelets.data.sources.records import VideoRecord
+        >>> from tubelets.data.sources.folders import FolderSource
+        >>> source = FolderSource([VideoRecord(Path(f"{i}.mp4"), None, None, str(i)) for i in range(9)])
+        >>> [sample.clip_id for sample in ListedSource(source, ["7", "2"]).iterate_shard(0)]
+        ['2', '7']
+    """
+
+    def __init__(self, source: Source, ids: Sequence[str]) -> None:
+        wanted, light = set(ids), source.with_media(())
+        if len(wanted) != len(ids):
+            raise ValueError(f"the list has {len(ids)} clips, some of them twice; list each once")
+        shards = [[sample.clip_id for sample in light.iterate_shard(index)] for index in range(light.num_shards)]
+        missing = sorted(wanted.difference(*shards))
+        if missing or not wanted:
+            raise ValueError(
+                f"{len(missing)} of {len(ids)} listed clips are not in the data, such as {', '.join(missing[:3])}; "
+                "list ids of the training part"
+            )
+        rows = [[row for row, clip in enumerate(shard) if clip in wanted] for shard in shards]
+        super().__init__(source, rows, f"{len(ids)} listed")
+
+
 class FractionSource(SubsetSource):
     """A seeded share of the samples; groups of equal captions, or of one class, keep their shares of the whole.
 
@@ -130,6 +164,7 @@ class FractionSource(SubsetSource):
         source: the whole.
         fraction: share of its readable samples, in (0, 1]; at least one sample is kept.
         seed: seed of the draw.
+        grouped: keep the shares of groups; otherwise a sample counts whatever its caption or class.
 
     Raises:
         ValueError: if the share is out of range, or no sample can be read.
@@ -144,20 +179,20 @@ class FractionSource(SubsetSource):
         ['a', 'a', 'b', 'b']
     """
 
-    def __init__(self, source: Source, fraction: float, seed: int = 0) -> None:
+    def __init__(self, source: Source, fraction: float, seed: int = 0, grouped: bool = True) -> None:
         if not 0 < fraction <= 1:
             raise ValueError(f"fraction must lie in (0, 1], got {fraction}")
-        super().__init__(source, _drawn_rows(source, fraction, seed), f"{fraction:g} of it")
+        super().__init__(source, _drawn_rows(source, fraction, seed, grouped), f"{fraction:g} of it")
 
 
-def _drawn_rows(source: Source, fraction: float, seed: int) -> list[list[int]]:
+def _drawn_rows(source: Source, fraction: float, seed: int, grouped: bool) -> list[list[int]]:
     """The chosen rows of each shard, ascending."""
     light = source.with_media(())
     groups: dict[Hashable, list[tuple[int, int, int]]] = defaultdict(list)
     for index in range(light.num_shards):
         for row, sample in enumerate(light.iterate_shard(index)):
             if sample.problem is None:
-                groups[_group_of(sample)].append((stable_seed(seed, sample.clip_id), index, row))
+                groups[_group_of(sample) if grouped else None].append((stable_seed(seed, sample.clip_id), index, row))
     # Places in [0, 1) at equal distances within a group, so that any share takes as much of each, up to rounding.
     places = [
         ((place + stable_seed(seed, str(group)) % _SEEDS / _SEEDS) / len(members), *member)

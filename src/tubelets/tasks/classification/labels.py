@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tubelets.data.sources.few_shot import FewShotSource, FractionSource, ListedSource
+from tubelets.data.sources.few_shot import FewShotSource
 from tubelets.data.sources.opening import open_source
 from tubelets.data.sources.records import find_class_names
 from tubelets.data.sources.source import Source
+from tubelets.data.sources.subsets import FractionSource, ListedSource
 from tubelets.tasks import parts
 from tubelets.tasks.classification.arguments import LabelledDataArguments
 from tubelets.tasks.task import Part
@@ -57,7 +58,7 @@ def open_part(
     if data.train_ids is not None and part == "train":
         return ListedSource(source, _read_ids(data.train_ids))
     if data.train_fraction is not None and part == "train":
-        return FractionSource(source, data.train_fraction, data.shots_seed)
+        return FractionSource(source, data.train_fraction, data.shots_seed, grouped=False)
     if data.shots_per_class is None:
         return source
     if part == "train":
