@@ -52,3 +52,35 @@ def test_sentences_are_ranked_by_the_best_window_of_a_video() -> None:
     assert found[0]["score"] == pytest.approx(1)
     with pytest.raises(ValueError, match="3 texts of the same width"):
         nearest_sentences(windows, texts[:, :1], ["up", "both", "left"], k=2)
+
+
+def test_faiss_finds_what_the_exact_search_finds(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    from tubelets.evaluation.faiss_index import candidates, open_index
+
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(60, 16, generator=generator)
+    features = centres[torch.randint(60, (3000,), generator=generator)] + 0.1 * torch.randn(
+        3000, 16, generator=generator
+    )
+    rows = [{"clip_id": str(number // 2), "start": None, "end": None} for number in range(3000)]
+    bank = Embeddings(features, rows, {})
+    (tmp_path / "bank.parquet").write_bytes(b"")
+    for _ in range(2):  # built, then read
+        index = open_index(features, tmp_path / "bank.parquet")
+        same = 0
+        for query in features[:20]:
+            exact = [hit["clip_id"] for hit in bank.search(query[None], 10)]
+            found = bank.search(query[None], 10, among=candidates(index, query[None], 10))
+            assert found[0]["clip_id"] == exact[0]
+            assert all(rows[hit["place"]]["clip_id"] == hit["clip_id"] for hit in found)
+            same += len({hit["clip_id"] for hit in found} & set(exact))
+        assert same > 0.9 * 200
+    assert (tmp_path / "bank.parquet.faiss").is_file()
+    assert open_index(features[:100], tmp_path / "bank.parquet").ntotal == 100
+
+
+def test_windows_to_compare_can_be_given() -> None:
+    bank = Embeddings(torch.eye(3), [{"clip_id": name} for name in "abc"], {})
+    found = bank.search(torch.tensor([[3.0, 2.0, 1.0]]), 2, among=torch.tensor([1, 2]))
+    assert [(hit["clip_id"], hit["place"]) for hit in found] == [("b", 1), ("c", 2)]

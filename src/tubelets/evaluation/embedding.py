@@ -275,13 +275,16 @@ class Embeddings:
         pictures = pq.read_table(self.path, columns=["strip"]).column("strip")
         return [pictures[hit["place"]].as_py() for hit in hits]
 
-    def search(self, queries: Tensor, k: int = 10, exclude: str | None = None) -> list[dict[str, Any]]:
+    def search(
+        self, queries: Tensor, k: int = 10, exclude: str | None = None, among: Tensor | None = None
+    ) -> list[dict[str, Any]]:
         """Videos that resemble a query most, each with its best window, by cosine similarity.
 
         Args:
             queries: float32 `(Q, D)`, the windows of one query; each window of the collection counts with the nearest.
             k: videos to return.
             exclude: id of a video that is left out, such as the query itself.
+            among: int64 `(P,)`, windows to compare, such as those of `faiss_index.candidates`; None compares all.
 
         Returns:
             At most `k` mappings, the best first: the columns of the window, its `place` in the file, and `score` in
@@ -300,12 +303,15 @@ class Embeddings:
             raise ValueError(f"queries must be (Q, {self.features.shape[1]}), got {tuple(queries.shape)}")
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        scores = (F.normalize(self.features, dim=1) @ F.normalize(queries.float(), dim=1).T).amax(dim=1)
+        features = self.features if among is None else self.features[among]
+        places = range(len(features)) if among is None else among.tolist()
+        scores = (F.normalize(features, dim=1) @ F.normalize(queries.float(), dim=1).T).amax(dim=1)
         best: dict[str, dict[str, Any]] = {}
-        for place in scores.argsort(descending=True, stable=True).tolist():
+        for number in scores.argsort(descending=True, stable=True).tolist():
+            place = places[number]
             row = self.rows[place]
             if row["clip_id"] != exclude and row["clip_id"] not in best:
-                best[row["clip_id"]] = {**row, "place": place, "score": float(scores[place])}
+                best[row["clip_id"]] = {**row, "place": place, "score": float(scores[number])}
             if len(best) == k:
                 break
         return list(best.values())

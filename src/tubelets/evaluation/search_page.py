@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tubelets.evaluation.embedding import Embeddings
+from tubelets.evaluation.faiss_index import candidates, open_index
 from tubelets.evaluation.joint_space import load_joint_space
 from tubelets.models.common.video_text import embed_texts
 from tubelets.visualization.search_page import result_list
@@ -45,13 +46,14 @@ def nearest_sentences(video: Tensor, text: Tensor, sentences: Sequence[str], k: 
     return [{"sentence": sentences[place], "score": float(scores[place])} for place in order]
 
 
-def build_page(bank: Embeddings, checkpoint: str, k: int = 10) -> Any:
+def build_page(bank: Embeddings, checkpoint: str, k: int = 10, approximate: bool = False) -> Any:
     """A Gradio page with a field for a sentence and the clips that fit it.
 
     Args:
         bank: the collection.
         checkpoint: folder or Hub id of its model, which reads sentences.
         k: clips that are shown at first.
+        approximate: search with FAISS, see `faiss_index`; the collection must be in a file.
 
     Returns:
         `gradio.Blocks`; its API has the endpoint `/search`.
@@ -65,11 +67,14 @@ def build_page(bank: Embeddings, checkpoint: str, k: int = 10) -> Any:
     except ImportError as error:
         raise ImportError("the page needs Gradio: pip install 'tubelets[search]'") from error
     model, processor = load_joint_space(checkpoint)
+    index = open_index(bank.features, bank.path) if approximate and bank.path is not None else None
 
     def search(sentence: str, count: float) -> str:
         if not sentence.strip():
             return ""
-        hits = bank.search(embed_texts(model, processor, [sentence]), int(count))
+        queries = embed_texts(model, processor, [sentence])
+        among = None if index is None else candidates(index, queries, int(count))
+        hits = bank.search(queries, int(count), among=among)
         return result_list(hits, bank.strips(hits))
 
     with gradio.Blocks(title="tubelets search", analytics_enabled=False) as page:
@@ -80,7 +85,7 @@ def build_page(bank: Embeddings, checkpoint: str, k: int = 10) -> Any:
     return page
 
 
-def serve(bank: Embeddings, checkpoint: str, k: int = 10, port: int | None = None) -> None:
+def serve(bank: Embeddings, checkpoint: str, k: int = 10, port: int | None = None, approximate: bool = False) -> None:
     """Show the page on this machine until it is interrupted; no other machine can reach it.
 
     Args:
@@ -88,9 +93,10 @@ def serve(bank: Embeddings, checkpoint: str, k: int = 10, port: int | None = Non
         checkpoint: folder or Hub id of its model.
         k: clips that are shown at first.
         port: of the page; None takes the first free one from 7860 on.
+        approximate: search with FAISS.
 
     Raises:
         ImportError: if Gradio is not installed.
         OSError: if the port is taken.
     """
-    build_page(bank, checkpoint, k).launch(server_name="127.0.0.1", server_port=port, share=False)
+    build_page(bank, checkpoint, k, approximate).launch(server_name="127.0.0.1", server_port=port, share=False)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -114,10 +115,16 @@ class VideoTextDualEncoderModel(Backbone, SafePreTrainedModel):
             nn.Identity() if config.projection_dim is None else nn.Linear(width, config.projection_dim, bias=False)
             for width in widths
         )
-        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init)))
+        # One-dimensional, because sharding (FSDP2) takes no scalars.
+        self.logit_scale = nn.Parameter(torch.tensor([float(config.logit_scale_init)]))
         self.logit_bias = None
         if config.loss_type == "sigmoid":
-            self.logit_bias = nn.Parameter(torch.tensor(float(config.logit_bias_init)))
+            self.logit_bias = nn.Parameter(torch.tensor([float(config.logit_bias_init)]))
+        # What the towers keep on one device, and the blocks of the temporal transformer. Tables of words are sharded
+        # alone: accelerate's FSDP2 does so with the input embeddings of a model.
+        inner = [each for each in self.modules() if isinstance(each, PreTrainedModel) and each is not self]
+        names = {name for each in inner for name in each._no_split_modules or () if not name.endswith("Embeddings")}
+        self._no_split_modules = sorted({*names, "TemporalBlock"})
         self.post_init()
         self._freeze()
 

@@ -22,6 +22,9 @@ COMPARED = {
     "altclip_text_model", "chinese_clip_text_model", "clip_text_model", "metaclip_2_text_model", "siglip2_text_model",
     "siglip_text_model", "xclip_text_model",
 }  # fmt: skip
+# Text encoders that take a mask of scores as well as one of tokens. From one of tokens, transformers reads whether
+# there is padding at all, for which an accelerator is waited for in every step.
+TAKES_SCORES = {"albert", "bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta"}
 # The smallest other side of an open_clip model, which is built and dropped.
 _NO_PICTURES = {"layers": 1, "width": 64, "head_width": 64, "patch_size": 8, "image_size": 8}
 _NO_WORDS = {"layers": 1, "width": 8, "heads": 1, "context_length": 1, "vocab_size": 2}
@@ -179,6 +182,7 @@ class TextTower(nn.Module):
         text_size(config)  # refuses what reads no words
         self.encoder: Any = encoder
         self.is_open_clip = config.model_type == OPEN_CLIP
+        self.takes_scores = config.model_type in TAKES_SCORES
         self.pooling = pooling
         if pooling == "auto":
             self.pooling = "pooler" if self.is_open_clip or config.model_type in COMPARED else "mean"
@@ -195,7 +199,11 @@ class TextTower(nn.Module):
         """Vectors `(B, feature_size)` of ids `(B, tokens)`; the mask is 0 at padding."""
         if self.is_open_clip:
             return self.encoder(input_ids)
-        output = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        mask = attention_mask
+        if self.takes_scores and mask is not None:
+            dtype = self.encoder.dtype
+            mask = (1 - mask[:, None, None].to(dtype)) * torch.finfo(dtype).min
+        output = self.encoder(input_ids=input_ids, attention_mask=mask)
         if self.pooling == "pooler":
             return output.pooler_output
         tokens = output.last_hidden_state
