@@ -19,16 +19,19 @@ from typing import Any
 
 import torch
 
-from tubelets import SmileConfig, TubeletContrastConfig, TubeletsVideoMAEConfig
+from tubelets import LocoMotionConfig, SmileConfig, TubeletContrastConfig, TubeletsVideoMAEConfig
 from tubelets.models.common.auto import pretraining_collator
 from tubelets.models.common.collators import TwoPartCollator
 
+# The package's own vocabulary: BERT's would be downloaded.
+WORDS = {"tokenizer": "motion_words", "vocab_size": 560}
 CASES: dict[str, Callable[[], Any]] = {
     "SMILE, first stage, 224": lambda: SmileConfig(objects="shapes"),
     "SMILE, second stage, 224": lambda: SmileConfig(num_objects=0, mask_type="tube"),
     "Tubelet-Contrast, 112": lambda: TubeletContrastConfig(image_size=112),
     "Tubelet-Contrast, 224": lambda: TubeletContrastConfig(image_size=224),
     "Tubelet-Contrast, 224, no colours": lambda: TubeletContrastConfig(image_size=224, colour_probability=0.0),
+    "LocoMotion, 4 frames of 224": lambda: LocoMotionConfig(objects="shapes", text_config=WORDS),
     "tube masks, 224": TubeletsVideoMAEConfig,
     "green3d masks, 224": lambda: TubeletsVideoMAEConfig(mask_type="green3d"),
 }

@@ -130,8 +130,29 @@ def test_bvh_gives_positions_by_forward_kinematics() -> None:
     assert found.fps == 25
     first, second = found.joints[0]
     np.testing.assert_allclose(first, [[1, 0, 0], [1, -2, 0], [1, -5, 0]], atol=1e-6)
+    more = read_recording((BVH + "1 2 3 4 5 6 7 8 9\n").encode(), "jump.bvh")  # one frame more than stated
+    np.testing.assert_array_equal(more.joints, found.joints)
     # The hip turns by 90 degrees about z, the leg in its frame by 90 degrees about x.
     np.testing.assert_allclose(second, [[1, 5, 0], [3, 5, 0], [3, 5, -3]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand"), ("collar", "shoulder", "elbow", "wrist")),
+        (("LeftCollar", "LeftShoulder", "LeftElbow", "LeftWrist"), ("collar", "shoulder", "elbow", "wrist")),
+        (("LHipJoint", "lThigh", "lShin", "lFoot"), (None, "hip", "knee", "ankle")),
+    ],
+)
+def test_joints_of_motion_capture_get_our_names(names: tuple[str, ...], expected: tuple[str | None, ...]) -> None:
+    """Some programs name bones, so that the shoulder is a collar bone, others joints."""
+    chain = "".join(f" JOINT {name} {{ OFFSET 0 1 0 CHANNELS 1 Xrotation" for name in names)
+    text = f"HIERARCHY ROOT Hips {{ OFFSET 0 0 0 CHANNELS 3 Xposition Yposition Zposition{chain}"
+    text += " } " * (len(names) + 1) + "MOTION Frames: 1 Frame Time: 0.01 " + "1 " * (3 + len(names))
+    layout = read_recording(text.encode(), "a.bvh").layout
+    assert layout is not None
+    wanted = [name if ours is None else f"left_{ours}" for name, ours in zip(names, expected, strict=True)]
+    assert layout.joints == ("spine_base", *wanted)
 
 
 def test_recordings_are_stored_the_same_each_time() -> None:
@@ -319,3 +340,17 @@ def test_folders_of_frames_and_of_classes(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(ValueError, match=r"has no recording; known are \.json"):
         skeleton_splits(tmp_path / "none")
+
+
+def test_class_folders_of_recordings_need_no_shards(tmp_path: Path) -> None:
+    for name in ("jump", "wave"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.skeleton").write_text(ntu_text(joints(1, 4)))
+        np.save(tmp_path / name / "b.npy", joints(2, 5))
+    (tmp_path / "jump" / "model.safetensors").write_bytes(b"weights")
+    source = open_source(tmp_path)
+    items = list(ClipStream(source, ClipSpec(1), specs={"s": KINECT}))
+    assert source.class_names == ["jump", "wave"]
+    assert {(item["clip_id"], item["label"], item["s"].shape[1]) for item in items} == {
+        ("jump/a.skeleton", 0, 4), ("jump/b.npy", 0, 5), ("wave/a.skeleton", 1, 4), ("wave/b.npy", 1, 5),
+    }  # fmt: skip

@@ -20,7 +20,7 @@ from tubelets.models.common.auto_classes import auto_class_named
 every_model = pytest.mark.parametrize(("model_type", "auto_class"), CASES)
 _CLASSIFIERS = [case for case in CASES if case[1].endswith("Classification")]
 # SIGMA, SMILE and the pixel baseline share one classifier, and `tests/hub` exports the CNNs and the audio models.
-EXPORTED = [case for case in _CLASSIFIERS if case[0] in ("sigma", "tubelet_contrast", "r2plus1d_native")]
+EXPORTED = [case for case in _CLASSIFIERS if case[0] in ("sigma", "tubelet_contrast", "r2plus1d_native", "locomotion")]
 # Adapters are for encoders and classifiers; a momentum encoder follows the weights that they leave alone.
 ADAPTED = [case for case in CASES if case[1] != "AutoModelForPreTraining"]
 # SIGMA's first forward rounds its prototypes to unit length again.

@@ -188,6 +188,16 @@ def test_flips_change_one_descriptor() -> None:
         flipped([left], "colour", generator)
 
 
+@pytest.mark.parametrize("names", [["direction"], ["speed"], ["rotation"], ["scale"], []])
+def test_wrong_captions_change_what_captions_mention(names: list[str]) -> None:
+    generator = seeded(2)
+    for phase in PHASES:
+        told = described([phase], names)
+        wrong = wrong_phases(told, generator, names)
+        assert wrong != told
+        assert described(wrong, names) == wrong, (phase, names)
+
+
 def test_wrong_captions_are_wrong() -> None:
     motion = sample_motion(MotionSettings.locomotion(), 60, 16, (64, 64), seeded())
     plain = CaptionSettings(verb_variation=False)

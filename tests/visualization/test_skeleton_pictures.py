@@ -9,7 +9,14 @@ from PIL import Image
 
 from tubelets.cli.main import main
 from tubelets.skeletons import LAYOUTS, SkeletonLayout, layout_named
-from tubelets.visualization.skeletons import LEFT, RIGHT, draw_skeletons, neighbour_panels, save_skeleton_gif
+from tubelets.visualization.skeletons import (
+    LEFT,
+    RIGHT,
+    draw_skeletons,
+    neighbour_panels,
+    save_skeleton_gif,
+    turned_upright,
+)
 
 ARMS = SkeletonLayout.of(
     "arms", ["chest", "left_hand", "right_hand"], [("left_hand", "chest"), ("right_hand", "chest")]
@@ -51,6 +58,15 @@ def test_any_layout_becomes_an_animation(layout: SkeletonLayout, tmp_path: Path)
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames == 5  # type: ignore[attr-defined]
         assert image.size[0] >= 96
+
+
+def test_the_centre_of_an_upright_body_is_drawn() -> None:
+    layout = layout_named("kinect-25")
+    recording = torch.randn(1, 4, 25, 3)
+    recording[0, 2, 7] = 0
+    turned, axes = turned_upright(recording, layout)
+    assert axes == (0, 2)
+    assert torch.equal((turned != 0).any(dim=-1), (recording != 0).any(dim=-1))
 
 
 def test_neighbours_keep_their_order() -> None:

@@ -32,6 +32,7 @@ from tubelets.hub.results import EvaluationResult, measured_results, results_tab
 from tubelets.hub.template import ENCODER_TAG, CardSections, render
 from tubelets.info import package_versions
 from tubelets.models.common.auto import MODELS
+from tubelets.models.common.configuration import RegisteredConfig
 from tubelets.tasks.task import Task
 
 TO_COMPLETE = (
@@ -255,13 +256,16 @@ def _made_by(command: Sequence[str]) -> str:
 
 def _settings(config: PreTrainedConfig, record: RunRecord, details: CardDetails) -> dict[str, Any]:
     known = record.recipe or record.arguments
+    own = dict(config.card_rows) if isinstance(config, RegisteredConfig) else {}
+    parts = own.pop("started from", None)
     rows: dict[str, Any] = {
         "hardware": details.hardware or record.summary.get("device") or "not recorded",
         "model type": config.model_type,
-        "started from": record.started_from or ("random weights" if known else "not recorded"),
+        "started from": record.started_from or parts or ("random weights" if known else "not recorded"),
         **encoder_rows(config),
         **size_rows(config),
         **input_rows(config),
+        **own,
         **{key.replace("_", " "): value for key, value in record.summary.items() if key != "device"},
         **_training_rows(record),
     }

@@ -216,7 +216,7 @@ def motion_caption(
     found = [described(phases(record, index), settings.describe) for index in range(len(names))]
     if wrong:
         place = draw(len(found), generator)
-        found[place] = wrong_phases(found[place], generator)
+        found[place] = wrong_phases(found[place], generator, settings.describe)
     # A template is looked up in one form: joined with "then", and complete.
     known = (paraphrases or {}).get(template(found[0]), ()) if len(found) == 1 else ()
     varies = settings.verb_variation or bool(known)

@@ -225,12 +225,13 @@ def _swapped(found: list[Phase], first: int, second: int) -> list[Phase]:
     return swapped
 
 
-def wrong_phases(found: Sequence[Phase], generator: torch.Generator) -> list[Phase]:
+def wrong_phases(found: Sequence[Phase], generator: torch.Generator, names: Collection[str] = DESCRIBED) -> list[Phase]:
     """Phases with one descriptor changed, whichever can be; a still object moves.
 
     Args:
-        found: the phases of an object.
+        found: the phases of an object, see `described`.
         generator: draws what is changed, and how.
+        names: descriptors that captions mention, some of `DESCRIBED`; others are not changed.
 
     Returns:
         Other phases than `found`.
@@ -239,17 +240,20 @@ def wrong_phases(found: Sequence[Phase], generator: torch.Generator) -> list[Pha
         >>> wrong_phases([Phase()], torch.Generator().manual_seed(0))[0].moves
         True
     """
-    order = torch.randperm(len(FLIPS), generator=generator, device=generator.device).tolist()
-    for place in order:
-        changed = flipped(found, FLIPS[place], generator)
+    kinds = [kind for kind in FLIPS if kind in (*names, "order")]
+    for place in torch.randperm(len(kinds), generator=generator, device=generator.device).tolist():
+        changed = flipped(found, kinds[place], generator)
         if changed is not None:
             return changed
-    # Nothing moves or turns: what stays still is said to move, and what grows to shrink.
+    # Nothing that is described moves or turns: what grows is said to shrink, what is still to move, and what moves in a
+    # way that is not described to be still.
     first = found[0]
     if first.scale != "none":
         other = replace(first, scale="shrinking" if first.scale == "growing" else "growing")
+    elif first.moves:
+        other = Phase()
     else:
-        other = Phase(DIRECTIONS[draw(len(DIRECTIONS), generator)], "medium")
+        other = Phase(DIRECTIONS[draw(len(DIRECTIONS), generator)] if "direction" in names else UNTOLD, "medium")
     return merged([other, *found[1:]])
 
 

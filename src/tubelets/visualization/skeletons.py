@@ -204,4 +204,7 @@ def turned_upright(recording: Tensor, layout: SkeletonLayout) -> tuple[Tensor, t
     spine = ("spine_base", "spine_mid", "left_shoulder", "right_shoulder")
     if recording.shape[-1] != 3 or not layout.has(*spine):
         return recording, (0, 1)
-    return normalize_skeletons(recording[None], layout)[0], (0, 2)
+    turned = normalize_skeletons(recording[None], layout)[0]
+    # The centre would be zero, and so look missing.
+    there = (recording != 0).any(dim=-1, keepdim=True)
+    return torch.where((turned == 0) & there, 1e-6, turned), (0, 2)

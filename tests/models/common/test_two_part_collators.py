@@ -41,15 +41,15 @@ def test_the_methods_that_change_pixels_have_two_parts() -> None:
 def test_both_parts_give_the_batch_of_one(case: str) -> None:
     model_type, changes = CASES[case]
     config = tiny_config(model_type, **changes)
-    items = items_of(config)
-    before = [item["pixel_values"].clone() for item in items]
+    items, (name, *_) = items_of(config), config.pretraining_specs
+    before = [item[name].clone() for item in items]
     expected = pretraining_collator(config)(items)
     prepared = pickle.loads(pickle.dumps(pretraining_collator(config).prepare(items)))
     found = pretraining_collator(config).finish(on_device(prepared, "cpu"))
     assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert torch.equal(found[name], value) if isinstance(value, Tensor) else found[name] == value, name
-    assert all(torch.equal(item["pixel_values"], clip) for item, clip in zip(items, before, strict=True))
+    for key, value in expected.items():
+        assert torch.equal(found[key], value) if isinstance(value, Tensor) else found[key] == value, key
+    assert all(torch.equal(item[name], clip) for item, clip in zip(items, before, strict=True))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -63,7 +63,8 @@ def test_the_second_part_reads_nothing_from_the_device(case: str) -> None:
     }
     finished = collator.finish(on_device(batch, "meta"))
     assert {name: value.shape for name, value in finished.items() if isinstance(value, Tensor)} == shapes
-    assert finished["pixel_values"].device.type == "meta"
+    (name, *_) = collator.config.pretraining_specs
+    assert finished[name].device.type == "meta"
 
 
 def test_colours_in_one_pass_are_the_colours_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from tubelets import (
     LocoMotionForVideoTextRetrieval,
     LocoMotionModel,
 )
+from tubelets.hub.cards import render_model_card
 from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.common.starting_parts import start_from_parts
 from tubelets.models.methods.locomotion.conversion_locomotion import from_official, load_beit, load_bert, to_official
@@ -280,6 +281,16 @@ def test_checkpoints_of_the_base_frameworks_lead_back(kind: type, changes: dict[
     clips = torch.randn(1, 4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(loaded.eval().locomotion(clips).pooler_output, model.locomotion(clips).pooler_output)
+
+
+@pytest.mark.parametrize("attention", ["divided", "stacked"])
+def test_cards_say_which_network_it_is_and_that_it_is_not_the_papers(attention: str) -> None:
+    video = LOCOMOTION["video_config"] | {"temporal_attention": attention}
+    card = render_model_card("you/loco", tiny_config("locomotion", video_config=video, video_init="a/beit"))
+    assert f"{attention} attention over time" in card
+    assert "the paper's network is not confirmed" in card
+    assert "| started from | a/beit |" in card
+    assert "grammar and numbers are this package's" in card
 
 
 def test_a_model_of_raw_pixels_normalises_them() -> None:

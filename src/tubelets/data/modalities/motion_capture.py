@@ -1,5 +1,6 @@
 """Motion capture in BVH files: positions of joints from a hierarchy of offsets and rotations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +16,14 @@ _NAMES = {
     "hips": "spine_base", "pelvis": "spine_base", "spine": "spine_mid", "neck": "neck", "head": "head",
     "upleg": "hip", "thigh": "hip", "leg": "knee", "calf": "knee", "shin": "knee", "foot": "ankle", "toebase": "toe",
     "arm": "shoulder", "uparm": "shoulder", "upperarm": "shoulder", "forearm": "elbow", "lowerarm": "elbow",
-    "loarm": "elbow", "hand": "wrist", "collar": "collar", "shoulder": "collar",
+    "loarm": "elbow", "hand": "wrist", "fingerbase": "hand", "fingers": "hand_tip", "thumb": "thumb",
+    "collar": "collar", "shoulder": "collar",
+}  # fmt: skip
+# Files that name joints and not bones: their shoulders are no collar bones.
+_JOINTS = {
+    **{name: name for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "hand", "thumb", "collar")},
+    "hips": "spine_base", "ab": "spine_mid", "spine": "spine_mid", "neck": "neck", "head": "head", "toes": "toe",
+    "toe": "toe",
 }  # fmt: skip
 _MIDDLE = ("spine_base", "spine_mid", "neck", "head")
 
@@ -78,8 +86,7 @@ def _hierarchy(words: list[str]) -> tuple[int, list[_Joint]]:
             parent = open_joints[-1] if open_joints else -1
             if len(joints) >= MAX_JOINTS or (parent < 0) != (not joints):
                 raise ValueError(f"more than {MAX_JOINTS} joints, or more than one root")
-            end = f"{joints[parent].name}_end" if word == "End" else _ours(words[place + 1])
-            joints.append(_Joint(end, parent))
+            joints.append(_Joint(words[place + 1] if word != "End" else "", parent))
             open_joints.append(len(joints) - 1)
             if words[place + 2] != "{":
                 raise ValueError(f"joint {words[place + 1]!r} is not followed by {{")
@@ -98,14 +105,17 @@ def _hierarchy(words: list[str]) -> tuple[int, list[_Joint]]:
             raise ValueError(f"{word!r} is not part of a hierarchy")
     if not joints or open_joints:
         raise ValueError("there is no joint, or a joint is not closed")
+    names = _JOINTS if any(joint.name.lower().endswith("elbow") for joint in joints) else _NAMES
+    for joint in joints:
+        joint.name = _ours(joint.name, names) if joint.name else f"{joints[joint.parent].name}_end"
     return place, joints
 
 
-def _ours(name: str) -> str:
+def _ours(name: str, names: Mapping[str, str]) -> str:
     """Our name of a joint, or the file's own."""
     lowered = name.lower().replace("_", "").split(":")[-1]
     for prefix, side in (("left", "left_"), ("right", "right_"), ("l", "left_"), ("r", "right_"), ("", "")):
-        known = _NAMES.get(lowered.removeprefix(prefix)) if lowered.startswith(prefix) else None
+        known = names.get(lowered.removeprefix(prefix)) if lowered.startswith(prefix) else None
         if known is not None and (known in _MIDDLE) == (not side):
             return side + known
     return name
@@ -126,13 +136,15 @@ def _motion(words: list[str], place: int, channels: int, name: str) -> tuple[np.
         raise ValueError("MOTION is not followed by Frames and Frame Time")
     frames, seconds = int(words[place + 2]), float(words[place + 5])
     values = words[place + 6 :]
-    if frames < 1 or channels < 1 or frames * channels > MAX_VALUES or len(values) != frames * channels:
+    # Some programs state one frame fewer than they write.
+    whole = channels > 0 and len(values) >= frames * channels and len(values) % channels == 0
+    if frames < 1 or frames * channels > MAX_VALUES or not whole:
         raise BadMediumError(
             f"{name}: states {frames} frames of {channels} channels and has {len(values)} numbers; the file is "
             "empty or truncated"
         )
     fps = 1 / seconds if seconds > 0 else 0.0
-    return np.array(values, dtype=np.float64).reshape(frames, channels), round(fps, 6)
+    return np.array(values[: frames * channels], dtype=np.float64).reshape(frames, channels), round(fps, 6)
 
 
 def _positions(joints: list[_Joint], motion: np.ndarray) -> np.ndarray:

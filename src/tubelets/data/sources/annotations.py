@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tubelets.data.modalities.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tubelets.data.modalities.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, SKELETON_SUFFIXES, VIDEO_SUFFIXES
 from tubelets.data.sources.file_folders import read_folder
 from tubelets.data.sources.lists import Table, is_headerless, read_csv, read_list
 from tubelets.data.sources.records import VideoRecord, check_unique_ids
 from tubelets.data.sources.splits import canonical_split, split_in_name
 
-_MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES
+_MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES | IMAGE_SUFFIXES | SKELETON_SUFFIXES
 _LIST_SUFFIXES = (".csv", ".txt", ".tsv", ".lst")
 
 
@@ -23,8 +23,8 @@ def read_records(
     """Read a folder of class folders, a text list or a csv file.
 
     Args:
-        source: A folder (see `read_folder`), a `.csv` file (see `read_csv`), a video, sound or image, or any other file
-            (see `read_list`).
+        source: A folder (see `read_folder`), a `.csv` file (see `read_csv`), a video, sound, image or recording
+            of skeletons, or any other file (see `read_list`).
         root: Base folder of relative paths in a list; by default the folder of the list.
         split: Keep only the csv rows of this split; invalid for inputs without splits.
         columns: Names of csv columns, see `read_csv`.

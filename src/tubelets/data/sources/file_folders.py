@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tubelets.data.modalities.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tubelets.data.modalities.suffixes import AUDIO_SUFFIXES, IMAGE_SUFFIXES, SKELETON_SUFFIXES, VIDEO_SUFFIXES
 from tubelets.data.sources.records import VideoRecord, printable
 
 CHECKSUMS_FILE = "SHA256SUMS"
@@ -13,7 +13,7 @@ CHECKSUMS_FILE = "SHA256SUMS"
 
 
 def read_folder(folder: str | Path) -> list[VideoRecord]:
-    """List the videos (otherwise audio files or images) of `folder/<class>/**/*`; the first level is the class.
+    """List the videos (otherwise sounds, images or skeletons) of `folder/<class>/**/*`; the first level is the class.
 
     Videos directly in `folder` have no class, so a flat folder gives unlabelled records. Beside class folders they are
     left out with a warning, because they are nearly always misplaced. Links are followed, and dead ones are named: a
@@ -21,8 +21,9 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
     checksums belong to the records.
 
     Args:
-        folder: The folder. Suffixes distinguish videos, audio and images (`tubelets.data.modalities.suffixes`). Hidden
-            files are ignored, and so are images next to videos or audio files, which are thumbnails.
+        folder: The folder. Suffixes distinguish videos, audio, images and skeletons
+            (`tubelets.data.modalities.suffixes`). Hidden files are ignored, and so are images next to videos or audio
+            files, which are thumbnails, and arrays next to any of them.
 
     Returns:
         Records sorted by relative path, which is also the id, with "/" as separator.
@@ -32,16 +33,16 @@ def read_folder(folder: str | Path) -> list[VideoRecord]:
     """
     folder = Path(folder)
     files = list(_walk(folder))
-    videos, sounds, images = (
+    videos, sounds, images, skeletons = (
         [path for path in files if path.suffix.lower() in suffixes]
-        for suffixes in (VIDEO_SUFFIXES, AUDIO_SUFFIXES, IMAGE_SUFFIXES)
+        for suffixes in (VIDEO_SUFFIXES, AUDIO_SUFFIXES, IMAGE_SUFFIXES, SKELETON_SUFFIXES)
     )
     if videos and sounds:
         raise ValueError(
             f"{folder} contains {len(videos)} videos and {len(sounds)} audio files, for example {min(sounds)}; shards "
             "hold one kind: move the others out, or list the intended files in a text file"
         )
-    media = sorted(videos or sounds or images, key=lambda path: path.as_posix())
+    media = sorted(videos or sounds or images or skeletons, key=lambda path: path.as_posix())
     classes = {path.parts[0] for path in media if len(path.parts) > 1}
     _warn_empty_folders(folder, files, classes)
     loose = [path for path in media if len(path.parts) == 1]

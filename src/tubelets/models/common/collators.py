@@ -29,10 +29,10 @@ class TwoPartCollator(ABC):
 
     @abstractmethod
     def finish(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Change pixels, on the device of `batch["pixel_values"]`.
+        """Change pixels or joints, on the device of the clips.
 
         Args:
-            batch: result of `prepare`, its tensors on one device; `pixel_values` may be overwritten.
+            batch: result of `prepare`, its tensors on one device; the clips may be overwritten.
 
         Returns:
             The arguments of the pretraining model.

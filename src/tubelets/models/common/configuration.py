@@ -49,6 +49,11 @@ class RegisteredConfig:
         """Inputs of the pretraining collator, by name; by default those of the model."""
         return self.input_specs
 
+    @property
+    def card_rows(self) -> dict[str, str]:
+        """Rows of a card's table beside sizes and inputs; `started from` is for a run that names no checkpoint."""
+        return {}
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Reject a configuration class that does not declare the inputs of its model."""
         super().__init_subclass__(**kwargs)

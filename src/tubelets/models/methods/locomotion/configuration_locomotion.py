@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 OBJECTS = "mdorkenw/PIN_Synthetic_Dataset"
 DESCRIBED = ("direction", "speed", "rotation", "scale")
+NETWORKS = {
+    "divided": "divided attention over time, as in VindLU; the paper's network is not confirmed",
+    "stacked": "stacked attention over time, as in Singularity; the paper's network is not confirmed",
+    "none": "no attention over time",
+}
+CAPTIONS = {
+    "motion": "written from the motion of pasted objects; grammar and numbers are this package's, not the paper's",
+    "data": "those of the data",
+}
 Tower = TypeVar("Tower", bound=PreTrainedConfig)
 
 
@@ -137,6 +146,13 @@ class LocoMotionConfig(RegisteredConfig, PreTrainedConfig):
         if self.captions == "data" or self.original_caption_probability > 0:
             return self.retrieval_specs
         return self._towers[0].input_specs
+
+    @property
+    def card_rows(self) -> dict[str, str]:
+        """The network, which is not confirmed to be the paper's, and what its towers started from."""
+        rows = {"network": NETWORKS[self._towers[0].temporal_attention], "captions": CAPTIONS[self.captions]}
+        parts = [part for part in (self.video_init, self.text_init) if part is not None]
+        return rows | ({"started from": " and ".join(parts)} if parts else {})
 
     @property
     def _towers(self) -> tuple[LocoMotionVideoConfig, LocoMotionTextConfig]:

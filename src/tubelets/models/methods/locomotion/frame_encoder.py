@@ -30,7 +30,7 @@ class FrameEmbeddings(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Embed normalised frames `(B, T, channels, height, width)`: `(B, T, 1 + patches, width)`."""
         patches = self.patch_embeddings(frames.flatten(0, 1).to(self.patch_embeddings.weight.dtype))
-        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        tokens = torch.cat([self.cls_token.expand(patches.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
         tokens = tokens.unflatten(0, frames.shape[:2])
         if self.temporal_position_embeddings is None:
             return tokens
@@ -126,6 +126,9 @@ class FrameAttention(nn.Module):
         )
         # Autocast does not convert a bias that is given as a mask.
         context, _ = attend(self, query, key, value, bias.to(query.dtype), scaling=self.scaling, dropout=0.0)
+        if torch.compiler.is_exporting():
+            # An exporter replaces the attention by operations whose result lies otherwise in memory.
+            context = context.clone(memory_format=torch.contiguous_format)
         return self.o_proj(context.flatten(2))
 
 

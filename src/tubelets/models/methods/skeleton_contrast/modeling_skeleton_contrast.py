@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -25,9 +24,9 @@ from tubelets.models.backbones.skeleton_networks.modeling_skeleton import (
     check_clips,
 )
 from tubelets.models.common.batch_checks import check_batch
-from tubelets.models.common.weight_updates import UpdatesWeights
+from tubelets.models.common.momentum_keys import MomentumKeys
 from tubelets.models.methods.skeleton_contrast.configuration_skeleton_contrast import SkeletonContrastConfig
-from tubelets.objectives import KeyQueue, info_nce, update_momentum
+from tubelets.objectives import KeyQueue, info_nce
 
 ENCODER_MODELS: dict[str, Any] = {"sequence": BiGruModel, "graph": AgcnModel, "image": HcnModel}
 
@@ -122,7 +121,7 @@ class SkeletonContrastModel(SkeletonModel, _SkeletonContrastPreTrainedModel):
         return {name: self.encoder_of(name)(skeletons, return_dict=True).pooler_output for name in self.representations}
 
 
-class SkeletonContrastForPreTraining(UpdatesWeights, _SkeletonContrastPreTrainedModel):
+class SkeletonContrastForPreTraining(MomentumKeys, _SkeletonContrastPreTrainedModel):
     """Query encoders, momentum key encoders, their heads and queues (skeleton_contrast.md, section 4).
 
     Key encoders and queues are saved with the weights, so that a run resumes exactly.
@@ -152,31 +151,9 @@ class SkeletonContrastForPreTraining(UpdatesWeights, _SkeletonContrastPreTrained
         self.post_init()
         self.copy_query_to_key()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, KeyQueue):
-            init.normal_(module.keys)
-            init.copy_(module.keys, F.normalize(module.keys, dim=0))
-            init.zeros_(module.pointer)
-
-    @torch.no_grad()
-    def copy_query_to_key(self) -> None:
-        """Initialise the key encoders with the query encoders' weights; they never receive a gradient."""
-        self.key_encoder.load_state_dict(self.encoder.state_dict())
-        self.key_projections.load_state_dict(self.projections.state_dict())
-        self.freeze_key()
-
-    def freeze_key(self) -> None:
-        """Exclude the key encoders from every optimiser."""
-        self.key_encoder.requires_grad_(False)
-        self.key_projections.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "SkeletonContrastForPreTraining":
-        """Switch between training and evaluation; the key encoders stay frozen in both."""
-        # Loading replaces parameters by ones that require gradients, and then calls `eval`.
-        self.freeze_key()
-        return super().train(mode)
+    def key_modules(self) -> dict[str, str]:
+        """The momentum encoders and their heads; see `MomentumKeys`."""
+        return {"key_encoder": "encoder", "key_projections": "projections"}
 
     @can_return_tuple
     def forward(self, skeletons: Tensor, key_skeletons: Tensor, **kwargs: Any) -> SkeletonContrastForPreTrainingOutput:
@@ -218,12 +195,6 @@ class SkeletonContrastForPreTraining(UpdatesWeights, _SkeletonContrastPreTrained
             key=torch.stack(list(keys.values())),
             accuracy=(stacked.detach().argmax(dim=-1) == 0).float().mean(),
         )
-
-    def update_weights(self) -> None:
-        """Move the momentum encoders towards the query encoders before a training step."""
-        if self.training:
-            update_momentum(self.key_encoder, self.encoder, self.config.momentum)
-            update_momentum(self.key_projections, self.projections, self.config.momentum)
 
     def encode_queries(self, skeletons: Tensor) -> dict[str, Tensor]:
         """Features of the query encoders.

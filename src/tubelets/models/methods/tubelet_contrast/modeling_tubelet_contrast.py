@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import ModelOutput, can_return_tuple
 
@@ -23,7 +22,7 @@ from tubelets.models.backbones.i3d.modeling_i3d import I3DModel
 from tubelets.models.backbones.resnet3d.modeling_resnet3d import ResNet3DModel
 from tubelets.models.common.backbone import VideoBackbone
 from tubelets.models.common.batch_checks import check_batch
-from tubelets.models.common.weight_updates import UpdatesWeights
+from tubelets.models.common.momentum_keys import MomentumKeys
 from tubelets.models.methods.tubelet_contrast.configuration_tubelet_contrast import TubeletContrastConfig
 from tubelets.objectives import (
     KeyQueue,
@@ -31,7 +30,6 @@ from tubelets.objectives import (
     shuffle_batches,
     symmetric_nce,
     unshuffle_batches,
-    update_momentum,
 )
 
 
@@ -104,7 +102,7 @@ class TubeletContrastModel(VideoBackbone, ConvolutionalPreTrainedModel):
         return self.backbone.feature_map(pixel_values)
 
 
-class TubeletContrastForPreTraining(UpdatesWeights, ConvolutionalPreTrainedModel):
+class TubeletContrastForPreTraining(MomentumKeys, ConvolutionalPreTrainedModel):
     """Query encoder, momentum key encoder, their heads, and the queue (tubelet_contrast.md, section 4).
 
     The key encoder and the queue are saved with the weights, so that a run resumes exactly.
@@ -134,35 +132,11 @@ class TubeletContrastForPreTraining(UpdatesWeights, ConvolutionalPreTrainedModel
             self.key_projection = projection_head(config)
             self.queue = KeyQueue(config.projection_size, config.queue_size)
         self.post_init()
-        if self.has_key_encoder:
-            self.copy_query_to_key()
+        self.copy_query_to_key()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, KeyQueue):
-            init.normal_(module.keys)
-            init.copy_(module.keys, F.normalize(module.keys, dim=0))
-            init.zeros_(module.pointer)
-
-    @torch.no_grad()
-    def copy_query_to_key(self) -> None:
-        """Initialise the key encoder with the query encoder's weights; it never receives a gradient."""
-        self.key_encoder.load_state_dict(self.encoder.state_dict())
-        self.key_projection.load_state_dict(self.projection.state_dict())
-        self.freeze_key()
-
-    def freeze_key(self) -> None:
-        """Exclude the key encoder from every optimiser."""
-        self.key_encoder.requires_grad_(False)
-        self.key_projection.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "TubeletContrastForPreTraining":
-        """Switch between training and evaluation; the key encoder stays frozen in both."""
-        # Loading replaces parameters by ones that require gradients, and then calls `eval`.
-        if self.has_key_encoder:
-            self.freeze_key()
-        return super().train(mode)
+    def key_modules(self) -> dict[str, str]:
+        """The momentum encoder and its head, if there is one; see `MomentumKeys`."""
+        return {"key_encoder": "encoder", "key_projection": "projection"} if self.has_key_encoder else {}
 
     @can_return_tuple
     def forward(
@@ -200,12 +174,6 @@ class TubeletContrastForPreTraining(UpdatesWeights, ConvolutionalPreTrainedModel
             self.queue.enqueue(key)
         accuracy = (logits.detach().argmax(dim=1) == 0).float().mean()
         return TubeletContrastForPreTrainingOutput(loss, logits, query, key, accuracy)
-
-    def update_weights(self) -> None:
-        """Move the momentum encoder towards the query encoder before a training step."""
-        if self.training and self.has_key_encoder:
-            update_momentum(self.key_encoder, self.encoder, self.config.momentum)
-            update_momentum(self.key_projection, self.projection, self.config.momentum)
 
     def encode_queries(self, pixel_values: Tensor) -> Tensor:
         """Features of the query encoder.
