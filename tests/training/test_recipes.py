@@ -18,7 +18,7 @@ from tubelets.training.recipe import load_recipe, recipe_help
 from tubelets.training.run_log import read_log
 
 # The recipes of the fine-tuning script have tests of their own.
-OTHERS = ("_finetune_", "_linear_probe_")
+OTHERS = ("_finetune", "_linear_probe")
 RECIPES = sorted(
     path for path in (ROOT / "training" / "recipes").glob("*.yaml") if not any(part in path.stem for part in OTHERS)
 )

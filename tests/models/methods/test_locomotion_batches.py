@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from tiny_models import LOCOMOTION, tiny_config
+from tubelets import LocoMotionConfig
 from tubelets.data.assets.objects import ShapeObjects
 from tubelets.data.build.shards import build_shards
 from tubelets.data.sources.records import VideoRecord
@@ -175,6 +177,18 @@ def test_the_vocabulary_spells_every_caption() -> None:
     assert "[UNK]" not in tokenizer.tokenize("zyx987 well known")
     assert (tokenizer.pad_token_id, tokenizer.mask_token_id) == (0, 4)
     assert clean_text("A well-known (person)/cat; it's here?") == "a well known person cat its here"
+
+
+def test_recipes_of_retrieval_change_the_longest_caption(tmp_path: Path) -> None:
+    tiny_config("locomotion").save_pretrained(tmp_path)
+    config = LocoMotionConfig.from_pretrained(tmp_path, max_length=7)
+    assert config.text_config.max_length == config.max_length == 7
+    assert config.text_config.tokenizer == "motion_words"
+    assert inference_processor(config)(text="left " * 30, return_tensors="pt")["input_ids"].shape == (1, 7)
+    config.save_pretrained(tmp_path)
+    assert LocoMotionConfig.from_pretrained(tmp_path).text_config.max_length == 7
+    with pytest.raises(StrictDataclassError, match=r"max_length must lie in \[2, .*=512\], got 513"):
+        tiny_config("locomotion", max_length=513)
 
 
 def test_the_processor_prepares_videos_and_texts(tmp_path: Path) -> None:

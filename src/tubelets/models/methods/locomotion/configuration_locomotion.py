@@ -40,6 +40,8 @@ class LocoMotionConfig(RegisteredConfig, PreTrainedConfig):
         video_config: fields of `LocoMotionVideoConfig` that differ from its defaults.
         text_config: fields of `LocoMotionTextConfig`.
         fusion_encoder_config: fields of `LocoMotionFusionConfig`; its two widths are those of the other towers.
+        max_length: tokens of a caption, as a field that recipes of retrieval change for any model; None is that of
+            `text_config`.
         video_init: a BEiT checkpoint of transformers that pretraining starts from, such as
             `microsoft/beit-base-patch16-224-pt22k-ft22k`; None starts from random weights.
         text_init: a BERT checkpoint for the text tower and the fusion layers, such as `google-bert/bert-base-uncased`.
@@ -92,6 +94,7 @@ class LocoMotionConfig(RegisteredConfig, PreTrainedConfig):
     video_config: dict[str, Any] | LocoMotionVideoConfig | None = None
     text_config: dict[str, Any] | LocoMotionTextConfig | None = None
     fusion_encoder_config: dict[str, Any] | LocoMotionFusionConfig | None = None
+    max_length: int | None = None
     video_init: str | None = None
     text_init: str | None = None
     projection_size: int = 256
@@ -125,9 +128,16 @@ class LocoMotionConfig(RegisteredConfig, PreTrainedConfig):
         widths = {"hidden_size": text.hidden_size, "encoder_hidden_size": video.hidden_size}
         given = self.fusion_encoder_config
         self.fusion_encoder_config = _tower(LocoMotionFusionConfig, "fusion_encoder_config", given, **widths)
+        self.max_length = text.max_length if self.max_length is None else self.max_length
         if self.gather_features is None:
             self.gather_features = video.temporal_attention == "divided"
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; the longest caption is that of the text tower, also where `from_pretrained` sets it."""
+        super().__setattr__(name, value)
+        if name == "max_length" and isinstance(self.text_config, LocoMotionTextConfig):
+            self.text_config.max_length = value
 
     @property
     def input_specs(self) -> dict[str, InputSpec]:
@@ -215,6 +225,7 @@ class LocoMotionConfig(RegisteredConfig, PreTrainedConfig):
         """Reject towers whose widths differ, or that are too large together."""
         video, text = self._towers
         fusion: Any = self.fusion_encoder_config
+        text.validate_words()  # the longest caption may have been changed
         if (fusion.hidden_size, fusion.encoder_hidden_size) != (text.hidden_size, video.hidden_size):
             raise ValueError(
                 f"fusion_encoder_config has hidden_size={fusion.hidden_size} and encoder_hidden_size="
