@@ -60,6 +60,7 @@ def test_two_encoders_are_joined(sides: tuple[str, str], joined: str, capsys: py
     for name, value in original.state_dict().items():
         assert torch.equal(value, model.video_tower.encoder.state_dict()[name]), name
     assert model.config.freeze_text
+    assert model.config.tokenizer is None  # a folder of this machine
     assert main(["join", *sides, "--output_dir", joined]) == 2
     assert "is not empty; choose a new folder" in capsys.readouterr().err
     assert main(["join", sides[0], "--output_dir", joined + "2"]) == 2

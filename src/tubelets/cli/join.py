@@ -59,6 +59,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         model = VideoTextDualEncoderModel.from_video_text_pretrained(options.video, options.text, **fields)
     processor = inference_processor(model.config)
+    if not is_hub_id(model.config.tokenizer):
+        # The processor holds the tokenizer; a folder of this machine has no place in a checkpoint.
+        model.config.tokenizer = None
     model.save_pretrained(options.output_dir)
     processor.save_pretrained(options.output_dir)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
@@ -67,3 +70,13 @@ def run(options: argparse.Namespace) -> int:
         f"wrote {options.output_dir}: {millions:.4g} M parameters, videos of {shape[0]} frames, {shape[2]} x {shape[3]}"
     )
     return 0
+
+
+def is_hub_id(name: str | None) -> bool:
+    """Whether a tokenizer is found by its name on any machine.
+
+    Example:
+        >>> is_hub_id("google-bert/bert-base-uncased"), is_hub_id("/data/bert"), is_hub_id("open_clip:local-dir:/x")
+        (True, False, False)
+    """
+    return name is not None and "local-dir:" not in name and not Path(name).is_absolute() and not Path(name).exists()

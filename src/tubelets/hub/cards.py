@@ -218,7 +218,7 @@ def _status(config: PreTrainedConfig, record: RunRecord, task: Task | None, comp
     if task is not None and task.has_classes:
         what = f"{with_article(f'{kind} classifier')} with {config.num_labels} classes"
     elif task is not None:
-        what = f"{with_article(f'{kind} model')} for {task.name.replace('-', ' ')}"
+        what = f"{with_article(f'{kind} model')} for {' '.join(task.name.rsplit('-', 1))}"
     text = f"{what} of type `{config.model_type}`, made with the `tubelets` package."
     if not complete:
         return f"{text} {TO_COMPLETE}"
