@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import metadata_load
-from transformers import AutoConfig, AutoProcessor, AutoVideoProcessor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoProcessor, AutoVideoProcessor
 
 import tubelets
 from tubelets.hub.author_cards import author_checkpoints, citation_of
@@ -17,6 +17,9 @@ CHECKPOINTS = author_checkpoints()
 PARAMETERS = {"sigma-dino-vit-base": 96.22, "sigma-mlp-vit-base": 97.77, "sigma-dino-vit-small": 26.19, "smile": 93.92}
 # tubelet_contrast.md, section 3, twice with the heads of section 4.1; TCLR's last stage is a full convolution.
 HEAD = 512 * 512 + 512 + 512 * 128 + 128
+# skeleton_contrast.md, sections 3.1 and 3.2, twice with the heads of section 3.5.
+SKELETON_HEADS = sum(width * width + width + width * 128 + 128 for width in (2048, 256))
+PARAMETERS["skeleton-contrast"] = 2 * (44_998_656 + 3_454_090 + SKELETON_HEADS) / 1e6
 PARAMETERS |= {
     "tubelet-contrast-r2plus1d": 2 * (31_300_125 + HEAD) / 1e6,
     "tubelet-contrast-r3d": 2 * (33_166_272 + HEAD) / 1e6,
@@ -58,6 +61,10 @@ def test_every_folder_loads_and_builds(name: str) -> None:
         extractor = getattr(processor, "feature_extractor", processor)
         assert (extractor.max_length, extractor.mean) == (config.max_length, config.spectrogram_mean)
         processor = getattr(processor, "video_processor", None)
+    elif "skeletons" in config.input_specs:
+        extractor = AutoFeatureExtractor.from_pretrained(folder)
+        assert (extractor.layout, extractor.num_frames) == (config.layout, config.num_frames)
+        processor = None
     else:
         processor = AutoVideoProcessor.from_pretrained(folder)
     mean = (0.0, 0.0, 0.0) if name.startswith("tclr") else (0.485, 0.456, 0.406)

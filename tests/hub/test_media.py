@@ -23,6 +23,7 @@ CONFIGS: dict[str, Any] = {
     "feature map": lambda: tubelets.ResNet3DConfig(image_size=32, num_frames=4),
     "audio": lambda: tubelets.StructuredNoiseAudioConfig(max_length=32, num_mel_bins=32, patch_size=8),
     "both": lambda: tubelets.StructuredNoiseAudioVideoConfig(max_length=32, num_mel_bins=32, image_size=32),
+    "skeletons": lambda: tubelets.BiGruConfig(hidden_size=8, num_frames=16),
     "frames alone": lambda: tubelets.StructuredNoiseAudioVideoConfig(modality="video", image_size=32),
 }
 

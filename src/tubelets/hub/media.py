@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, ProcessorMixin
 
-from tubelets.data.modalities.specs import InputSpec, SpectrogramSpec, TextSpec, VideoSpec
+from tubelets.data.modalities.specs import InputSpec, SkeletonSpec, SpectrogramSpec, TextSpec, VideoSpec
 from tubelets.models.common.auto_classes import OWN
 from tubelets.models.common.inputs import model_inputs
 from tubelets.models.common.safe_loading import processor_class
@@ -42,7 +42,22 @@ def _trial_clip(spec: VideoSpec, generator: torch.Generator) -> torch.Tensor:
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
 
+def _trial_recording(spec: SkeletonSpec, generator: torch.Generator) -> Any:
+    shape = (spec.num_bodies, 2 * spec.num_frames, spec.num_joints, spec.num_coordinates)
+    return torch.randn(shape, generator=generator).numpy()
+
+
 _MEDIA: dict[type[InputSpec], _Medium] = {
+    SkeletonSpec: _Medium(
+        keyword="skeletons",
+        expression="recording",
+        read=lambda spec, stride: (
+            f'recording = numpy.load("recording.npy")  # (bodies, frames, {spec.num_joints} joints of {spec.layout}, '
+            f"{spec.num_coordinates})"
+        ),
+        trial=_trial_recording,
+        imports="import numpy",
+    ),
     SpectrogramSpec: _Medium(
         keyword="audio",
         expression="samples / 32768",
@@ -154,9 +169,12 @@ def trial_inputs(config: PreTrainedConfig, processor: Any, generator: torch.Gene
 
 def _split(specs: Mapping[str, InputSpec]) -> tuple[list[tuple[_Medium, Any]], dict[str, InputSpec]]:
     """Split inputs into those a processor computes from media, and others."""
-    # Texts are tokenised by the processors of videos with texts; other models have no processor here.
+    # Texts are tokenised by the processors of videos with texts, and whole recordings of skeletons cut by those of
+    # networks of skeletons alone; other models have no processor for them.
     sees = any(isinstance(spec, VideoSpec) for spec in specs.values())
     known = {kind: medium for kind, medium in _MEDIA.items() if sees or kind is not TextSpec}
+    if len(specs) > 1:
+        known.pop(SkeletonSpec)
     media = [(known[type(spec)], spec) for spec in specs.values() if type(spec) in known]
     return media, {name: spec for name, spec in specs.items() if type(spec) not in known}
 
