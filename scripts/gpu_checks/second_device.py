@@ -179,8 +179,40 @@ def _compute(function: Any, arguments: Any, named: Mapping[str, Any], record: Re
         return _MATH_ATTENTION
     if requested is not None:
         named = {**named, "device": torch.device("cpu") if there else requested}
+    function = _ON_CPU.get(function, function) if remote else function
     found = function(*tree_map(_values, arguments), **tree_map(_values, dict(named)))
     return tree_map(_wrap({id(each.values): each for each in remote}), found) if there else found
+
+
+def _gru_cell(
+    inputs: Tensor, hidden: Tensor, before: Tensor, input_bias: Tensor | None = None, hidden_bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """A step of a GRU, which PyTorch computes in one operation everywhere but on the CPU; what its gradient needs."""
+    inputs = inputs if input_bias is None else inputs + input_bias
+    hidden = hidden if hidden_bias is None else hidden + hidden_bias
+    (reset, update, new), (hidden_reset, hidden_update, kept) = inputs.chunk(3, 1), hidden.chunk(3, 1)
+    reset, update = (reset + hidden_reset).sigmoid(), (update + hidden_update).sigmoid()
+    new = (new + reset * kept).tanh()
+    return new + update * (before - new), torch.cat([reset, update, new, before, kept], dim=1)
+
+
+def _gru_cell_backward(gradient: Tensor, workspace: Tensor, has_bias: bool) -> tuple[Tensor | None, ...]:
+    """Gradients of `_gru_cell`: of both gates, the state before, and both biases."""
+    reset, update, new, before, kept = workspace.chunk(5, 1)
+    to_new = gradient * (1 - update) * (1 - new**2)
+    to_update = gradient * (before - new) * update * (1 - update)
+    to_reset = to_new * kept * reset * (1 - reset)
+    inputs = torch.cat([to_reset, to_update, to_new], dim=1)
+    hidden = torch.cat([to_reset, to_update, to_new * reset], dim=1)
+    biases = (inputs.sum(dim=0), hidden.sum(dim=0)) if has_bias else (None, None)
+    return inputs, hidden, gradient * update, *biases
+
+
+# Operations that the CPU does not have.
+_ON_CPU = {
+    _aten._thnn_fused_gru_cell.default: _gru_cell,
+    _aten._thnn_fused_gru_cell_backward.default: _gru_cell_backward,
+}
 
 
 def _values(value: Any) -> Any:

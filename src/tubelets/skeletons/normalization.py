@@ -49,11 +49,12 @@ def normalize_skeletons(skeletons: Tensor, layout: SkeletonLayout) -> Tensor:
         )
     base, middle, right, left = map(layout.index, needed)
     found = center_skeletons(fill_gaps(skeletons).double(), middle)
-    turn = torch.eye(3, dtype=found.dtype, device=found.device).expand(len(found), 3, 3)
-    for start, end, axis in ((base, middle, (0.0, 0.0, 1.0)), (left, right, (1.0, 0.0, 0.0))):
+    axes = torch.eye(3, dtype=found.dtype, device=found.device)
+    turn = axes.expand(len(found), 3, 3)
+    for start, end, axis in ((base, middle, axes[2]), (left, right, axes[0])):
         # As the rotations so far have left it; all joints are turned once, at the end.
         direction = (turn @ (found[:, 0, 0, end] - found[:, 0, 0, start])[..., None])[..., 0]
-        turn = rotation_between(direction, found.new_tensor(axis).expand_as(direction)) @ turn
+        turn = rotation_between(direction, axis.expand_as(direction)) @ turn
     turned = found.flatten(1, 3) @ turn.transpose(-1, -2)
     return turned.view(found.shape).to(skeletons.dtype)
 

@@ -1,6 +1,9 @@
 """LocoMotion's networks: attention over time, parts from other libraries, losses over processes, and resizing."""
 
+import sys
+from collections import defaultdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,15 +13,22 @@ from transformers import AutoModelForPreTraining, BeitConfig, BeitModel, BertCon
 from distributed import run_processes
 from tiny_models import LOCOMOTION, TOWER, batch_of, tiny_config, tiny_model
 from tubelets import (
+    LocoMotionConfig,
     LocoMotionForPreTraining,
     LocoMotionForVideoClassification,
     LocoMotionForVideoTextRetrieval,
     LocoMotionModel,
 )
 from tubelets.hub.cards import render_model_card
-from tubelets.models.common.errors import CheckpointLayoutError
+from tubelets.models.common.errors import CheckpointLayoutError, UnsafeCheckpointError
 from tubelets.models.common.starting_parts import start_from_parts
-from tubelets.models.methods.locomotion.conversion_locomotion import from_official, load_beit, load_bert, to_official
+from tubelets.models.methods.locomotion.conversion_locomotion import (
+    from_official,
+    load_beit,
+    load_bert,
+    load_official,
+    to_official,
+)
 
 STACKED = {"video_config": LOCOMOTION["video_config"] | {"temporal_attention": "stacked"}}
 PARTS = TOWER | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -291,6 +301,32 @@ def test_cards_say_which_network_it_is_and_that_it_is_not_the_papers(attention: 
     assert "the paper's network is not confirmed" in card
     assert "| started from | a/beit |" in card
     assert "grammar and numbers are this package's" in card
+
+
+def test_settings_beside_the_weights_are_neither_read_nor_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Singularity saves an OmegaConf object beside its weights."""
+    torch.manual_seed(0)
+    wide = TOWER | {"hidden_size": 64, "num_attention_heads": 1}
+    video = wide | {"image_size": 32, "temporal_attention": "stacked"}
+    config = LocoMotionConfig(
+        video_config=video, text_config=wide | {"vocab_size": 60}, fusion_encoder_config=wide, projection_size=16
+    )
+    official = to_official(scattered(LocoMotionForPreTraining(config)))
+    library, nodes = ModuleType("omegaconf.dictconfig"), ModuleType("omegaconf.nodes")
+    library.DictConfig = type("DictConfig", (), {"__module__": "omegaconf.dictconfig"})  # type: ignore[attr-defined]
+    nodes.AnyNode = type("AnyNode", (), {"__module__": "omegaconf.nodes"})  # type: ignore[attr-defined]
+    for module in (ModuleType("omegaconf"), library, nodes):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings, entry = library.DictConfig(), nodes.AnyNode()
+    entry.__dict__.update(_val=3, _metadata={"ref_type": Any, "resolver_cache": defaultdict(dict)})
+    settings.__dict__.update(_content={"lr": entry})
+    torch.save({"model": official, "config": settings, "epoch": 9}, tmp_path / "singularity.pth")
+    monkeypatch.undo()
+    loaded = load_official(tmp_path / "singularity.pth")
+    assert all(torch.equal(value, official[name]) for name, value in to_official(loaded).items())
+    torch.save({"model": official, "config": Path("x")}, tmp_path / "other.pth")
+    with pytest.raises(UnsafeCheckpointError, match="holds more than tensors, plain containers, Namespace"):
+        load_official(tmp_path / "other.pth")
 
 
 def test_a_model_of_raw_pixels_normalises_them() -> None:

@@ -9,6 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 from transformers import AutoModel, AutoModelForPreTraining
 
+from distributed import run_processes
 from tubelets import AutoModelForSkeletonClassification, SkeletonContrastConfig, SkeletonContrastForPreTraining
 from tubelets.models.methods.skeleton_contrast.conversion_skeleton_contrast import LAYOUT
 from tubelets.models.methods.skeleton_contrast.processing_skeleton_contrast import SkeletonContrastCollator
@@ -128,6 +129,23 @@ def test_official_weights_and_back(names: tuple[str, ...]) -> None:
     fields = {"num_frames": 16} if "image" not in names else {}
     back = LAYOUT.from_official(official, LAYOUT.infer_config(official, **fields))
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def shared_step(rank: int, world_size: int) -> dict[str, Tensor]:
+    """One process's part of a step: its loss, and the queues afterwards."""
+    model = model_of("sequence", "image", image_options={**OPTIONS["image"], "dropout": 0.0})
+    first, second = (view.chunk(world_size)[rank] for view in views())
+    loss = model(first, second).loss
+    return {"loss": loss.detach(), **{name: queue.keys.clone() for name, queue in model.queues.items()}}
+
+
+def test_processes_contrast_with_the_keys_of_all() -> None:
+    whole = shared_step(0, 1)
+    parts = run_processes(shared_step, 2)
+    torch.testing.assert_close(torch.stack([part["loss"] for part in parts]).mean(), whole["loss"])
+    for part in parts:
+        for name in ("sequence", "image"):
+            torch.testing.assert_close(part[name], whole[name])
 
 
 def items_of(*lengths: int) -> list[dict[str, Any]]:

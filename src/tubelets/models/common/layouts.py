@@ -16,12 +16,40 @@ from tubelets.models.common.errors import CheckpointLayoutError
 from tubelets.models.common.safe_loading import read_torch_file
 
 
+class Ignored(dict):
+    """Takes the place of an object of a settings library in a file; holds nothing and runs nothing of it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        """Forget the state."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Forget the entry."""
+
+    def append(self, value: Any) -> None:
+        """Forget the entry."""
+
+    def extend(self, values: Any) -> None:
+        """Forget the entries."""
+
+
+# Settings that training code saved beside the weights: Singularity's with OmegaConf, VindLU's in a class of its own.
+SETTINGS = (
+    *("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig", "omegaconf.base.ContainerMetadata"),
+    *("omegaconf.base.Metadata", "omegaconf.nodes.AnyNode", "collections.defaultdict", "typing.Any"),
+    *("builtins.dict", "builtins.list", "builtins.int", "utils.easydict.EasyDict"),
+)
+
+
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the weights of an official checkpoint without running anything in it.
 
     Args:
         path: a `.safetensors` file, or a `.pth` / `.pt` file: a state dict, or a training checkpoint that holds one
-            under `model` or `module`, with an argparse namespace under `args`.
+            under `model` or `module`, with an argparse namespace under `args`. Objects of `SETTINGS` beside them are
+            not read.
 
     Returns:
         The state dict, and the training arguments (empty if the file has none).
@@ -42,7 +70,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             return load_file(path), {}
         except SafetensorError as error:
             raise CheckpointLayoutError(f"{path} is corrupt or not a safetensors file ({error})") from error
-    content = read_torch_file(path, [argparse.Namespace])
+    content = read_torch_file(path, [argparse.Namespace, *((Ignored, name) for name in SETTINGS)])
     return _state_dict(content, path), _training_arguments(content)
 
 

@@ -23,12 +23,13 @@ from tubelets.models.common.processor_checks import check_processor
 from tubelets.models.common.weight_checks import Fresh, check_hidden_fields, check_weights, stored_config
 
 
-def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | type] = ()) -> Any:
+def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | tuple[type, str]] = ()) -> Any:
     """Read a file of `torch.save` that holds tensors and plain containers, without running anything in it.
 
     Args:
         path: the file.
-        allowed: further classes and functions that the file may name, such as `argparse.Namespace`.
+        allowed: further classes and functions that the file may name, such as `argparse.Namespace`; with a name, the
+            class takes the place of the one that the file calls so.
 
     Returns:
         What the file holds, on the CPU.
@@ -51,7 +52,7 @@ def read_torch_file(path: str | Path, allowed: Sequence[Callable[..., Any] | typ
         with torch.serialization.safe_globals(list(allowed)):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are not a checkpoint can raise anything in an unpickler
-        names = ", ".join(["tensors", "plain containers", *(entry.__name__ for entry in allowed)])
+        names = ", ".join(["tensors", "plain containers", *(entry.__name__ for entry in allowed if callable(entry))])
         # Not chained: torch's own words advise to switch the check off.
         raise UnsafeCheckpointError(
             f"{path} was not loaded: it is corrupt, or holds more than {names} ({unpickling_reason(error)}); get the "

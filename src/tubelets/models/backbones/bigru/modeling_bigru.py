@@ -79,7 +79,7 @@ class TwoGrus(nn.Module):
                 if plain and len({weight.data_ptr() for weight in weights}) == len(weights):
                     mode = torch.backends.cudnn.rnn.get_cudnn_mode("GRU")
                     sizes = weights[0].shape[1], mode, self.hidden_size, 0, 1
-                    torch._cudnn_rnn_flatten_weight(weights, len(weights), *sizes, True, False)
+                    torch._cudnn_rnn_flatten_weight(weights, len(weights), *sizes, False, False)
 
     def _weights(self, layer: int, direction: str) -> list[Tensor]:
         return [getattr(self, f"{name}_l{layer}{direction}") for name in _PARAMETERS]
@@ -95,20 +95,22 @@ class TwoGrus(nn.Module):
             `(B, 2 * hidden_size)`.
         """
         last: list[Tensor] = []
+        # The kernels read time first; turned once here, not in every layer.
+        frames = frames.transpose(0, 1)
         for layer in range(self.num_layers):
             outputs = []
             last = []
             for direction in _DIRECTIONS:
                 turned = bool(direction) and self.time_reversed
-                start = frames.new_zeros(1, len(frames), self.hidden_size)
+                start = frames.new_zeros(1, frames.shape[1], self.hidden_size)
                 weights = self._weights(layer, direction)
-                read = frames.flip(1) if turned else frames
-                # Arguments: biases, one layer, no dropout, training, one direction, batch first.
-                output, state = torch.gru(read, start, weights, True, 1, 0.0, self.training, False, True)
-                outputs.append(output.flip(1) if turned else output)
+                read = frames.flip(0) if turned else frames
+                # Arguments: biases, one layer, no dropout, training, one direction, time first.
+                output, state = torch.gru(read, start, weights, True, 1, 0.0, self.training, False, False)
+                outputs.append(output.flip(0) if turned else output)
                 last.append(state[0])
             frames = torch.cat(outputs, dim=-1)
-        return frames, torch.cat(last, dim=-1)
+        return frames.transpose(0, 1), torch.cat(last, dim=-1)
 
 
 class _BiGruPreTrainedModel(SkeletonPreTrainedModel):
