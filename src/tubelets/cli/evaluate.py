@@ -6,7 +6,8 @@ the features, so that an interrupted extraction resumes. --random_twin also eval
 weights, the baseline for what was learned.
 
 A model of videos and texts is measured without training on the test split: retrieval in both directions if the videos
-have captions, and classification by prompts with the names of classes if they have labels.
+have captions, and classification by prompts with the names of classes if they have labels. Ranks are computed in
+blocks: 200 MB beside the embeddings, whatever the number of videos and captions.
 
   tubelets benchmarks camera-motion --output_dir benchmarks/camera_motion
   tubelets evaluate runs/model/final benchmarks/camera_motion --output_dir evaluation --sampling uniform
