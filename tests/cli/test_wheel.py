@@ -100,6 +100,9 @@ def done(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "gallery": ["gallery", "motion", "--output_dir", "motion", "--size", "32", "--num_frames", "4", "--clips", "1"],
         "study": ["study", "masked_pixels", "--output_dir", "study", "--variant", "gpu"],
         "severe": ["severe", "--list"],
+        "join": ["join", model, "no/text/encoder", "--output_dir", "joined"],
+        "caption_motion": ["caption-motion", "videos", "--output_dir", "captioned", "--objects", "shapes", "--size", "32",
+                           "--num_frames", "4", "--stride", "1"],
         "benchmarks": ["benchmarks", "camera-motio", "--output_dir", "benchmarks"],
         "masks": ["masks", "green3d", "--output_dir", "bank", "--grid", "2", "4", "4", "--mask_ratio", "0.5",
                   "--bank_size", "2", "--volume_shape", "4", "8", "8"],
@@ -168,6 +171,13 @@ def test_motion_and_masks_are_drawn(done: dict[str, Any]) -> None:
     assert (done["folder"] / "motion" / "clip_0.gif").is_file()
     succeeded(done, "masks")
     assert (done["folder"] / "bank" / "mask_bank.safetensors").is_file()
+
+
+def test_captions_of_motion_are_written_and_towers_are_named(done: dict[str, Any]) -> None:
+    succeeded(done, "caption_motion")
+    assert (done["folder"] / "captioned" / "dataset_info.json").is_file()
+    assert done["join"]["code"] == 2
+    assert "no/text/encoder" in done["join"]["err"]
 
 
 def test_information_is_printed(done: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ def few_sample_subset(labels: Sequence[int] | np.ndarray, size: int, seed: int =
 
     Example:
         >>> few_sample_subset([0, 1, 0, 1, 0], 2)
-        [4, 3]
+        [2, 1]
     """
     classes = np.asarray(labels)
     if size < 1 or not classes.size:

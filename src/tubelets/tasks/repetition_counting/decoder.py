@@ -74,7 +74,7 @@ def count_repetitions(
         ...     prediction = CyclePrediction(logits * torch.tensor([0.0, 1.0])[:, None], torch.zeros(len(clips), 7))
         ...     return prediction, prediction
         >>> count_repetitions(network, torch.zeros(1, 64, 3, 4, 4), torch.tensor([64])).counts.tolist()
-        [12]
+        [13]
     """
     if videos.ndim != 5 or lengths.shape != videos.shape[:1]:
         raise ValueError(
