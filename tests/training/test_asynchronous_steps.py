@@ -126,7 +126,7 @@ class Masks(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-TRANSFORMERS = [case for case in CASES if case[1] != "AutoModel" and "hidden_size" in FIELDS[case[0]]]
+TRANSFORMERS = [case for case in CASES if case[1] != "AutoModel" and "num_attention_heads" in FIELDS[case[0]]]
 
 
 @pytest.mark.parametrize(("model_type", "auto_class"), TRANSFORMERS)
