@@ -29,7 +29,14 @@ BENCHMARKS = {"CameraMotion-8": "camera-motion", "MovingObjects": "moving-object
 RATES = (1e-3, 4e-3)
 SHOTS, HELD_BACK = 16, 4
 # Parts of the whole time, measured on two cores; they say how much is left.
-SHARES = {"data": 0.09, "first stage": 0.22, "second stage": 0.39, "evaluation": 0.05, "fine-tuning": 0.23, "page": 0.02}
+SHARES = {
+    "data": 0.09,
+    "first stage": 0.22,
+    "second stage": 0.39,
+    "evaluation": 0.05,
+    "fine-tuning": 0.23,
+    "page": 0.02,
+}
 
 
 @dataclass
