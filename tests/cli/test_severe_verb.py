@@ -55,6 +55,7 @@ def test_a_subset_is_trained_on_reported_and_kept(
     result = json.loads(path.read_text())
     assert result["preset"] == "cnn-32x112"
     assert result["subset_seed"] == 99999
+    assert result["details"]["subset_order"] == "sorted ids, not the published subset"
     assert (result["num_train"], result["num_test"]) == (6, 2)
     assert result["details"]["num_frames"] == 4
     assert (
@@ -77,6 +78,8 @@ def test_what_cannot_be_run_is_said_first(
     ):
         assert main([*words, experiment]) == 2
         assert problem in capsys.readouterr().err
+    assert main(["severe", str(model), *words[1:], "fx-s1"]) == 2
+    assert "two models have the same name" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,17 +1,17 @@
 """Measure how well video models generalise: experiments of the SEVERE benchmark, several seeds, one report.
 
-MODEL is a folder or Hub id, with a name before it if you like: `mine=runs/mine/final`. Every model is fine-tuned (or
-probed, in the experiments that end in `-linear`) on the data sets in `--data`, a folder with shards for each, named
-ucf101, gym99, fx_s1, ub_s1, ssv2, ntu60 and so on. CNNs follow the papers' protocol at 32 x 112 pixels. For
-transformers the papers publish none; theirs is ours, at 16 frames.
+MODEL is a folder or Hub id, or NAME=folder. Every model is fine-tuned (probed in experiments that end in `-linear`) on
+the data sets in `--data`, a folder with shards for each, named ucf101, gym99, fx_s1, ub_s1, ssv2, ntu60 and so on. CNNs
+follow the papers' protocol, 32 frames of 112 pixels. The papers publish none for transformers; the one used here is
+ours. Subsets of N samples are the published ones if a data set's folder has annotation_order.txt, the ids of its
+training clips in the order of the annotation file; otherwise the ids are sorted, and the report says so.
 
-Run the same command again to continue an interrupted run. The output folder gets the runs, a JSON file for every
-result, and a report beside published methods: `index.html`, `severe.md`, `radar.png`, `ranks.png`.
+An interrupted run continues. The output folder gets the runs, a JSON file for each result, and a report beside
+published methods: `index.html`, `severe.md`, `radar.png`, `ranks.png`.
 
   tubelets severe runs/mine/final --data severe-data --output_dir runs/severe --experiments fx-s1 ub-s1 gym99-1000
   tubelets severe a=runs/a/final b=runs/b/final --data severe-data --output_dir runs/severe --experiments domain-shift
   tubelets severe --output_dir runs/severe --report_only
-  tubelets severe --list
 """
 
 import argparse
@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
         if not options.experiments:
             raise UsageError("give --experiments; --list prints them")
         named = dict(_named(model) for model in options.models)
+        if len(named) < len(options.models):
+            raise UsageError("two models have the same name; give each one of its own, as NAME=folder")
         overrides = dict(_field(word) for word in options.finetune)
         runner = SevereRunner(
             named, options.data.resolve(), output, options.subset_seed, overrides, minutes=options.minutes
@@ -99,11 +101,10 @@ def _list_experiments() -> int:
 def _named(model: str) -> tuple[str, str]:
     """Name and place of a model."""
     name, equals, where = model.partition("=")
-    return (
-        (name, where)
-        if equals
-        else (Path(model).parent.name if Path(model).name == "final" else Path(model).name, model)
-    )
+    if equals:
+        return name, where
+    path = Path(model)
+    return (path.parent if path.name == "final" else path).name, model
 
 
 def _field(word: str) -> tuple[str, str]:

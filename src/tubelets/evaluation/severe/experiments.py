@@ -18,15 +18,15 @@ class DataSet:
     Attributes:
         name: as the papers write it.
         num_classes: classes that occur.
-        num_train: training clips of the published split.
-        num_test: test clips of it.
+        num_train: training clips of the published split; None if the specification does not state them exactly.
+        num_test: test clips of it; None likewise.
         split: which split that is.
     """
 
     name: str
     num_classes: int
-    num_train: int
-    num_test: int
+    num_train: int | None
+    num_test: int | None
     split: str
 
 
@@ -68,9 +68,9 @@ DATA_SETS: Mapping[str, DataSet] = {
     "fx_s1": DataSet("FineGym set FX-S1", 11, 1882, 777, "Gym-99 labels 6 to 16"),
     "ub_s1": DataSet("FineGym set UB-S1", 15, 3511, 1471, "Gym-99 labels 74 to 88"),
     "ssv2": DataSet("Something-Something v2", 174, 168913, 24777, "train and validation"),
-    "kinetics400": DataSet("Kinetics-400", 400, 240000, 19327, "train and validation; about as many are left to train"),
+    "kinetics400": DataSet("Kinetics-400", 400, None, 19327, "train and validation"),
     "ucfrep": DataSet("UCFRep", 23, 421, 105, "train and val"),
-    "charades": DataSet("Charades", 157, 7985, 1863, "train and test"),
+    "charades": DataSet("Charades", 157, None, None, "train and test"),
 }
 """Data sets that the experiments below use."""
 

@@ -151,5 +151,6 @@ def _differences(experiment: SevereExperiment, runs: Sequence[SevereResult]) -> 
     if experiment.subset is None:
         pairs.append(("training", published.num_train, {run.num_train for run in runs}))
     for part, expected, found in pairs:
-        for count in sorted(number for number in found if number is not None and number != expected):
+        known = {number for number in found if number is not None and expected is not None}
+        for count in sorted(known - {expected}):
             yield f"{published.name}: {count} {part} clips instead of {expected}"

@@ -137,10 +137,16 @@ class SevereRunner:
             details={
                 **{name: config[name] for name in kept if name in config},
                 "recipe": recipe,
+                **({} if subset is None else {"subset_order": self._order_of(experiment)}),
                 "overrides": dict(self.overrides),
                 "seconds": round(time.monotonic() - started),
             },
         )
+
+    def _order_of(self, experiment: SevereExperiment) -> str:
+        """What a subset was drawn from: only the order of the annotation file gives the published one."""
+        listed = (self.data / experiment.data_set / ORDER_FILE).is_file()
+        return "annotation file" if listed else "sorted ids, not the published subset"
 
     def _subset(self, experiment: SevereExperiment) -> Path:
         """The list of the clips of an N-sample subset, written once."""
