@@ -19,7 +19,7 @@ _NAMES = {
     "loarm": "elbow", "hand": "wrist", "fingerbase": "hand", "fingers": "hand_tip", "thumb": "thumb",
     "collar": "collar", "shoulder": "collar",
 }  # fmt: skip
-# Files that name joints and not bones: their shoulders are no collar bones.
+# Files that name joints and not bones: their shoulders are joints, not collar bones.
 _JOINTS = {
     **{name: name for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "hand", "thumb", "collar")},
     "hips": "spine_base", "ab": "spine_mid", "spine": "spine_mid", "neck": "neck", "head": "head", "toes": "toe",
@@ -48,7 +48,7 @@ def read_bvh(data: bytes, name: str) -> tuple[np.ndarray, SkeletonLayout, float]
         ours; frames per second.
 
     Raises:
-        BadMediumError: the hierarchy or the motion is damaged or truncated, or there is no frame.
+        BadMediumError: the hierarchy or the motion is damaged or truncated, or has no frame.
 
     Example:
         >>> text = (
@@ -104,7 +104,7 @@ def _hierarchy(words: list[str]) -> tuple[int, list[_Joint]]:
         else:
             raise ValueError(f"{word!r} is not part of a hierarchy")
     if not joints or open_joints:
-        raise ValueError("there is no joint, or a joint is not closed")
+        raise ValueError("the file has no joint, or a joint is not closed")
     names = _JOINTS if any(joint.name.lower().endswith("elbow") for joint in joints) else _NAMES
     for joint in joints:
         joint.name = _ours(joint.name, names) if joint.name else f"{joints[joint.parent].name}_end"
