@@ -166,7 +166,7 @@ def _pku_actions(source: Path, video: str, work_dir: Path) -> list[tuple[int, Vi
         clip = joints[:, first:last][:, :PKU_FRAMES]
         if number < 1 or not clip.size:
             raise BadMediumError(
-                f"label {video}.txt: {line!r} lies outside the video, which has {joints.shape[1]} frames"
+                f"label {video}.txt: {line!r} lies outside of its {joints.shape[1]} frames"
             )
         name = f"{video}_{place:03d}"
         path = work_dir / f"{name}.npz"
