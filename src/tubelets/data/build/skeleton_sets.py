@@ -165,9 +165,7 @@ def _pku_actions(source: Path, video: str, work_dir: Path) -> list[tuple[int, Vi
             raise BadMediumError(f"label {video}.txt: {line!r} is not `class,start,end,confidence`") from error
         clip = joints[:, first:last][:, :PKU_FRAMES]
         if number < 1 or not clip.size:
-            raise BadMediumError(
-                f"label {video}.txt: {line!r} lies outside of its {joints.shape[1]} frames"
-            )
+            raise BadMediumError(f"label {video}.txt: {line!r} lies outside of its {joints.shape[1]} frames")
         name = f"{video}_{place:03d}"
         path = work_dir / f"{name}.npz"
         path.write_bytes(write_recording(Recording(clip, KINECT_25, fps=30.0)))
